@@ -1,0 +1,1 @@
+"""What runs: the tail, the hub, the sessions and their way to the socket."""

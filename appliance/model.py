@@ -1,0 +1,183 @@
+"""The nouns that every part of the program shares.
+
+Nothing here does I/O, awaits, or reads a clock. Everything is frozen: what has been read once is trusted
+from there on.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+#: A value as SQLite stores it. TEXT that is not UTF-8 is a ``str`` decoded with ``surrogateescape``, so that
+#: its bytes can be had back; every other ``str`` is clean.
+SQLiteValue: TypeAlias = int | float | str | bytes | None
+
+#: The values of one row, in the order of ``Shape.columns``.
+Row: TypeAlias = tuple[SQLiteValue, ...]
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+#: Everything that is ours in a user's file begins with this; no such table is a topic.
+INTERNAL_PREFIX = "_appliance_"
+
+
+class Affinity(enum.Enum):
+    """A column's type affinity (https://sqlite.org/datatype3.html, section 3.1)."""
+
+    INTEGER = "INTEGER"
+    REAL = "REAL"
+    NUMERIC = "NUMERIC"
+    TEXT = "TEXT"
+    BLOB = "BLOB"
+
+    @classmethod
+    def of(cls, declared: str) -> Affinity:
+        """Give the affinity of a declared type, by SQLite's five rules in their order."""
+        upper = declared.upper()
+        if "INT" in upper:
+            return cls.INTEGER
+        if "CHAR" in upper or "CLOB" in upper or "TEXT" in upper:
+            return cls.TEXT
+        if "BLOB" in upper or not upper:
+            return cls.BLOB
+        if "REAL" in upper or "FLOA" in upper or "DOUB" in upper:
+            return cls.REAL
+        return cls.NUMERIC
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One captured column.
+
+    ``declared`` is the declared type as written (``""`` when there is none). ``collation`` is the column's own
+    (``BINARY``, ``NOCASE``, ``RTRIM`` or an application's). ``affinity`` follows from ``declared``, but for the
+    columns of STRICT tables declared ANY, whose affinity is BLOB.
+    """
+
+    name: str
+    declared: str
+    affinity: Affinity
+    collation: str = "BINARY"
+
+    @property
+    def boolean(self) -> bool:
+        """Whether 0 and 1 in it are sent as ``false`` and ``true``."""
+        return self.declared.upper() in ("BOOLEAN", "BOOL")
+
+    @property
+    def json(self) -> bool:
+        """Whether TEXT in it is sent as the JSON it holds."""
+        return self.declared.upper() in ("JSON", "JSONB")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One version of one table's shape: what the values of an outbox row mean.
+
+    ``columns`` are the captured columns in the table's order; secret and VIRTUAL ones are left out.
+    ``key`` holds the positions in ``columns`` of the primary key's columns, in the key's order.
+    ``rowid`` is true for a table without a primary key: its rowid is then captured before all columns and is
+    the key (unstable: VACUUM may change it). Both may be absent (``key == ()`` and not ``rowid``) when the key
+    holds a secret column or when the rowid cannot be named; such events carry no ``Key``.
+    """
+
+    id: int
+    table: str
+    columns: tuple[Column, ...]
+    key: tuple[int, ...] = ()
+    rowid: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many values one image has in the outbox."""
+        return len(self.columns) + self.rowid
+
+
+class Op(enum.IntEnum):
+    """What an outbox row is; the numbers are the ``op`` column of the outbox."""
+
+    MORE = 0
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+    MESSAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row as it was or is at one moment.
+
+    ``values`` follow ``Shape.columns``. ``rowid`` is set where ``Shape.rowid``. ``cut`` holds the positions of
+    the values that were longer than the event limit and were not stored; they stand as ``None`` in ``values``.
+    """
+
+    values: Row
+    rowid: int | None = None
+    cut: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed change of one row.
+
+    ``id`` is the event's position in the one order of all changes and durable messages. ``new`` is absent for a
+    delete, ``old`` for a create.
+    """
+
+    id: int
+    op: Op
+    shape: Shape
+    new: Image | None
+    old: Image | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a user topic.
+
+    ``id`` is ``None`` for a topic that is not durable. ``body`` is the message as canonical JSON (UTF-8).
+    ``sender`` is the sender's ``reference_id``.
+    """
+
+    id: int | None
+    topic: str
+    sender: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the one order of all changes and durable messages; comparable only within one epoch."""
+
+    epoch: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A user topic as the store keeps it. Names compare without ASCII case; ``name`` is the stored spelling."""
+
+    name: str
+    durable: bool
+    permission: int
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a connection acts for. ``expires_at`` is in seconds since the Unix epoch."""
+
+    issuer: str
+    subject: str
+    admin: bool
+    expires_at: float
+
+
+def ascii_fold(name: str) -> str:
+    """Fold a topic's or table's name as SQLite compares names: A–Z only."""
+    return name.translate(_ASCII_FOLD)
+
+
+_ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}

@@ -1,0 +1,1 @@
+"""What whoever operates the server needs: health, checks."""

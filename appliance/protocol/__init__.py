@@ -1,0 +1,1 @@
+"""Text to requests, replies and events to text: no await, no clock, no I/O."""

@@ -1,0 +1,1 @@
+"""The one port: HTTP, TLS, the upgrade to a WebSocket, and the application behind it."""
