@@ -1,0 +1,217 @@
+"""The configuration: every setting with its default, its bounds and its words, in one table.
+
+Where a setting comes from: a flag over ``LIVE_APPLIANCE_<NAME>`` over the TOML file over the default. All of it is
+checked before anything begins; a name that is not known is refused with the nearest one that is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import BadConfiguration
+
+ENVIRONMENT_PREFIX: Final = "LIVE_APPLIANCE_"
+#: Variables with our prefix that are not settings of the server.
+OTHER_VARIABLES: Final = ("LIVE_APPLIANCE_CONFIG", "LIVE_APPLIANCE_TOKEN", "LIVE_APPLIANCE_URL")
+
+#: Columns that are never captured, in any table, unless revealed.
+SECRET_COLUMNS: Final = (
+    "password", "passwd", "secret", "token", "hash", "api_key",
+    "*_password", "*_secret", "*_token", "*_hash", "*_key", "otp*",
+)  # fmt: skip
+
+
+def setting(
+    default: Any,
+    words: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a setting: its default, what it is for, and what it may be."""
+    return field(default=default, metadata={"help": words, "least": least, "most": most, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of ``serve``. Names that end in ``_s`` are seconds, in ``_bytes`` bytes."""
+
+    db: Path = setting(Path("live.db"), "The SQLite file; made when there is none.")
+    host: tuple[str, ...] = setting(("127.0.0.1", "::1"), "Addresses to listen on.")
+    port: int = setting(6336, "The port to listen on; 0 takes a free one.", least=0, most=65535)
+    tls_cert: Path | None = setting(None, "Certificate chain (PEM): the port then speaks TLS (wss, https).")
+    tls_key: Path | None = setting(None, "Private key of the certificate (PEM).")
+    allowed_origins: tuple[str, ...] = setting((), "Origins, besides the server's own, whose pages may connect.")
+    secret_columns: tuple[str, ...] = setting(
+        SECRET_COLUMNS,
+        "Columns that are never captured: names, patterns with *, or table.column. A key column only by table.column.",
+    )
+    reveal: tuple[str, ...] = setting((), "Columns to capture though their names say secret: table.column.")
+    big_integers: str = setting("number", "How integers beyond ±(2^53−1) are sent.", choices=("number", "string"))
+    synchronous: str = setting(
+        "normal",
+        "SQLite's synchronous for our own commits: full survives a power cut with every acknowledged message.",
+        choices=("normal", "full"),
+    )
+    busy_timeout_s: float = setting(5.0, "How long to wait for another program's lock.", least=0.1, most=60)
+    inotify: bool = setting(True, "Let the system announce writes (Linux); without it the file is polled.")
+    log_format: str = setting("text", "How log lines on stderr look.", choices=("text", "json"))
+    log_level: str = setting(
+        "info", "The least serious log line to write.", choices=("debug", "info", "warning", "error")
+    )
+    connections: int = setting(20_000, "Connections at a time.", least=1, most=1_000_000)
+    connections_per_user: int = setting(1000, "Connections of one user at a time.", least=1)
+    subscriptions: int = setting(128, "Subscriptions of one connection.", least=1, most=100_000)
+    user_topics: int = setting(1000, "Topics that one user may own.", least=0)
+    requests_per_s: float = setting(1000.0, "Requests a second of one connection.", least=0.1)
+    request_burst: int = setting(2000, "Requests that one connection may send at once.", least=1)
+    message_bytes: int = setting(1 << 20, "The longest frame or message from a client.", least=1024, most=64 << 20)
+    message_fragments: int = setting(1024, "Fragments that a message may come in.", least=1)
+    event_bytes: int = setting(1 << 20, "The largest row that is sent whole.", least=1024, most=1 << 20)
+    unsent_bytes: int = setting(1 << 20, "Data that may wait for one slow reader.", least=64 << 10)
+    head_bytes: int = setting(16 << 10, "The largest head of an HTTP request.", least=1024, most=1 << 20)
+    head_s: float = setting(10.0, "Time for a client to send a request's head.", least=0.1)
+    body_bytes: int = setting(8 << 20, "The largest body of an HTTP request.", least=1024)
+    ping_every_s: float = setting(25.0, "Silence after which a client is pinged.", least=1)
+    pong_within_s: float = setting(10.0, "Time for it to answer.", least=1)
+
+
+def flag(setting: Field[Any]) -> str:
+    """Give the command-line flag of a setting."""
+    return "--" + setting.name.replace("_", "-")
+
+
+def variable(setting: Field[Any]) -> str:
+    """Give the environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + setting.name.upper()
+
+
+def settings() -> tuple[Field[Any], ...]:
+    """Give every setting, in the order of the reference."""
+    return fields(Config)
+
+
+def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Config:
+    """Put the configuration together.
+
+    ``flags`` holds what was given on the command line, by setting name, as strings, numbers or tuples of strings.
+    In the environment a list is written with commas. Raises ``BadConfiguration``, naming the setting and its source.
+    """
+    known = {each.name: each for each in settings()}
+    found: dict[str, object] = {}
+    if file is not None:
+        for name, value in _read(file).items():
+            if name not in known:
+                raise BadConfiguration(f'{file}: there is no setting "{name}"{_nearest(name, known)}')
+            found[name] = _checked(known[name], value, f'{file}: "{name}"')
+    by_variable = {variable(each): each for each in known.values()}
+    for name, text in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in OTHER_VARIABLES:
+            if name not in by_variable:
+                raise BadConfiguration(f"there is no setting for the variable {name}{_nearest(name, by_variable)}")
+            each = by_variable[name]
+            found[each.name] = _checked(each, _split(each, text), name)
+    for name, value in flags.items():
+        found[name] = _checked(known[name], value, flag(known[name]))
+    config = Config(**found)  # type: ignore[arg-type]
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
+    return config
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise BadConfiguration(f"the configuration {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfiguration(f"{file} is not TOML: {error}") from error
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _split(setting: Field[Any], text: str) -> object:
+    if str(setting.type) == "tuple[str, ...]":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def _checked(setting: Field[Any], value: object, source: str) -> object:
+    """Turn a value into the setting's type. Raises ``BadConfiguration``."""
+    converted = _CONVERSIONS[str(setting.type)](value)
+    if converted is MISSING:
+        raise BadConfiguration(f"{source} must be {_KINDS[str(setting.type)]}, not {value!r}")
+    choices, least, most = (setting.metadata[key] for key in ("choices", "least", "most"))
+    if choices and converted not in choices:
+        raise BadConfiguration(f"{source} must be one of {', '.join(choices)}, not {value!r}")
+    if isinstance(converted, (int, float)):
+        if least is not None and converted < least:
+            raise BadConfiguration(f"{source} must be at least {least}, not {value!r}")
+        if most is not None and converted > most:
+            raise BadConfiguration(f"{source} must be at most {most}, not {value!r}")
+    return converted
+
+
+def _integer(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return MISSING
+    return value if isinstance(value, int) and not isinstance(value, bool) else MISSING
+
+
+def _real(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return MISSING
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value - value != 0:
+        return MISSING
+    return float(value)
+
+
+def _boolean(value: object) -> object:
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower())
+    return value if isinstance(value, bool) else MISSING
+
+
+def _strings(value: object) -> object:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) and each for each in value):
+        return MISSING
+    return tuple(value)
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, (str, Path)) and str(value) else MISSING
+
+
+_CONVERSIONS = {
+    "int": _integer,
+    "float": _real,
+    "bool": _boolean,
+    "str": lambda value: value if isinstance(value, str) else MISSING,
+    "tuple[str, ...]": _strings,
+    "Path": _path,
+    "Path | None": _path,
+}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a string",
+    "tuple[str, ...]": "a list of strings",
+    "Path": "a path",
+    "Path | None": "a path",
+}

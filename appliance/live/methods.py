@@ -1,0 +1,143 @@
+"""What each method of the protocol does: one function a method, one row in ``ANSWERS``.
+
+A function gives the ``EventData`` of the reply or raises a ``RequestError``. What it does to the hub it does after its
+last await, so that the reply, sent at once, stands in the right place among the events.
+"""
+
+from __future__ import annotations
+
+from appliance.errors import (
+    AlreadySubscribed,
+    Forbidden,
+    NotSubscribed,
+    SystemTopic,
+    TooManySubscriptions,
+    TopicExists,
+    Unauthorized,
+    UnknownTopic,
+)
+from appliance.live import access
+from appliance.live.session import Answer, Session
+from appliance.model import JSON, Message, Shape, Topic, ascii_fold
+from appliance.protocol.json import encode
+from appliance.protocol.requests import (
+    Authenticate,
+    CreateTopic,
+    DestroyTopic,
+    ListTopic,
+    NewMessage,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+)
+
+
+async def list_topic(session: Session, asked: ListTopic) -> JSON:
+    """Name the topics that the principal may know of: tables, then user topics, each by name."""
+    hub = session.backend.hub
+    tables = hub.tables() if access.may_see_tables(session.principal) else []
+    return {"topics": [*sorted(tables), *sorted(hub.topics())]}
+
+
+async def create_topic(session: Session, asked: CreateTopic) -> JSON:
+    """Make a user topic that the principal owns."""
+    hub, owner = session.backend.hub, session.principal.subject
+    if hub.table(asked.name) is not None or hub.topic(asked.name) is not None:
+        raise TopicExists(f'there is a topic or table "{asked.name}" already; choose another name', topic=asked.name)
+    if hub.topics_of(owner) >= session.backend.limits.user_topics:
+        raise Forbidden(f"you own {session.backend.limits.user_topics} topics, the most one may; destroy one first")
+    topic = Topic(asked.name, asked.durable, access.TOPIC_PERMISSION, owner)
+    generation = await session.backend.store.create_topic(topic)
+    hub.add_topic(topic, generation)
+    return {"name": topic.name, "durable": topic.durable}
+
+
+async def destroy_topic(session: Session, asked: DestroyTopic) -> JSON:
+    """End a user topic; its subscribers are told."""
+    topic = _user_topic(session, asked.name, "cannot be destroyed here: drop the table instead")
+    if not access.may_destroy(session.principal, topic):
+        raise Forbidden(f'only its owner or an administrator may destroy "{topic.name}"', topic=topic.name)
+    generation = await session.backend.store.destroy_topic(topic.name)
+    session.backend.hub.end_topic(topic.name, generation)
+    return {"name": topic.name}
+
+
+async def subscribe(session: Session, asked: Subscribe) -> JSON:
+    """Begin to deliver a topic's events, from the position in the reply on."""
+    hub = session.backend.hub
+    name = _known_topic(session, asked.topic)
+    folded = ascii_fold(name)
+    if folded in session.subscriptions:
+        raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)
+    limit = session.backend.limits.subscriptions
+    if len(session.subscriptions) >= limit:
+        raise TooManySubscriptions(f"a connection may have {limit} subscriptions; unsubscribe from one first")
+    session.subscriptions[folded] = hub.subscribe(session, name, asked.filters)
+    return {"topic": name, "EventId": hub.position.id, "epoch": hub.position.epoch}
+
+
+async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
+    """Deliver no more of a topic's events."""
+    subscription = session.subscriptions.pop(ascii_fold(asked.topic), None)
+    if subscription is None:
+        _known_topic(session, asked.topic)
+        raise NotSubscribed(f'there is no subscription to "{asked.topic}"', topic=asked.topic)
+    session.backend.hub.unsubscribe(subscription)
+    return {"topic": subscription.topic}
+
+
+async def new_message(session: Session, asked: NewMessage) -> JSON:
+    """Send a message: acknowledged once it is committed, or at once when its topic is not durable."""
+    topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
+    sender, body = session.principal.subject, encode(asked.message)
+    if topic.durable:
+        return {"topic": topic.name, "EventId": await session.backend.store.publish(topic.name, sender, body)}
+    session.backend.hub.broadcast(Message(None, topic.name, sender, body))
+    return {"topic": topic.name, "EventId": None}
+
+
+async def authenticate(session: Session, asked: Authenticate) -> JSON:
+    """Go on with a fresh token of the same principal."""
+    fresh = session.backend.authority.principal(asked.token)
+    if session.authenticated and not access.same_person(session.principal, fresh):
+        raise Unauthorized("this token is another principal's; open another connection for it")
+    session.principal = fresh
+    return {"expires_at": int(fresh.expires_at)}
+
+
+async def ping(session: Session, asked: Ping) -> JSON:
+    """Say up to which position everything has been sent that concerns this session's subscriptions."""
+    position = session.backend.hub.position
+    return {"EventId": position.id, "epoch": position.epoch}
+
+
+ANSWERS: dict[type, Answer] = {
+    ListTopic: list_topic,
+    CreateTopic: create_topic,
+    DestroyTopic: destroy_topic,
+    Subscribe: subscribe,
+    Unsubscribe: unsubscribe,
+    NewMessage: new_message,
+    Authenticate: authenticate,
+    Ping: ping,
+}
+
+
+def _known_topic(session: Session, name: str) -> str:
+    """Give the stored spelling. Raises ``UnknownTopic`` also for a table that the principal may not know of."""
+    hub = session.backend.hub
+    table: Shape | None = hub.table(name)
+    if table is not None and access.may_see_tables(session.principal):
+        return table.table
+    topic = hub.topic(name)
+    if table is not None or topic is None:
+        raise UnknownTopic(f'there is no topic "{name}"; list-topic names those there are', topic=name)
+    return topic.name
+
+
+def _user_topic(session: Session, name: str, why_not: str) -> Topic:
+    spelled = _known_topic(session, name)
+    topic = session.backend.hub.topic(spelled)
+    if topic is None:
+        raise SystemTopic(f'"{spelled}" is a table and {why_not}', topic=spelled)
+    return topic

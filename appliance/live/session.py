@@ -1,0 +1,214 @@
+"""One WebSocket: its requests are answered one after another, its subscriptions fed by the hub.
+
+A session ends in one way whoever wants it: ``end`` names a close code and stops the receiving, and the closing
+handshake is made, within a bound, where the session lives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from appliance.errors import CloseCode, Internal, RateLimited, RequestError
+from appliance.live.access import Authority
+from appliance.live.frames import PING, text_frame
+from appliance.live.hub import Hub, Subscription
+from appliance.live.outgoing import Outgoing
+from appliance.model import JSON, Principal
+from appliance.protocol import frames
+from appliance.protocol.requests import Authenticate, Refused, Request, parse
+from appliance.store.store import Store
+
+log = structlog.get_logger()
+
+#: Replies that wait for a client that does not read them, bytes: beyond, no further request is read.
+UNREAD_REPLIES: Final = 64 << 10
+#: Malformed frames in a row that end a connection.
+MALFORMED_LIMIT: Final = 10
+#: Seconds for a client of ``?auth=frame`` to send its token.
+AUTHENTICATE_S: Final = 10.0
+#: Seconds for the closing handshake.
+CLOSE_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What one session may do. Rates are requests a second."""
+
+    subscriptions: int = 128
+    requests_per_s: float = 1000.0
+    burst: int = 2000
+    user_topics: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a session works with."""
+
+    store: Store
+    hub: Hub
+    authority: Authority
+    limits: SessionLimits
+
+
+#: How one kind of request is answered. The table that holds it gives it only requests of that kind.
+Answer: TypeAlias = Callable[["Session", Any], Awaitable[JSON]]
+
+
+class Session:
+    """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
+
+    def __init__(
+        self, connection: WebSocketConnection, outgoing: Outgoing, backend: Backend, principal: Principal | None
+    ) -> None:
+        self.backend = backend
+        self.subscriptions: dict[str, Subscription] = {}
+        self.ending: tuple[CloseCode, str] | None = None
+        #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
+        self.pinged_at: float | None = None
+        self._connection = connection
+        self._outgoing = outgoing
+        self._principal = principal
+        self._receiving = trio.CancelScope()
+        self._malformed = 0
+        self._allowance = float(backend.limits.burst)
+        self._allowed_at = trio.current_time()
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it is known whom this session acts for."""
+        return self._principal is not None
+
+    @property
+    def principal(self) -> Principal:
+        """Whom this session acts for. Only asked once that is known."""
+        if self._principal is None:
+            raise RuntimeError("no request is answered before the session has a principal")
+        return self._principal
+
+    @principal.setter
+    def principal(self, principal: Principal) -> None:
+        self._principal = principal
+
+    # -- what others do to it ----------------------------------------------------------------------------
+
+    def deliver(self, frames: list[bytes]) -> None:
+        """Send these WebSocket frames, in this order. Never raises and never waits."""
+        if self.ending is None and not self._outgoing.offer(frames[0] if len(frames) == 1 else b"".join(frames)):
+            self.end(CloseCode.TOO_SLOW, "too slow: connect again")
+
+    def forget(self, topic: str) -> None:
+        """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
+        self.subscriptions.pop(topic, None)
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Close this session with ``code``. The first reason counts."""
+        if self.ending is None:
+            self.ending = (code, reason)
+            self._receiving.cancel()
+
+    def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
+        """End the session if its token has expired or its peer is silent; ping it when it is time.
+
+        ``now`` is ``trio.current_time()``. Called about every second for every session.
+        """
+        if self._principal is not None and time.time() >= self._principal.expires_at:
+            self.end(CloseCode.TOKEN_EXPIRED, "the token has expired")
+            return
+        heard = self._outgoing.last_received
+        if self.pinged_at is not None and heard < self.pinged_at:
+            if now - self.pinged_at >= pong_within_s:
+                self.end(CloseCode.TOO_SLOW, "no answer to a ping")
+        elif now - heard >= ping_every_s:
+            self.pinged_at = now
+            # Behind unsent data a ping would wait, too; whether such a peer lives, the write deadline tells.
+            if not self._outgoing.unsent:
+                self._outgoing.offer(PING)
+
+    # -- its life ----------------------------------------------------------------------------------------
+
+    async def run(self, answers: dict[type, Answer]) -> None:
+        """Answer requests until the client leaves or ``end`` is called; then close."""
+        try:
+            with self._receiving:
+                if self._principal is None:
+                    await self._await_token(answers)
+                while True:
+                    await self._exchange(await self._connection.get_message(), answers)
+        except ConnectionClosed:
+            if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
+                self.ending = (CloseCode.TOO_SLOW, "")
+        finally:
+            for subscription in self.subscriptions.values():
+                self.backend.hub.unsubscribe(subscription)
+            self.subscriptions.clear()
+        if self.ending is not None:
+            code, reason = self.ending
+            if code is CloseCode.TOO_SLOW:
+                self._outgoing.discard()
+            with trio.move_on_after(CLOSE_S):
+                await self._connection.aclose(int(code), reason)
+
+    async def _await_token(self, answers: dict[type, Answer]) -> None:
+        """Read the first frame, which must bring a token."""
+        with trio.move_on_after(AUTHENTICATE_S):
+            message = await self._connection.get_message()
+            asked = self._asked(message)
+            if isinstance(asked, Authenticate):
+                await self._answer(asked, answers)
+        if self._principal is None:
+            self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
+            await trio.lowlevel.checkpoint()
+
+    async def _exchange(self, message: str | bytes, answers: dict[type, Answer]) -> None:
+        asked = self._asked(message)
+        if asked is not None:
+            await self._answer(asked, answers)
+        if self._outgoing.unsent > UNREAD_REPLIES:
+            await self._outgoing.wait_send_all_might_not_block()
+
+    def _asked(self, message: str | bytes) -> Request | None:
+        """Read a frame; one that cannot be read is answered here."""
+        if isinstance(message, bytes):
+            self.end(CloseCode.UNSUPPORTED_DATA, "requests are text frames")
+            return None
+        try:
+            asked = parse(message)
+        except Refused as refused:
+            self._reply(frames.error(refused.error, refused.object_type, refused.id))
+            self._malformed += 1
+            if self._malformed >= MALFORMED_LIMIT:
+                self.end(CloseCode.ABUSE, f"{MALFORMED_LIMIT} malformed frames in a row")
+            return None
+        self._malformed = 0
+        return asked
+
+    async def _answer(self, asked: Request, answers: dict[type, Answer]) -> None:
+        try:
+            if not self._within_rate():
+                raise RateLimited("too many requests on this connection; send more slowly")
+            data = await answers[type(asked)](self, asked)
+        except RequestError as error:
+            if isinstance(error, Internal):
+                log.error("request_failed", method=asked.object_type, error=repr(error.__cause__ or error))
+            self._reply(frames.error(error, asked.object_type, asked.id))
+        else:
+            self._reply(frames.response(asked.object_type, data, asked.id))
+
+    def _reply(self, text: bytes) -> None:
+        self.deliver([text_frame(text)])
+
+    def _within_rate(self) -> bool:
+        limits, now = self.backend.limits, trio.current_time()
+        grown = self._allowance + (now - self._allowed_at) * limits.requests_per_s
+        self._allowance, self._allowed_at = min(float(limits.burst), grown), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True

@@ -1,0 +1,62 @@
+"""All open sessions: counted, kept alive, and ended together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import trio
+
+from appliance.errors import CloseCode
+from appliance.live.session import Session
+
+#: How often every session is looked at, seconds.
+CHECK_EVERY_S: Final = 1.0
+#: When the server stops, sessions are closed one after another within at most this many seconds, so that their
+#: clients do not all come back at the same moment.
+SPREAD_S: Final = 4.0
+#: The pause between two of them is no longer than this, seconds.
+SPREAD_STEP_S: Final = 0.005
+
+
+class Sessions:
+    """The sessions that are open now."""
+
+    def __init__(self) -> None:
+        self._open: dict[Session, tuple[str, str]] = {}
+        self._by_user: Counter[tuple[str, str]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def of(self, issuer: str, subject: str) -> int:
+        """Count one user's sessions."""
+        return self._by_user[issuer, subject]
+
+    def add(self, session: Session, issuer: str, subject: str) -> None:
+        """Take a session up; ``remove`` is to follow."""
+        self._open[session] = (issuer, subject)
+        self._by_user[issuer, subject] += 1
+
+    def remove(self, session: Session) -> None:
+        """Forget a session."""
+        user = self._open.pop(session)
+        self._by_user[user] -= 1
+        if not self._by_user[user]:
+            del self._by_user[user]
+
+    async def keep(self, *, ping_every_s: float, pong_within_s: float) -> None:
+        """Ping the silent, end the dead and the expired, for as long as the server lives."""
+        while True:
+            await trio.sleep(CHECK_EVERY_S)
+            now = trio.current_time()
+            for session in tuple(self._open):
+                session.check(now, ping_every_s, pong_within_s)
+
+    async def end_all(self) -> None:
+        """Tell every client that the server stops (1012), spread out over a short time."""
+        ending = tuple(self._open)
+        pause = min(SPREAD_STEP_S, SPREAD_S / max(1, len(ending)))
+        for session in ending:
+            session.end(CloseCode.RESTART, "the server stops or restarts: connect again")
+            await trio.sleep(pause)

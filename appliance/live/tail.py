@@ -1,0 +1,184 @@
+"""The tail of the outbox: one task that reads every committed change once and hands it to the hub.
+
+It is woken by our own commits, by the system when somebody writes to the WAL, and by a poll where neither
+tells. Each look is one short read transaction that is over before anything is delivered, so the WAL is never
+pinned. Whether a look can find anything is first asked of ``PRAGMA data_version`` (10 µs), so waking costs little.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from appliance.capture.decode import decode
+from appliance.errors import ApplianceError
+from appliance.live.hub import Hub
+from appliance.store.store import Catalog, Look, Store
+
+log = structlog.get_logger()
+
+#: The slowest poll, seconds: what finds a commit that nothing has announced, and a file that was replaced.
+SAFETY_POLL_S: Final = 1.0
+#: Polls without a sign from the system, seconds: soon after something happened, and in quiet.
+BUSY_POLL_S: Final = 0.005
+IDLE_POLL_S: Final = 0.05
+#: For how long after an event the busy poll goes on, seconds.
+BUSY_FOR_S: Final = 1.0
+#: A write to the WAL is announced a little before its commit can be seen: looks after an announcement, seconds.
+RECHECKS_S: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+#: How long the tail waits after the file could not be read, seconds.
+RETRY_S: Final = 0.25
+
+
+class StoreReplaced(Exception):
+    """The database file is not the one that was opened: it was replaced, restored over, or its ids went back."""
+
+
+@dataclass(slots=True)
+class TailState:
+    """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``."""
+
+    last_look: float = 0.0
+    failing: str | None = None
+    behind: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+class Tail:
+    """Reads the outbox from the hub's position on. ``wake`` may be called from anywhere in the trio thread."""
+
+    def __init__(self, store: Store, hub: Hub, catalog: Catalog, *, announced: bool) -> None:
+        #: Whether the system announces writes, so that a slow poll is enough.
+        self.announced = announced
+        self.state = TailState(skipped=dict(catalog.skipped))
+        self._store = store
+        self._hub = hub
+        self._shapes = catalog.shapes
+        self._schema_version = catalog.schema_version
+        self._known: int | None = None
+        self._woken = trio.Event()
+        self._rechecks: tuple[float, ...] = ()
+        self._last_event = -BUSY_FOR_S
+        self._inode = _inode(store.path)
+
+    def wake(self) -> None:
+        """Look now: we have committed."""
+        self._woken.set()
+
+    def stir(self) -> None:
+        """Look now and some more times shortly: somebody is writing to the WAL."""
+        self._rechecks = RECHECKS_S
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Read and deliver for as long as the server lives. Raises ``StoreReplaced``."""
+        try:
+            await self._run()
+        except StoreReplaced:
+            self._store.replaced = True
+            raise
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._catch_up()
+                self._failed(None)
+            except (sqlite3.Error, ApplianceError) as error:
+                # The file cannot be read or the triggers not be made just now (disk full, locked, EIO). Nothing is
+                # lost: the position stays, and what was committed is read when it can be.
+                self._failed(str(error) or type(error).__name__)
+                await trio.sleep(RETRY_S)
+                continue
+            await self._wait()
+
+    async def _catch_up(self) -> None:
+        """Deliver everything that is committed."""
+        while True:
+            look = await self._store.look(self._hub.position.id, self._known)
+            self.state.last_look = trio.current_time()
+            if look is None:
+                self.state.behind = False
+                return
+            self._check_identity(look)
+            await self._deliver(look)
+            self.state.behind = look.full
+            self._known = None if look.full else look.data_version
+            if not look.full and self._moved(look):
+                await self._renew()
+
+    def _check_identity(self, look: Look) -> None:
+        if look.incarnation != self._store.incarnation:
+            raise StoreReplaced("another database was written over the file")
+        if look.highest < self._hub.position.id:
+            raise StoreReplaced("the outbox has lost events that were sent")
+
+    def _moved(self, look: Look) -> bool:
+        return look.schema_version != self._schema_version or look.generation != self._hub.generation
+
+    async def _deliver(self, look: Look) -> None:
+        if not look.rows:
+            return
+        self._rechecks = ()
+        self._last_event = trio.current_time()
+        decoded = decode(look.rows, self._shapes)
+        if any(fault.shape_unknown for fault in decoded.faults):
+            # A shape that another process stored: rows can be read as soon as it is known.
+            self._shapes = (await self._store.synchronise()).shapes
+            decoded = decode(look.rows, self._shapes)
+        for fault in decoded.faults:
+            log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
+        if decoded.consumed:
+            highest = int(str(look.rows[decoded.consumed - 1][0]))
+            self._store.handed_out(highest)
+            self._hub.publish(decoded.events, highest)
+
+    async def _renew(self) -> None:
+        """Take up what has changed in the schema or by a command: first all events of before, then the news."""
+        catalog = await self._store.synchronise()
+        self._shapes = catalog.shapes
+        while self._hub.position.id < catalog.highest:
+            look = await self._store.look(self._hub.position.id, None)
+            if look is None or not look.rows:
+                break
+            self._check_identity(look)
+            await self._deliver(look)
+        self._hub.refresh(catalog)
+        self.state.skipped = dict(catalog.skipped)
+        for table, reason in self.state.skipped.items():
+            log.warning("table_not_captured", table=table, reason=reason)
+        self._schema_version = catalog.schema_version
+
+    async def _wait(self) -> None:
+        now = trio.current_time()
+        if self._rechecks:
+            delay, self._rechecks = self._rechecks[0], self._rechecks[1:]
+        elif self.announced:
+            delay = SAFETY_POLL_S
+        else:
+            delay = BUSY_POLL_S if now - self._last_event < BUSY_FOR_S else IDLE_POLL_S
+        with trio.move_on_after(delay):
+            await self._woken.wait()
+        self._woken = trio.Event()
+        if _inode(self._store.path) != self._inode:
+            raise StoreReplaced("the file was replaced by another")
+
+    def _failed(self, reason: str | None) -> None:
+        if reason is not None and self.state.failing is None:
+            log.error("store_unreadable", reason=reason)
+        if reason is None and self.state.failing is not None:
+            log.info("store_readable_again")
+        self.state.failing = reason
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Identify the file without opening it; ``None`` when it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

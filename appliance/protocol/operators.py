@@ -1,0 +1,289 @@
+"""The operators of a filter on a table: each *is* one SQL expression under the column's own affinity and collation.
+
+``OPERATORS`` is the reference: it holds the expression beside the function that builds it together with the Python
+that answers the same without a database. In the expressions ``c`` is the column and ``x`` an operand.
+
+* An operand in JSON is a string, a number, ``true`` or ``false`` (1 and 0; not beside a TEXT column), or ``null``
+  where NULL can be meant. The column's affinity applies to it, as in SQL: ``"42"`` equals an INTEGER 42.
+* ``gt gte lt lte`` compare only numbers with numbers or text with text, never across SQLite's storage classes.
+* ``contains`` and ``startswith`` compare bytes, as ``instr`` does, whatever the collation.
+* Two kinds of operand have two alternatives, of which either may match: beside a column without affinity a numeric
+  string is the text or the number; beside a BOOLEAN column ``"true"`` and ``"false"`` are 1 and 0 or the text.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from appliance.errors import BadFilter
+from appliance.model import JSON, Affinity, Column, SQLiteValue
+from appliance.protocol.coercion import as_number, as_text, text_bytes
+from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
+from appliance.protocol.wording import kind, quote, unknown
+
+ITEMS_LIMIT = 256  # values in one list
+COLLATIONS = frozenset(("BINARY", "NOCASE", "RTRIM"))  # SQLite's own, the only ones whose order we know
+
+Test: TypeAlias = Callable[[SQLiteValue], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One operator on the column at ``position`` of the shape.
+
+    ``sql`` is its expression with ``?`` for each of ``parameters``; ``test`` gives the same answer for a stored value.
+    ``keys``, where it is not ``None``, says that only values whose ``equality_key`` is among them pass. ``if_cut`` is
+    the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and long.
+    """
+
+    position: int
+    sql: str
+    parameters: tuple[SQLiteValue, ...]
+    test: Test
+    keys: frozenset[Hashable] | None = None
+    if_cut: bool = False
+
+
+def conditions(column: Column, position: int, wanted: JSON) -> list[Condition]:
+    """Compile what a filter wants of one column. Raises ``BadFilter``, naming the column."""
+    if column.collation.upper() not in COLLATIONS:
+        raise BadFilter(
+            f"the column {quote(column.name)} has the collation {quote(column.collation)} of an application, "
+            "whose order is not known here; it cannot be filtered by"
+        )
+    if isinstance(wanted, list):
+        wanted = {"in": wanted}
+    elif not isinstance(wanted, dict):
+        wanted = {"eq": wanted}
+    if not wanted:
+        raise BadFilter(f"the filter on {quote(column.name)} is empty; give it one of: {', '.join(OPERATORS)}")
+    found = []
+    for name, operand in wanted.items():
+        if name not in OPERATORS:
+            raise BadFilter(f"filter on {quote(column.name)}: {unknown(name, 'an operator', OPERATORS)}")
+        try:
+            found.append(OPERATORS[name].build(column, position, operand))
+        except BadFilter as error:
+            raise BadFilter(f"filter on {quote(column.name)}: {quote(name)} {error.message}") from None
+    return found
+
+
+def equality_key(column: Column) -> Callable[[SQLiteValue], Hashable]:
+    """Give the function under which two values of a column are equal in SQL exactly when their keys are equal."""
+    return {"NOCASE": _nocase, "RTRIM": _rtrim}.get(column.collation.upper(), _itself)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One row of the reference: the expression, what the operand must be, and how both are compiled."""
+
+    sql: str
+    takes: str
+    build: Callable[[Column, int, JSON], Condition]
+
+
+# --- operands -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """One alternative of an operand: as it is bound in SQL, and what the column's affinity makes of that."""
+
+    bound: SQLiteValue
+    value: SQLiteValue
+
+
+def _alternatives(column: Column, operand: JSON) -> tuple[_Operand, ...]:
+    if operand is None:
+        return (_Operand(None, None),)
+    if isinstance(operand, bool):
+        if column.affinity is Affinity.TEXT:
+            raise BadFilter(f"takes no {str(operand).lower()} here: the column holds text")
+        return (_Operand(int(operand), int(operand)),)
+    if isinstance(operand, str):
+        return _text_alternatives(column, _clean(operand))
+    if isinstance(operand, (int, float)):
+        if isinstance(operand, float) and not math.isfinite(operand):
+            raise BadFilter("takes no number that is not finite")
+        if isinstance(operand, int) and not INTEGER_MIN <= operand <= INTEGER_MAX:
+            raise BadFilter("takes no integer beyond 64 bits")
+        return (_Operand(operand, as_text(operand) if column.affinity is Affinity.TEXT else operand),)
+    raise BadFilter(f"takes strings, numbers, true, false and null, this is {kind(operand)}")
+
+
+def _text_alternatives(column: Column, text: str) -> tuple[_Operand, ...]:
+    if column.affinity is Affinity.TEXT:
+        return (_Operand(text, text),)
+    number = as_number(text)
+    if column.affinity is Affinity.BLOB:
+        as_is = _Operand(text, text)
+        return (as_is,) if number is None else (as_is, _Operand(number, number))
+    if column.boolean and text.lower() in _BOOLEANS:
+        flag = _BOOLEANS[text.lower()]
+        return (_Operand(text, text), _Operand(flag, flag))
+    return (_Operand(text, text if number is None else number),)
+
+
+_BOOLEANS = {"true": 1, "false": 0}
+
+
+def _clean(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadFilter("takes no half of a surrogate pair") from None
+    return text
+
+
+# --- what a collation makes of text -----------------------------------------------------------------------------------
+
+
+def _itself(value: SQLiteValue) -> Hashable:
+    return value
+
+
+def _rtrim(value: SQLiteValue) -> Hashable:
+    return value.rstrip(" ") if isinstance(value, str) else value
+
+
+def _nocase(value: SQLiteValue) -> Any:
+    """SQLite's NOCASE: A–Z folded, compared up to the first NUL, then by length in bytes (sqlite3StrNICmp)."""
+    if not isinstance(value, str):
+        return value
+    folded = value.encode("utf-8", "surrogateescape").lower()
+    end = folded.find(0)
+    return (folded if end < 0 else folded[: end + 1], len(folded))
+
+
+def _text_order(column: Column) -> Callable[[str], Any]:
+    """Give the function whose results are in the order of the column's texts."""
+    return {"NOCASE": _nocase, "RTRIM": lambda text: text_bytes(text).rstrip(b" ")}.get(
+        column.collation.upper(), text_bytes
+    )
+
+
+# --- the operators ------------------------------------------------------------------------------------------------
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
+    sql, parameters, keys = _identities(column, operands, "IS", " OR ")
+    key = equality_key(column)
+    test: Test = keys.__contains__ if key is _itself else lambda value: key(value) in keys
+    return Condition(position, sql or "0", parameters, test, keys=keys)
+
+
+def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
+    sql, parameters, keys = _identities(column, operands, "IS NOT", " AND ")
+    key = equality_key(column)
+    return Condition(position, sql or "1", parameters, lambda value: key(value) not in keys, if_cut=True)
+
+
+def _identities(
+    column: Column, operands: Sequence[JSON], relation: str, joint: str
+) -> tuple[str, tuple[SQLiteValue, ...], frozenset[Hashable]]:
+    found = [each for operand in operands for each in _alternatives(column, operand)]
+    sql = joint.join([f"{_identifier(column.name)} {relation} ?"] * len(found))
+    key = equality_key(column)
+    return sql, tuple(each.bound for each in found), frozenset(key(each.value) for each in found)
+
+
+def _listed(operand: JSON) -> Sequence[JSON]:
+    if not isinstance(operand, list):
+        raise BadFilter(f"takes a list, this is {kind(operand)}")
+    if len(operand) > ITEMS_LIMIT:
+        raise BadFilter(f"takes a list of at most {ITEMS_LIMIT} values, this has {len(operand)}")
+    return operand
+
+
+def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Column, int, JSON], Condition]:
+    def build(column: Column, position: int, operand: JSON) -> Condition:
+        if operand is None:
+            raise BadFilter('takes a string or a number; for NULL there is "null"')
+        alternatives = _alternatives(column, operand)
+        name = _identifier(column.name)
+        expressions, tests = [], []
+        for each in alternatives:
+            if isinstance(each.value, str):
+                expressions.append(f"typeof({name}) = 'text' AND {name} {sign} ?")
+                tests.append(_text_test(column, each.value))
+            else:
+                expressions.append(f"typeof({name}) IN ('integer', 'real') AND {name} {sign} ?")
+                tests.append(_number_test(each.value))
+        test = tests[0] if len(tests) == 1 else lambda value: any(each(value) for each in tests)
+        return Condition(position, " OR ".join(expressions), tuple(each.bound for each in alternatives), test)
+
+    def _text_test(column: Column, text: str) -> Test:
+        order = _text_order(column)
+        bound = order(text)
+        return lambda value: isinstance(value, str) and relation(order(value), bound)
+
+    def _number_test(number: SQLiteValue) -> Test:
+        return lambda value: isinstance(value, (int, float)) and relation(value, number)
+
+    return build
+
+
+def _contains(column: Column, position: int, operand: JSON) -> Condition:
+    text = _text(operand)
+    needle = text.encode()
+
+    def test(value: SQLiteValue) -> bool:
+        if isinstance(value, str):
+            return text in value  # UTF-8 synchronises itself: characters match where their bytes do
+        return value is not None and needle in text_bytes(value)
+
+    return Condition(position, f"instr({_identifier(column.name)}, ?) > 0", (text,), test)
+
+
+def _startswith(column: Column, position: int, operand: JSON) -> Condition:
+    text = _text(operand)
+    needle = text.encode()
+
+    def test(value: SQLiteValue) -> bool:
+        if isinstance(value, str):
+            return value.startswith(text)
+        return value is not None and text_bytes(value).startswith(needle)
+
+    return Condition(position, f"instr({_identifier(column.name)}, ?) = 1", (text,), test)
+
+
+def _text(operand: JSON) -> str:
+    if not isinstance(operand, str):
+        raise BadFilter(f"takes a string, this is {kind(operand)}")
+    return _clean(operand)
+
+
+def _null(column: Column, position: int, operand: JSON) -> Condition:
+    name = _identifier(column.name)
+    if operand is True:
+        return Condition(position, f"{name} IS NULL", (), lambda value: value is None, keys=frozenset((None,)))
+    if operand is False:
+        return Condition(position, f"{name} IS NOT NULL", (), lambda value: value is not None, if_cut=True)
+    raise BadFilter(f"takes true or false, this is {kind(operand)}")
+
+
+_VALUE = "a string, a number, true, false or null"
+_ORDERED = "a string, a number, true or false"
+_LIST = f"a list of at most {ITEMS_LIMIT} values"
+
+OPERATORS: dict[str, Operator] = {
+    "eq": Operator("c IS x", _VALUE, lambda column, at, x: _any_of(column, at, (x,))),
+    "ne": Operator("c IS NOT x", _VALUE, lambda column, at, x: _none_of(column, at, (x,))),
+    "gt": Operator("c > x, among numbers or among text", _ORDERED, _ordering(">", operator.gt)),
+    "gte": Operator("c >= x, among numbers or among text", _ORDERED, _ordering(">=", operator.ge)),
+    "lt": Operator("c < x, among numbers or among text", _ORDERED, _ordering("<", operator.lt)),
+    "lte": Operator("c <= x, among numbers or among text", _ORDERED, _ordering("<=", operator.le)),
+    "in": Operator("c IS x1 OR c IS x2 …", _LIST, lambda column, at, x: _any_of(column, at, _listed(x))),
+    "nin": Operator("c IS NOT x1 AND c IS NOT x2 …", _LIST, lambda column, at, x: _none_of(column, at, _listed(x))),
+    "contains": Operator("instr(c, x) > 0", "a string", _contains),
+    "startswith": Operator("instr(c, x) = 1", "a string", _startswith),
+    "null": Operator("c IS NULL for true, c IS NOT NULL for false", "true or false", _null),
+}

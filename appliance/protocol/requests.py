@@ -1,0 +1,287 @@
+"""What a client may ask: the text of one frame in, one frozen struct out.
+
+The table ``METHODS`` is the whole grammar: a new method is one row. What a struct holds has been checked and is
+trusted from there on.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+from appliance.errors import BadRequest, RequestError, UnknownMethod
+from appliance.model import JSON, ascii_fold
+from appliance.protocol.json import decode, identity
+from appliance.protocol.wording import kind, nearest, quote, unknown
+
+ID_LIMIT = 128  # characters
+TOPIC_NAME_LIMIT = 128  # characters
+RESERVED_PREFIX = "_appliance"  # folded; internal tables begin with it
+
+RequestId: TypeAlias = "str | int | float | None"
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What every request has: the ``id`` to echo (``None``: it had none) and the ``ObjectType`` of its reply."""
+
+    id: RequestId = None
+    object_type: str
+
+
+class ListTopic(_Asked, frozen=True):
+    """Which topics are there?"""
+
+
+class CreateTopic(_Asked, frozen=True):
+    """Make a user topic. ``name`` is one that a topic may have."""
+
+    name: str
+    durable: bool = True
+
+
+class DestroyTopic(_Asked, frozen=True):
+    """End a user topic."""
+
+    name: str
+
+
+class Subscribe(_Asked, frozen=True):
+    """Send the events of a topic. ``filters`` are not checked here: what they mean depends on the topic."""
+
+    topic: str
+    filters: dict[str, JSON] = {}
+
+
+class Unsubscribe(_Asked, frozen=True):
+    """Send no more events of a topic."""
+
+    topic: str
+
+
+class NewMessage(_Asked, frozen=True):
+    """Send ``message``, any JSON value, to the subscribers of a user topic."""
+
+    topic: str
+    message: JSON
+
+
+class Authenticate(_Asked, frozen=True):
+    """Go on with this token."""
+
+    token: str
+
+
+class Ping(_Asked, frozen=True):
+    """How far has this connection been told?"""
+
+
+Request: TypeAlias = ListTopic | CreateTopic | DestroyTopic | Subscribe | Unsubscribe | NewMessage | Authenticate | Ping
+
+
+class Refused(Exception):
+    """A frame that is no request: the error to answer with, and what could be read of the frame."""
+
+    def __init__(self, error: RequestError, object_type: str | None = None, id: RequestId = None) -> None:  # noqa: A002
+        super().__init__(error.message)
+        self.error = error
+        self.object_type = object_type
+        self.id = id
+
+
+def parse(text: str | bytes) -> Request:
+    """Read one frame.
+
+    Raises ``Refused`` and nothing else; its ``error`` is ``BadJson``, ``BadRequest`` or ``UnknownMethod``.
+    """
+    id_: RequestId = None
+    object_type: str | None = None
+    try:
+        frame = decode(text)
+        if not isinstance(frame, dict):
+            raise BadRequest(f"a request is one JSON object, this is {kind(frame)}")
+        name = frame.get("method")
+        method = METHODS.get(name) if isinstance(name, str) else None
+        if method is not None:
+            object_type = method.object_type
+        elif isinstance(name, str) and len(name) <= TOPIC_NAME_LIMIT:
+            object_type = name
+        if "id" in frame:
+            id_ = _id(frame["id"])
+        if method is None:
+            raise _no_method(frame)
+        return method.read(frame, id_)
+    except RequestError as error:
+        raise Refused(error, object_type, id_) from None
+
+
+Check: TypeAlias = Callable[[str, JSON], JSON]  # (attribute's name, value) -> the value as it goes into the struct
+
+
+def _string(name: str, value: JSON) -> JSON:
+    if not isinstance(value, str):
+        raise BadRequest(f'"{name}" must be a string, this is {kind(value)}')
+    return value
+
+
+def _boolean(name: str, value: JSON) -> JSON:
+    if not isinstance(value, bool):
+        raise BadRequest(f'"{name}" must be true or false, this is {kind(value)}')
+    return value
+
+
+def _object(name: str, value: JSON) -> JSON:
+    if not isinstance(value, dict):
+        raise BadRequest(f'"{name}" must be an object, this is {kind(value)}')
+    return value
+
+
+def _anything(name: str, value: JSON) -> JSON:
+    return value
+
+
+def _new_name(name: str, value: JSON) -> JSON:
+    if not isinstance(value, str):
+        raise BadRequest(f'"{name}" must be a string, this is {kind(value)}')
+    if not 1 <= len(value) <= TOPIC_NAME_LIMIT:
+        raise BadRequest(f'"{name}" must have 1 to {TOPIC_NAME_LIMIT} characters, this has {len(value)}')
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise BadRequest(f'"{name}" must not hold control characters')
+    if ascii_fold(value).startswith(RESERVED_PREFIX):
+        raise BadRequest(f'"{name}" must not begin with "{RESERVED_PREFIX}": such names are the server\'s own')
+    return value
+
+
+def _not_yet(name: str, value: JSON) -> JSON:
+    raise BadRequest(f'"{name}" is not supported by this version yet; leave it out')
+
+
+def _not_yet_true(name: str, value: JSON) -> JSON:
+    if _boolean(name, value):
+        raise BadRequest(f'"{name}": true is not supported by this version yet; leave it out')
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of the grammar.
+
+    ``required`` and ``optional`` are attributes that become the struct's fields; ``later`` are attributes of the
+    protocol that this version refuses unless they ask for nothing.
+    """
+
+    struct: Callable[..., Request]
+    name: str
+    object_type: str
+    required: dict[str, Check] = field(default_factory=dict)
+    optional: dict[str, Check] = field(default_factory=dict)
+    later: dict[str, Check] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Every attribute that the protocol knows for it, as an error lists them."""
+        return (*self.required, *self.optional, *self.later)
+
+    def read(self, frame: dict[str, Any], id: RequestId) -> Request:  # noqa: A002
+        """Build the request from a frame whose ``method`` names this one. Raises ``BadRequest``."""
+        attributes = _attributes(frame, self.name)
+        fields: dict[str, JSON] = {}
+        for name, value in attributes.items():
+            check = self.required.get(name) or self.optional.get(name)
+            if check is not None:
+                fields[name] = check(name, value)
+            elif name in self.later:
+                self.later[name](name, value)
+            else:
+                raise BadRequest(unknown(name, f"an attribute of {self.name}", self.attributes))
+        for name in self.required:
+            if name not in fields:
+                raise BadRequest(f'{self.name} needs the attribute "{name}"')
+        return self.struct(id=id, object_type=self.object_type, **fields)
+
+
+_ROWS = (
+    Method(ListTopic, "list-topic", "topic-list"),
+    Method(
+        CreateTopic, "create-topic", "create-topic",
+        required={"name": _new_name}, optional={"durable": _boolean}, later={"permission": _not_yet},
+    ),
+    Method(DestroyTopic, "destroy-topic", "destroy-topic", required={"name": _string}),
+    Method(
+        Subscribe, "subscribe", "subscribe",
+        required={"topic": _string}, optional={"filters": _object},
+        later={"since": _not_yet, "epoch": _not_yet, "snapshot": _not_yet_true, "old": _not_yet_true},
+    ),
+    Method(Unsubscribe, "unsubscribe", "unsubscribe", required={"topic": _string}),
+    Method(
+        NewMessage, "new-message", "new-message",
+        required={"topic": _string, "message": _anything}, later={"key": _not_yet},
+    ),
+    Method(Authenticate, "authenticate", "authenticate", required={"token": _string}),
+    Method(Ping, "ping", "ping"),
+)  # fmt: skip
+
+#: The methods by name, in the order in which the reference and error messages list them.
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+
+_KEYS = frozenset(("method", "attributes", "payload", "type", "id"))
+_SHORT_FORM = frozenset(("method", "attributes", "id"))  # a frame with no other keys needs no reconciling
+
+
+def _id(value: JSON) -> RequestId:
+    if isinstance(value, str):
+        if len(value) > ID_LIMIT:
+            raise BadRequest(f'"id" must have at most {ID_LIMIT} characters, this has {len(value)}')
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    raise BadRequest(f'"id" must be a string or a number, this is {kind(value)}')
+
+
+def _attributes(frame: dict[str, Any], method: str) -> dict[str, Any]:
+    """Give a frame's attributes, whichever of the seed's two spellings it uses."""
+    attributes = frame.get("attributes")
+    if not (frame.keys() <= _SHORT_FORM):
+        for key in frame:
+            if key not in _KEYS:
+                raise BadRequest(unknown(key, "a key of a request", sorted(_KEYS)))
+        if "payload" in frame:
+            payload = _object("payload", frame["payload"])
+            if "attributes" in frame and identity(payload) != identity(attributes):
+                raise BadRequest(
+                    '"payload" and "attributes" are the same thing, and here they differ; send one of them'
+                )
+            attributes = payload
+    if attributes is None:
+        if "attributes" in frame:
+            _object("attributes", None)
+        attributes = {}
+    elif not isinstance(attributes, dict):
+        _object("attributes", attributes)
+    if "type" in frame:
+        type_ = _string("type", frame["type"])
+        if method == "subscribe":
+            attributes = _with_topic(attributes, str(type_))
+    return attributes
+
+
+def _with_topic(attributes: dict[str, Any], type_: str) -> dict[str, Any]:
+    topic = attributes.get("topic", type_)
+    if isinstance(topic, str) and ascii_fold(topic) != ascii_fold(type_):
+        raise BadRequest('"type" and the attribute "topic" are the same thing, and here they differ; send one of them')
+    return {"topic": topic, **attributes}
+
+
+def _no_method(frame: dict[str, Any]) -> RequestError:
+    listed = ", ".join(METHODS)
+    if "method" not in frame:
+        return BadRequest(f'a request needs "method", one of: {listed}')
+    name = frame["method"]
+    if not isinstance(name, str):
+        return BadRequest(f'"method" must be a string, this is {kind(name)}')
+    near = nearest(name, METHODS)
+    hint = f'; did you mean "{near}"?' if near else "."
+    return UnknownMethod(f"there is no method {quote(name)}{hint} The methods are: {listed}")

@@ -1,0 +1,203 @@
+"""The composition root: everything is made here, and the nesting below is the order in which it ends.
+
+asyncio bridge ⊃ store ⊃ tail, announcements, keeper ⊃ connections ⊃ accepting
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+import trio
+
+from appliance.config import Config
+from appliance.errors import StoreUnusable
+from appliance.live import announcements
+from appliance.live.access import Authority
+from appliance.live.hub import Hub
+from appliance.live.session import Backend, SessionLimits
+from appliance.live.sessions import Sessions
+from appliance.live.tail import StoreReplaced, Tail
+from appliance.ops.health import Health
+from appliance.protocol.values import ValueOptions
+from appliance.store.bridge import open_bridge
+from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
+from appliance.store.secrecy import Secrecy
+from appliance.store.store import Catalog, Store, StoreSettings, open_store
+from appliance.web.admission import Admission
+from appliance.web.door import Door
+from appliance.web.limits import Limits
+from appliance.web.listen import open_listeners
+from appliance.web.routes import application
+from appliance.web.tls import Certificate
+
+log = structlog.get_logger()
+
+#: For how long connections may take to end when the server stops, seconds; the whole stop stays under 10.
+GRACE_S: Final = 7.0
+#: How long to wait for a database file that was taken away to be there again, seconds.
+REAPPEAR_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a person should know once the server is ready. ``addresses`` are host and port."""
+
+    addresses: Sequence[tuple[str, int]]
+    secure: bool
+    tables: Sequence[str]
+    secret: str
+
+
+async def serve(config: Config, announce: Callable[[Announcement], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then end in order; a second signal ends the process at once.
+
+    Raises ``CommandError``: the store cannot be used or is in use, a certificate or an address is not right.
+    """
+    certificate = None
+    if config.tls_cert is not None and config.tls_key is not None:
+        certificate = Certificate(config.tls_cert, config.tls_key)
+    stop = trio.Event()
+
+    def announced(announcement: Announcement) -> None:
+        nonlocal config
+        config = replace(config, port=announcement.addresses[0][1])  # the same port if it has to begin anew
+        announce(announcement)
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, signals, stop, certificate)
+            async with open_bridge():
+                while not stop.is_set():
+                    replaced: StoreReplaced | None = None
+                    try:
+                        await _serve_store(config, certificate, announced, stop)
+                    except* StoreReplaced as group:
+                        replaced = next(error for error in group.exceptions if isinstance(error, StoreReplaced))
+                    if replaced is None:
+                        break
+                    log.warning("store_replaced", reason=str(replaced))
+                    await _reappeared(config)
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _obey(signals: AsyncIterator[int], stop: trio.Event, certificate: Certificate | None) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            if certificate is not None:
+                certificate.reload()
+            log.info("reloaded")
+        elif stop.is_set():
+            os._exit(128 + number)  # SQLite survives this: whatever was not committed was not acknowledged
+        else:
+            log.info("stopping", signal=signal.Signals(number).name)
+            stop.set()
+
+
+async def _serve_store(
+    config: Config, certificate: Certificate | None, announce: Callable[[Announcement], None], stop: trio.Event
+) -> None:
+    """Serve one file until ``stop``.
+
+    Raises, in a group, ``StoreReplaced`` when there is another file at its place.
+    """
+    settings = StoreSettings(
+        path=config.db,
+        secret=Secrecy(config.secret_columns, config.reveal),
+        busy_timeout_s=config.busy_timeout_s,
+        synchronous=config.synchronous,
+    )
+    async with open_store(settings) as store:
+        catalog = await store.synchronise()
+        options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
+        hub = Hub(catalog, await store.position(), options)
+        tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
+        store.on_commit(tail.wake)
+        secret = await store.signing_secret()
+        sessions = Sessions()
+        limits = SessionLimits(config.subscriptions, config.requests_per_s, config.request_burst, config.user_topics)
+        backend = Backend(store, hub, Authority(secret), limits)
+        admission = Admission(
+            backend,
+            sessions,
+            allowed_origins=config.allowed_origins,
+            connections_per_user=config.connections_per_user,
+        )
+        listeners, notes = open_listeners(config.host, config.port)
+        for note in notes:
+            log.warning("not_listening", reason=note)
+        addresses = [listener.getsockname()[:2] for listener in listeners]
+        door = Door(
+            listeners,
+            app=application(Health(tail.state)),
+            websocket=admission,
+            log=log,
+            limits=_limits(config),
+            certificate=certificate,
+        )
+        async with trio.open_nursery() as background:
+            background.start_soon(tail.run)
+            background.start_soon(_announcements, store, tail)
+            background.start_soon(
+                lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
+            )
+            async with trio.open_nursery() as connections:
+                await connections.start(door.run)
+                _report(catalog)
+                announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
+                await stop.wait()
+                connections.cancel_scope.deadline = trio.current_time() + GRACE_S
+                door.stop_accepting()
+                await sessions.end_all()
+            background.cancel_scope.cancel()
+
+
+async def _announcements(store: Store, tail: Tail) -> None:
+    """Have the system stir the tail; where it cannot, the tail polls."""
+    if not tail.announced:
+        return
+    try:
+        await announcements.listen(store.path, tail.stir)
+        reason = "the WAL file went away"
+    except OSError as error:
+        reason = str(error)
+    tail.announced = False
+    log.warning("polling", reason=reason)
+
+
+def _report(catalog: Catalog) -> None:
+    if sqlite3.sqlite_version_info < SOUND_SQLITE:
+        sound = ".".join(map(str, SOUND_SQLITE))
+        log.warning("old_sqlite", version=sqlite3.sqlite_version, reason=f"{OLD_SQLITE_BUGS}; {sound} is sound")
+    for table, reason in catalog.skipped.items():
+        log.warning("table_not_captured", table=table, reason=reason)
+    for table, warnings in catalog.warnings.items():
+        for warning in warnings:
+            log.warning("table_captured_in_part", table=table, reason=warning)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        connections=config.connections,
+        head_bytes=config.head_bytes,
+        head_s=config.head_s,
+        body_bytes=config.body_bytes,
+        message_bytes=config.message_bytes,
+        fragments=config.message_fragments,
+        unsent_bytes=config.unsent_bytes,
+    )
+
+
+async def _reappeared(config: Config) -> None:
+    """Wait until there is a file again: a copy over the old one may take a moment. Raises ``StoreUnusable``."""
+    with trio.move_on_after(REAPPEAR_S):
+        while not config.db.exists():  # noqa: ASYNC110 – nothing tells of a file that is not there
+            await trio.sleep(0.1)
+    if not config.db.exists():
+        raise StoreUnusable(f"{config.db} was taken away while it was served; put it back and start again")

@@ -1,0 +1,172 @@
+"""How a connection to the user's file is opened and set up, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from appliance.errors import StoreUnusable
+
+#: The oldest SQLite that this program runs on itself; foreign writers may be as old as 3.31.
+OLDEST_SQLITE = (3, 37, 0)
+
+#: The first SQLite without the bugs that concern us, and these bugs.
+SOUND_SQLITE = (3, 51, 3)
+OLD_SQLITE_BUGS = (
+    "a WAL reset at the wrong moment can corrupt the file, and before 3.45.3 UPSERT triggers see wrong values"
+)
+
+#: ``quick_check`` at the start only for files up to this size: about a second at 100 MB/s. Bytes.
+QUICK_CHECK_LIMIT = 64 << 20
+
+#: File systems whose locks SQLite cannot trust (https://sqlite.org/howtocorrupt.html, section 2.1).
+NETWORK_FILE_SYSTEMS = frozenset(
+    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2",
+     "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs")
+)  # fmt: skip
+
+
+def text(raw: bytes) -> str:
+    """Decode TEXT so that no byte is lost: what is not UTF-8 becomes lone surrogates (PEP 383)."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def open_file(path: Path, *, busy_timeout_s: float, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """Open ``path`` in autocommit mode, ready for any of our connections.
+
+    ``trusted_schema`` is off: a schema that somebody else wrote must not call what it likes in our process.
+    """
+    db = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA trusted_schema=OFF")
+        db.execute(f"PRAGMA synchronous={synchronous}")
+        db.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
+    """Open ``path`` for reading only: for the tail, whose ``data_version`` sees the commits of all others."""
+    db = open_file(path, busy_timeout_s=busy_timeout_s)
+    db.execute("PRAGMA query_only=ON")
+    return db
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another program's lock was in the way, so that trying again can help."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_unwritable(error: sqlite3.Error) -> bool:
+    """Whether the disk is full, failing or read-only."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+
+
+def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
+    """Refuse what cannot serve as a store, before anything is written.
+
+    Raises ``StoreUnusable``: no such file or directory, not SQLite, corrupt, not writable, on a network file
+    system, or SQLite itself too old. The file is only ever touched by SQLite: an ``open`` and ``close`` of ours
+    would drop the POSIX locks of every other connection in this process.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; use a Python with SQLite {oldest} or newer")
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreUnusable(f"there is no directory {folder}; make it, or name another file with --db")
+    if path.exists() and not path.is_file():
+        raise StoreUnusable(f"{path} is not a file; name a SQLite file with --db")
+    if not path.exists() and not create:
+        raise StoreUnusable(f"there is no file {path}; name an existing SQLite file with --db")
+    kind = _file_system(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreUnusable(f"{path} is on a network file system ({kind}), where SQLite's locks cannot be trusted; "
+                            "move it to a local disk")  # fmt: skip
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise StoreUnusable(f"{path} or its directory cannot be written; give this user write permission on both")
+    if path.exists():
+        _examine(path, busy_timeout_s)
+
+
+def _examine(path: Path, busy_timeout_s: float) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as db:
+            db.execute("PRAGMA trusted_schema=OFF")
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            pages, size = db.execute("PRAGMA page_count").fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
+            if pages * size <= QUICK_CHECK_LIMIT:
+                finding = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if finding != "ok":
+                    raise StoreUnusable(f"{path} is corrupt ({finding}); restore a backup, or recover it with "
+                                        f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
+    """Say of any SQLite error at the start what it means for this file and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file with --db")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreUnusable(f"{path} is corrupt ({error}); restore a backup, or recover it with "
+                             f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+    if is_locked(error):
+        return StoreUnusable(f"{path} is locked by another program ({error}); stop that program, or end its "
+                             "transaction, and start again")  # fmt: skip
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return StoreUnusable(f"{path} cannot be opened ({error}); check the permissions of it and its directory")
+    if is_unwritable(error):
+        return StoreUnusable(f"{path} cannot be written ({error}); make room on the disk or give write permission")
+    return StoreUnusable(f"{path} cannot be used: {error}")
+
+
+def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:
+    """Put the file into WAL mode and return the mode it had.
+
+    Another connection that is just now inside a transaction stands in the way, and SQLite's busy handler does
+    not cover this, so it is tried again until ``patience_s`` is over. Raises ``StoreUnusable``.
+    """
+    former = str(db.execute("PRAGMA journal_mode").fetchone()[0])
+    if former == "wal":
+        return former
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            mode = str(db.execute("PRAGMA journal_mode=WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() >= deadline:
+                raise refusal(path, error) from error
+            time.sleep(0.02)  # a thread of its own; nothing else waits for it
+            continue
+        if mode == "wal":
+            return former
+        raise StoreUnusable(f"{path} cannot be put into WAL mode (it stays {mode!r}): its file system has no shared "
+                            "memory; move it to a local disk")  # fmt: skip
+
+
+def _file_system(folder: Path) -> str:
+    """Name the type of the file system that holds ``folder``; ``""`` where the system does not tell (not Linux)."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    real = os.path.realpath(folder)
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), after.split(" ")[0]
+    return kind

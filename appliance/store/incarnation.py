@@ -1,0 +1,149 @@
+"""``<db>-live``: the file beside the database that knows what the database cannot know of itself.
+
+A database file cannot remember what it was restored over: ``cp backup shop.db`` keeps even its inode. So a second
+file beside it holds which incarnation of the store was served last, the highest event id that was handed out, and
+during which boot. Where the two do not fit together, ids could be given out twice, and a new epoch begins.
+The file is also the server's lock (``flock``: one server a database), so that the database itself is never
+opened or closed by anything but SQLite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import StoreInUse, StoreUnusable
+from appliance.store import schema
+
+#: The file is one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
+SIZE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What ``<db>-live`` says."""
+
+    incarnation: str
+    highest: int
+    boot: str
+
+
+class LiveFile:
+    """The open, locked file beside the database. Made by ``hold``."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._record: Record | None = None
+
+    def read(self) -> Record | None:
+        """Give what the last server left; ``None`` for a new or unreadable file."""
+        try:
+            found = json.loads(os.pread(self._descriptor, SIZE, 0))
+            return Record(str(found["incarnation"]), int(found["highest"]), str(found["boot"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, record: Record) -> None:
+        """Put ``record`` into the file."""
+        self._record = record
+        line = json.dumps({"incarnation": record.incarnation, "highest": record.highest, "boot": record.boot})
+        os.pwrite(self._descriptor, line.encode().ljust(SIZE - 1) + b"\n", 0)
+
+    def note(self, highest: int) -> None:
+        """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut)."""
+        if self._record is not None and highest > self._record.highest:
+            self.write(Record(self._record.incarnation, highest, self._record.boot))
+
+
+@contextlib.contextmanager
+def hold(database: Path) -> Iterator[LiveFile]:
+    """Lock ``<database>-live`` for as long as the block runs.
+
+    Raises ``StoreInUse`` when another process holds it, ``StoreUnusable`` when it cannot be made.
+    """
+    path = Path(f"{database}-live")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(
+            f"{path} cannot be made ({error.strerror}); give this user write permission there"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreInUse(f"another live-appliance serves {database}; stop it first, or use that one") from error
+        yield LiveFile(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_held(database: Path) -> bool:
+    """Whether a server holds ``<database>-live`` just now."""
+    if not Path(f"{database}-live").exists():
+        return False
+    try:
+        with hold(database):
+            return False
+    except StoreInUse:
+        return True
+
+
+def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
+    """Begin a new incarnation of the store; give ``(incarnation, epoch)``.
+
+    The epoch is kept only when every id that was ever handed out is still in the file. The mark of an unclean end is
+    set by a FULL commit before anything is answered: foreign writers choose their own ``synchronous``, so after
+    a power cut acknowledged rows may be gone whatever ours is.
+    """
+    boot = _boot_id()
+    before = live.read()
+    highest = schema.highest(db)
+    epoch = schema.get(db, "epoch")
+    kept = (
+        before is not None
+        and before.incarnation == schema.get(db, "incarnation")
+        and highest >= before.highest
+        and (before.boot == boot or schema.get(db, "clean") == 1)
+    )
+    if not kept or not isinstance(epoch, str):
+        epoch = secrets.token_hex(8)
+    incarnation = secrets.token_hex(8)
+    with _full_commit(db), schema.transaction(db):
+        schema.put(db, "epoch", epoch)
+        schema.put(db, "incarnation", incarnation)
+        schema.put(db, "clean", 0)
+    live.write(Record(incarnation, highest, boot))
+    return incarnation, epoch
+
+
+def end(db: sqlite3.Connection) -> None:
+    """Mark a clean end and move what is in the WAL into the file, if no reader is in the way."""
+    with _full_commit(db), schema.transaction(db):
+        schema.put(db, "clean", 1)
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+@contextlib.contextmanager
+def _full_commit(db: sqlite3.Connection) -> Iterator[None]:
+    (former,) = db.execute("PRAGMA synchronous").fetchone()
+    db.execute("PRAGMA synchronous=FULL")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA synchronous={int(former)}")
+
+
+def _boot_id() -> str:
+    """Name the boot of this machine; ``""`` where the system does not tell, which then never proves a clean end."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,98 @@
+"""The store as commands use it: one plain connection, no server, nothing of trio.
+
+A server may run at the same time: what is written here reaches it through the file, by the store's generation.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import CommandError, StoreUnusable
+from appliance.model import ascii_fold
+from appliance.store import catalog, connections, incarnation, schema, topics, watch
+
+BUSY_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def open_store(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file and make it a store if it is none yet. Raises ``StoreUnusable``."""
+    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
+    try:
+        with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
+            schema.prepare(db)
+            yield db
+    except sqlite3.Error as error:
+        raise connections.refusal(path, error) from error
+
+
+def is_served(path: Path) -> bool:
+    """Whether a server has this store open just now."""
+    return incarnation.is_held(path)
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One table as ``table list`` shows it. ``captured`` is whether its triggers are in place at this moment."""
+
+    name: str
+    watched: bool
+    captured: bool
+    key: tuple[str, ...]
+    secret: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def tables(db: sqlite3.Connection, secret: Callable[..., bool]) -> list[TableState]:
+    """List the file's tables and what is captured of them. Writes nothing."""
+    off = {ascii_fold(name) for name in topics.unwatched(db)}
+    captured = {ascii_fold(name) for name in watch.captured(db)}
+    found = []
+    for table in catalog.tables(db):
+        shape = watch.describe(table, secret)
+        kept = {column.name for column in shape.columns}
+        found.append(
+            TableState(
+                name=table.name,
+                watched=ascii_fold(table.name) not in off,
+                captured=ascii_fold(table.name) in captured,
+                key=("rowid",) if shape.rowid else tuple(shape.columns[position].name for position in shape.key),
+                secret=tuple(name for name in watch.secret_columns(table, secret) if name not in kept),
+                warnings=watch.warnings(table),
+            )
+        )
+    return found
+
+
+def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
+    """Put a table on the watch or take it off. Raises ``CommandError`` when there is no such table."""
+    names = {ascii_fold(each.name): each.name for each in catalog.tables(db)}
+    if ascii_fold(table) not in names:
+        raise CommandError(f'there is no table "{table}"; `live-appliance table list` names those there are')
+    topics.set_watched(db, names[ascii_fold(table)], watched)
+
+
+def release(path: Path) -> None:
+    """Take everything of ours out of the file: triggers, ``_appliance_*`` tables, the journal mode it had not.
+
+    Raises ``StoreInUse`` while a server runs, ``StoreUnusable``.
+    """
+    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
+    with incarnation.hold(path):
+        try:
+            with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
+                schema.check_format(db)
+                mode = schema.get(db, "journal_mode") if schema.exists(db) else None
+                watch.remove(db)
+                if isinstance(mode, str):
+                    restored = db.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
+                    if restored != mode:
+                        raise StoreUnusable(f"the journal mode stays {restored}: close the other programs that have "
+                                            f"{path} open and run `PRAGMA journal_mode={mode}` yourself")  # fmt: skip
+        except sqlite3.Error as error:
+            raise connections.refusal(path, error) from error
+        Path(f"{path}-live").unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Which columns hold secrets, by the rules of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from appliance.errors import BadConfiguration
+from appliance.model import ascii_fold
+
+
+class Secrecy:
+    """Decides for each column whether it may be captured.
+
+    ``columns`` are names and patterns for every table, or ``table.column``; ``reveal`` is ``table.column`` only. All
+    compare without ASCII case. A column of the primary key is secret only by ``table.column``: without its
+    key a row's events could not be told apart, so a mere pattern does not take it away.
+    """
+
+    def __init__(self, columns: Sequence[str], reveal: Sequence[str]) -> None:
+        self._patterns = [ascii_fold(each) for each in columns if "." not in each]
+        self._named = frozenset(ascii_fold(each) for each in columns if "." in each)
+        self._revealed = frozenset(ascii_fold(each) for each in reveal)
+        for each in reveal:
+            if "." not in each:
+                raise BadConfiguration(f'--reveal takes table.column, not "{each}"')
+
+    def __call__(self, table: str, column: str, key: bool = False) -> bool:
+        """Whether the column's values must stay in the file. ``key``: it belongs to the primary key."""
+        full, name = ascii_fold(f"{table}.{column}"), ascii_fold(column)
+        if full in self._revealed:
+            return False
+        if full in self._named:
+            return True
+        return not key and any(fnmatchcase(name, pattern) for pattern in self._patterns)

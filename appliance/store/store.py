@@ -1,0 +1,241 @@
+"""The open store: one file, one writer, the tail's own reader, and what the server may ask of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import trio
+
+from appliance.capture import outbox
+from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
+from appliance.store import connections, incarnation, schema, topics, watch
+from appliance.store.bridge import Database, connect
+from appliance.store.incarnation import LiveFile
+from appliance.store.writer import Writer
+
+log = structlog.get_logger()
+
+#: How many outbox rows one look fetches, and about how many bytes of values it stops at: a bound for memory, and
+#: for how long one read keeps the WAL from being reset.
+LOOK_ROWS = 1000
+LOOK_BYTES = 8 << 20
+_CHUNK_ROWS = 50
+
+OutboxRow = tuple[SQLiteValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How a store is opened. ``secret(table, column)`` says which columns are never captured."""
+
+    path: Path
+    secret: Callable[[str, str], bool]
+    busy_timeout_s: float = 5.0
+    synchronous: str = "NORMAL"
+    create: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the tail saw in one short read transaction.
+
+    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow; ``full``
+    says that there may be more.
+    """
+
+    data_version: int
+    schema_version: int
+    generation: int
+    incarnation: str
+    highest: int
+    rows: Sequence[OutboxRow]
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All topics there are, and what has changed since the catalogue before it.
+
+    ``tables`` and ``topics`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name
+    tables, ``taken`` the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say
+    which tables are not, or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
+    """
+
+    tables: Mapping[str, Shape]
+    topics: Mapping[str, Topic]
+    shapes: Mapping[int, Shape]
+    schema_version: int | None
+    generation: int
+    highest: int
+    changed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Store:
+    """The store as the server uses it. Made by ``open_store``."""
+
+    def __init__(
+        self, settings: StoreSettings, writer: Writer, reader: Database, live: LiveFile, epoch: str, incarnation: str
+    ) -> None:
+        self.path = settings.path
+        self.epoch = epoch
+        self.incarnation = incarnation
+        self.replaced = False
+        self._secret = settings.secret
+        self._writer = writer
+        self._reader = reader
+        self._live = live
+
+    def on_commit(self, committed: Callable[[], None]) -> None:
+        """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""
+        self._writer.committed = committed
+
+    async def signing_secret(self) -> str:
+        """Give the secret that signs this store's tokens."""
+        return await self._writer.alone(lambda db: str(schema.get(db, "secret")))
+
+    async def position(self) -> Position:
+        """Give the newest position in the store."""
+        return Position(self.epoch, await self._writer.alone(schema.highest))
+
+    async def look(self, after: int, known: int | None) -> Look | None:
+        """Read what comes after the event id ``after``.
+
+        ``None`` when nothing was committed by anyone since a look whose ``data_version`` was ``known`` (about
+        10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
+        """
+        return await self._reader.run(lambda db: _look(db, after, known))
+
+    def handed_out(self, highest: int) -> None:
+        """Note that ids up to ``highest`` are about to be sent."""
+        self._live.note(highest)
+
+    async def synchronise(self) -> Catalog:
+        """Put every watched table under capture, whatever has happened to the schema; give what there is now."""
+        return await self._writer.alone(lambda db: _synchronise(db, self._secret))
+
+    async def create_topic(self, topic: Topic) -> int:
+        """Store a new user topic; give the generation. Raises ``TopicExists`` and what ``Writer.commit`` raises."""
+        return await self._writer.commit(lambda db: topics.create(db, topic))
+
+    async def destroy_topic(self, name: str) -> int:
+        """Delete a user topic; give the generation. Raises ``UnknownTopic`` and what ``Writer.commit`` raises."""
+        return await self._writer.commit(lambda db: topics.destroy(db, name))
+
+    async def publish(self, topic: str, sender: str, body: bytes) -> int:
+        """Commit a durable message and give its event id. Raises ``UnknownTopic`` and what ``commit`` raises."""
+        return await self._writer.commit(lambda db: topics.publish(db, topic, sender, body))
+
+
+@asynccontextmanager
+async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
+    """Open the store for serving; close it, marked clean, on the way out.
+
+    Raises ``StoreInUse`` and ``StoreUnusable``.
+    """
+    path, busy = settings.path, settings.busy_timeout_s
+    await trio.to_thread.run_sync(
+        lambda: connections.inspect(path, busy_timeout_s=busy, create=settings.create), abandon_on_cancel=False
+    )
+    with incarnation.hold(path) as live:
+        opener = lambda: connections.open_file(path, busy_timeout_s=busy, synchronous=settings.synchronous)  # noqa: E731
+        async with connect(opener) as writing:
+            try:
+                own, epoch = await writing.run(lambda db: _begin(db, path, live, busy))
+            except sqlite3.Error as error:
+                raise connections.refusal(path, error) from error
+            async with connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading:
+                store = Store(settings, Writer(writing), reading, live, epoch, own)
+                try:
+                    yield store
+                finally:
+                    if not store.replaced:
+                        try:
+                            await writing.run(incarnation.end)
+                        except sqlite3.Error as error:
+                            log.error("store_not_marked_clean", reason=str(error))
+
+
+def _begin(db: sqlite3.Connection, path: Path, live: LiveFile, patience_s: float) -> tuple[str, str]:
+    schema.check_format(db)
+    former = connections.enter_wal(db, path, patience_s=patience_s)
+    schema.prepare(db)
+    if former != "wal":
+        with schema.transaction(db):
+            schema.put(db, "journal_mode", former)  # what ``offline.release`` restores
+    return incarnation.begin(db, live)
+
+
+def _look(db: sqlite3.Connection, after: int, known: int | None) -> Look | None:
+    (version,) = db.execute("PRAGMA data_version").fetchone()
+    if version == known:
+        return None
+    # One read transaction, so that rows, schema and settings are of one moment. data_version comes before it:
+    # a commit in between is then seen twice rather than never.
+    db.execute("BEGIN")
+    try:
+        settings = dict(
+            db.execute("SELECT name, value FROM _appliance_meta WHERE name IN ('generation', 'incarnation')").fetchall()
+        )
+        (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
+        highest = schema.highest(db)
+        try:
+            rows, full = _rows(db, after)
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error).lower():
+                raise
+            # Text that is not UTF-8. Decoding by a function of ours costs every row, so only these looks pay it.
+            db.text_factory = connections.text
+            try:
+                rows, full = _rows(db, after)
+            finally:
+                db.text_factory = str
+    finally:
+        db.execute("COMMIT")
+    return Look(
+        version, schema_version, settings.get("generation", 0), settings.get("incarnation", ""), highest, rows, full
+    )
+
+
+def _rows(db: sqlite3.Connection, after: int) -> tuple[list[OutboxRow], bool]:
+    cursor = db.execute(outbox.SELECT_AFTER, (after, LOOK_ROWS))
+    rows: list[OutboxRow] = []
+    size = 0
+    while chunk := cursor.fetchmany(_CHUNK_ROWS):
+        rows += chunk
+        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
+        if size > LOOK_BYTES:
+            cursor.close()
+            return rows, True
+    return rows, len(rows) == LOOK_ROWS
+
+
+def _synchronise(db: sqlite3.Connection, secret: Callable[[str, str], bool]) -> Catalog:
+    (before,) = db.execute("PRAGMA schema_version").fetchone()
+    generation = schema.generation(db)  # before all that it is the generation of
+    off = {ascii_fold(name) for name in topics.unwatched(db)}
+    synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
+    taken = topics.end_taken(db, synced.shapes)
+    (after,) = db.execute("PRAGMA schema_version").fetchone()
+    return Catalog(
+        tables={ascii_fold(name): shape for name, shape in synced.shapes.items()},
+        topics={ascii_fold(topic.name): topic for topic in topics.topics(db)},
+        shapes=watch.load_shapes(db),
+        # What moved it may have been somebody else as well as us: then it is looked at once more.
+        schema_version=before if after == before else None,
+        generation=generation,
+        highest=schema.highest(db),
+        changed=synced.changed,
+        dropped=synced.dropped,
+        taken=tuple(taken),
+        skipped=synced.skipped,
+        warnings=synced.warnings,
+    )

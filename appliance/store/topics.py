@@ -1,0 +1,80 @@
+"""User topics and their durable messages as rows of the store. Works: plain functions on an open connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from appliance.capture import outbox
+from appliance.errors import TopicExists, UnknownTopic
+from appliance.model import Topic
+from appliance.store import schema
+
+
+def topics(db: sqlite3.Connection) -> list[Topic]:
+    """List the user topics by name."""
+    rows = db.execute("SELECT name, durable, permission, owner FROM _appliance_topic ORDER BY name")
+    return [Topic(name, bool(durable), permission, owner) for name, durable, permission, owner in rows.fetchall()]
+
+
+def create(db: sqlite3.Connection, topic: Topic) -> int:
+    """Store a new topic; give the generation. Raises ``TopicExists`` when a table, a view or a topic has its name."""
+    taken = db.execute(
+        "SELECT name FROM _appliance_topic WHERE name = ?1 "
+        "UNION ALL SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE",
+        (topic.name,),
+    ).fetchone()
+    if taken is not None:
+        raise TopicExists(f'there is a topic or table "{taken[0]}" already; choose another name', topic=topic.name)
+    db.execute(
+        "INSERT INTO _appliance_topic(name, durable, permission, owner) VALUES(?, ?, ?, ?)",
+        (topic.name, topic.durable, topic.permission, topic.owner),
+    )
+    return schema.bump(db)
+
+
+def destroy(db: sqlite3.Connection, name: str) -> int:
+    """Delete a topic; give the generation. Its messages stay until they are trimmed. Raises ``UnknownTopic``."""
+    if db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,)).rowcount == 0:
+        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+    return schema.bump(db)
+
+
+def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
+    """Delete the topics whose names tables have taken; give their names. Writes nothing when there are none."""
+    ended = [
+        row[0]
+        for table in tables
+        for row in db.execute("SELECT name FROM _appliance_topic WHERE name = ?", (table,)).fetchall()
+    ]
+    if ended:
+        with schema.transaction(db):
+            for name in ended:
+                db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,))
+            schema.bump(db)
+    return ended
+
+
+def publish(db: sqlite3.Connection, topic: str, sender: str, body: bytes) -> int:
+    """Put a message into the outbox and give its event id. Raises ``UnknownTopic`` when the topic is gone."""
+    row = db.execute("SELECT name FROM _appliance_topic WHERE name = ?", (topic,)).fetchone()
+    if row is None:
+        raise UnknownTopic(f'there is no topic "{topic}"', topic=topic)
+    inserted = db.execute(outbox.INSERT_MESSAGE, (row[0], sender, body, None))
+    assert inserted.lastrowid is not None  # noqa: S101 – an INSERT has one
+    return inserted.lastrowid
+
+
+def unwatched(db: sqlite3.Connection) -> frozenset[str]:
+    """Name the tables that were taken off the watch, without case (folded by the caller)."""
+    return frozenset(row[0] for row in db.execute('SELECT "table" FROM _appliance_unwatched').fetchall())
+
+
+def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
+    """Put a table on the watch or take it off, and tell a running server."""
+    with schema.transaction(db):
+        if watched:
+            db.execute('DELETE FROM _appliance_unwatched WHERE "table" = ?', (table,))
+        else:
+            db.execute('INSERT INTO _appliance_unwatched("table") VALUES(?) ON CONFLICT DO NOTHING', (table,))
+        schema.bump(db)

@@ -1,0 +1,118 @@
+"""All that the server writes, through one connection, as few commits as the load allows.
+
+SQLite has one writer at a time and a commit costs far more than a row. So whoever finds the connection free takes
+everything that waits along in its own transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+import trio
+
+from appliance.errors import ApplianceError, Internal, ReadOnly, Unavailable
+from appliance.store import schema
+from appliance.store.bridge import Database
+from appliance.store.connections import is_locked, is_unwritable
+
+T = TypeVar("T")
+
+
+class _Job(Generic[T]):
+    """One piece of work that waits for its transaction, and what became of it."""
+
+    __slots__ = ("done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.work = work
+        self.done = False
+        self.error: BaseException | None = None
+        self.result: T | None = None
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.result)
+
+
+class Writer:
+    """The one connection that writes for the server."""
+
+    def __init__(self, database: Database) -> None:
+        #: Called after each commit.
+        self.committed: Callable[[], None] = _nobody
+        self._database = database
+        self._waiting: list[_Job[object]] = []
+        self._turn = trio.Lock()
+
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a transaction, perhaps together with others', and return its result after the commit.
+
+        ``work`` may raise: then what it wrote is undone, and nothing else is. Cancelling does not take back a
+        write that was begun; when this returns or raises, it is known what became of it.
+
+        Raises: what ``work`` raises; ``Unavailable`` when the database is locked for longer than the busy
+        timeout, ``ReadOnly`` when it cannot be written.
+        """
+        job = _Job(work)
+        self._waiting.append(cast("_Job[object]", job))
+        with trio.CancelScope(shield=True):
+            # The first to get its turn commits for all that wait by then; they find their work done.
+            async with self._turn:
+                if not job.done:
+                    batch, self._waiting = self._waiting, []
+                    try:
+                        await self._database.run(lambda db: _commit(db, batch))
+                    except Exception as error:
+                        for each in batch:
+                            each.done = True
+                            each.error = _translated(error) if isinstance(error, sqlite3.Error) else error
+                    self.committed()
+        return job.outcome()
+
+    async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work``, which makes its own transactions, while no batch is under way.
+
+        Raises: what ``work`` raises, SQLite's errors translated as ``commit`` does.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                try:
+                    result = await self._database.run(work)
+                except sqlite3.Error as error:
+                    raise _translated(error) from error
+        return result
+
+
+def _nobody() -> None:
+    """Wait for no commit."""
+
+
+def _commit(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
+    with schema.transaction(db):
+        for job in batch:
+            db.execute("SAVEPOINT job")
+            try:
+                job.result = job.work(db)
+                db.execute("RELEASE job")
+            except Exception as error:
+                if not db.in_transaction:  # a full disk may have rolled back all of it
+                    raise
+                job.error = _translated(error) if isinstance(error, sqlite3.Error) else error
+                db.execute("ROLLBACK TO job")
+                db.execute("RELEASE job")
+    for job in batch:
+        job.done = True
+
+
+def _translated(error: sqlite3.Error) -> ApplianceError:
+    if is_locked(error):
+        translated: ApplianceError = Unavailable("the database is locked by another program; send the request again")
+    elif is_unwritable(error):
+        translated = ReadOnly("the database cannot be written just now (disk full or read-only); nothing was changed")
+    else:
+        translated = Internal("the database refused the write; the server's log names the reason")
+    translated.__cause__ = error
+    return translated

@@ -1,0 +1,95 @@
+"""Who may come in: the checks between a request for a WebSocket and its session."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from appliance.errors import Forbidden, RateLimited, RequestError, Unauthorized
+from appliance.live.methods import ANSWERS
+from appliance.live.session import Backend, Session
+from appliance.live.sessions import Sessions
+from appliance.model import Principal
+from appliance.web.problem import error_body
+from appliance.web.upgrade import Upgrade
+
+log = structlog.get_logger()
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Admission:
+    """Answers each request for a WebSocket: with a refusal, or with a session that lives as long as it."""
+
+    def __init__(
+        self, backend: Backend, sessions: Sessions, *, allowed_origins: Collection[str], connections_per_user: int
+    ) -> None:
+        self._backend = backend
+        self._sessions = sessions
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+        self._per_user = connections_per_user
+
+    async def __call__(self, upgrade: Upgrade) -> None:
+        """Serve one client. Nothing of a token or a query is ever logged."""
+        try:
+            self._check_origin(upgrade.headers, secure=upgrade.secure)
+            principal = self._principal(upgrade)
+            if principal is not None and self._sessions.of(principal.issuer, principal.subject) >= self._per_user:
+                raise RateLimited(f"this user has {self._per_user} connections open, the most one may")
+        except RequestError as error:
+            log.info("refused", remote=upgrade.remote, code=error.code)
+            await upgrade.reject(error.status, error_body(error.code, error.message))
+            return
+        remote = upgrade.remote
+        async with upgrade.accepted() as (connection, outgoing):
+            session = Session(connection, outgoing, self._backend, principal)
+            issuer, subject = (principal.issuer, principal.subject) if principal is not None else ("", "")
+            self._sessions.add(session, issuer, subject)
+            log.info("connected", remote=remote, subject=subject or None)
+            try:
+                await session.run(ANSWERS)
+            finally:
+                self._sessions.remove(session)
+                code = session.ending[0] if session.ending is not None else outgoing.ended
+                log.info("disconnected", remote=remote, subject=subject or None, code=code and int(code))
+
+    def _check_origin(self, headers: Mapping[str, str], *, secure: bool) -> None:
+        """Refuse a page of another site. Raises ``Forbidden``."""
+        origin = headers.get("origin")
+        if origin is None or origin.lower() in self._origins:
+            return
+        scheme = "https" if secure else "http"
+        if _site(origin) is None or _site(origin) != _site(f"{scheme}://{headers.get('host', '')}"):
+            raise Forbidden(
+                "pages of this origin may not connect; the server's operator can allow it (allowed_origins)"
+            )
+
+    def _principal(self, upgrade: Upgrade) -> Principal | None:
+        """Say who asks; ``None`` when the first frame will bring the token. Raises ``Unauthorized``."""
+        token = upgrade.query.get("token")
+        if token is None:
+            scheme, _, credentials = upgrade.headers.get("authorization", "").partition(" ")
+            if scheme.lower() == "bearer":
+                token = credentials.strip()
+            elif scheme:
+                raise Unauthorized("the Authorization header must be: Bearer <token>")
+        if token is None:
+            if upgrade.query.get("auth") == "frame":
+                return None
+            raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
+        return self._backend.authority.principal(token)
+
+
+def _site(origin: str) -> tuple[str, str, int] | None:
+    """Give scheme, host and port of an origin; ``None`` when it is none (``null``, or malformed)."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[parts.scheme]

@@ -1,0 +1,202 @@
+"""The one port: it accepts connections, and no connection can hurt another.
+
+The raw socket of each connection is ours, so that ready frames can be written to it (``live.outgoing``).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+from trio_websocket import ConnectionClosed
+
+from appliance.errors import Unavailable
+from appliance.web.asgi import ASGIApp, run_app, scope_of
+from appliance.web.http import Http, Traffic
+from appliance.web.limits import DEFAULTS, Limits
+from appliance.web.problem import Refused, error_body, place
+from appliance.web.tls import Certificate
+from appliance.web.upgrade import Upgrade, read_upgrade
+from appliance.web.wire import Hangup, Wire
+
+WEBSOCKET_PATHS: Final = frozenset(("/live",))
+#: The kernel or this process has no descriptor or memory left: accepting again at once would spin.
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_EXHAUSTED_S = 0.1  # seconds to wait then; a closed connection frees a descriptor sooner or later
+_ACCEPT_BATCH = 64  # connections taken at a stretch before others have their turn
+_TURNED_AWAY = 64  # connections over the limit that get a 503 at the same time; the rest is only closed
+
+#: How a connection ends when its peer goes away. Nobody's fault, and not worth a line.
+_DEPARTED = (Hangup, ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Door:
+    """Serves HTTP and WebSockets on listening sockets.
+
+    Args:
+      listeners: non-blocking listening sockets (``open_listeners``); the door closes them.
+      app: answers everything but WebSockets.
+      websocket: is given each WebSocket's request, and answers it.
+      certificate: TLS on all listeners, with the context it has at the time of each handshake.
+      log: what fails is logged once: the kind of error and where, never what a client sent.
+
+    Lifetime: ``run`` serves until it is cancelled (every connection ends at once) or until, after
+    ``stop_accepting``, the last connection has ended.
+    """
+
+    def __init__(
+        self,
+        listeners: Iterable[socket.socket],
+        *,
+        app: ASGIApp,
+        websocket: Callable[[Upgrade], Awaitable[None]],
+        log: FilteringBoundLogger,
+        limits: Limits = DEFAULTS,
+        certificate: Certificate | None = None,
+        websocket_paths: Collection[str] = WEBSOCKET_PATHS,
+    ) -> None:
+        #: Connections that are open now.
+        self.connections = 0
+        self._listeners = tuple(listeners)
+        self._app = app
+        self._websocket = websocket
+        self._log = log
+        self._limits = limits
+        self._certificate = certificate
+        self._paths = frozenset(websocket_paths)
+        self._accepting = trio.CancelScope()
+        self._traffic = Traffic()
+        self._turned_away = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve. The listeners are open already, so ``started`` comes at once."""
+        async with trio.open_nursery() as nursery:
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for listener in self._listeners:
+                            accepting.start_soon(self._accept, listener, nursery)
+                        task_status.started()
+            finally:
+                for listener in self._listeners:
+                    trio.lowlevel.notify_closing(listener)
+                    listener.close()
+
+    def stop_accepting(self) -> None:
+        """Close the listeners and the idle connections; requests that have begun are answered, and are the last."""
+        self._accepting.cancel()
+        self._traffic.drain()
+
+    # -- connections -------------------------------------------------------------------------------------
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        exhausted = False
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            for _ in range(_ACCEPT_BATCH):
+                try:
+                    raw, address = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno not in _EXHAUSTED:
+                        continue  # that connection is gone already (accept(2), "Error handling")
+                    if not exhausted:
+                        self._log.error(
+                            "accept_exhausted",
+                            error=errno.errorcode.get(error.errno or 0),
+                            connections=self.connections,
+                        )
+                    exhausted = True
+                    await trio.sleep(_EXHAUSTED_S)
+                    break
+                exhausted = False
+                if self.connections < self._limits.connections:
+                    nursery.start_soon(self._connection, raw, address)
+                elif self._turned_away < _TURNED_AWAY and self._certificate is None:
+                    nursery.start_soon(self._turn_away, raw, address)
+                else:
+                    raw.close()
+
+    async def _connection(self, raw: socket.socket, address: tuple[str, int]) -> None:
+        """Serve one connection; whatever goes wrong in it ends here."""
+        self.connections += 1
+        remote = address[0].removeprefix("::ffff:")
+        try:
+            with raw:
+                await self._serve(raw, (remote, address[1]))
+        except* _DEPARTED:
+            pass
+        except* Exception as group:
+            self._log.error("connection_failed", remote=remote, error=place(group))
+        finally:
+            self.connections -= 1
+
+    async def _serve(self, raw: socket.socket, remote: tuple[str, int]) -> None:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        try:
+            stream: trio.abc.Stream = plain
+            if self._certificate is not None:
+                secure = trio.SSLStream(plain, self._certificate.context, server_side=True, https_compatible=True)
+                with trio.move_on_after(self._limits.handshake_s) as patience:
+                    await secure.do_handshake()
+                if patience.cancelled_caught:
+                    raise Hangup("the TLS handshake did not come in time")
+                stream = secure
+            wire = Wire(raw, stream, tls=stream is not plain, remote=remote, write_s=self._limits.write_s)
+            http: Http | None = Http(wire, self._limits, self._traffic)
+            while http is not None:
+                upgrade = await self._converse(http)
+                if upgrade is None:
+                    await wire.finish()
+                    break
+                del http  # a WebSocket does not need it, and there may be 20,000 of them
+                await self._websocket(upgrade)
+                http = upgrade.http
+                if http is not None and not http.answered:
+                    raise RuntimeError("a WebSocket's request was left unanswered")
+                if http is not None and not await http.next():
+                    await wire.finish()
+                    break
+        finally:
+            await trio.aclose_forcefully(plain)
+
+    async def _turn_away(self, raw: socket.socket, address: tuple[str, int]) -> None:
+        """Tell one connection too many that it is."""
+        self._turned_away += 1
+        try:
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(raw)) as stream:
+                wire = Wire(raw, stream, tls=False, remote=address, write_s=1.0)
+                await wire.send(_FULL)
+                await wire.finish()
+        except* _DEPARTED:
+            pass
+        finally:
+            self._turned_away -= 1
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    async def _converse(self, http: Http) -> Upgrade | None:
+        """Answer requests until one asks for a WebSocket; ``None`` when the connection is to be closed."""
+        try:
+            while (request := await http.request()) is not None:
+                scope = scope_of(request, http)
+                if scope["path"] in self._paths and request.method == b"GET":
+                    return read_upgrade(request, scope["path"], scope["query_string"], http)
+                await run_app(self._app, scope, http, self._log)
+                if not await http.next():
+                    break
+        except Refused as refused:
+            await http.refuse(refused)
+        return None
+
+
+_FULL_BODY = error_body(Unavailable.code, "the server has as many connections as it may have; try again later")
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 5\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
+)

@@ -1,0 +1,219 @@
+"""HTTP/1.1 on one connection: heads, bodies and answers, one request after another (h11 knows the rules)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+import h11
+import trio
+
+from appliance.errors import BadRequest, TooLarge
+from appliance.web.limits import Limits
+from appliance.web.problem import Refused, error_body
+from appliance.web.wire import Hangup, Wire
+
+READ_SIZE: Final = 16 << 10  # bytes a read
+#: Of a body that nobody wanted this much is read so that the connection can go on; else it is closed.
+_UNWANTED = 256 << 10  # bytes
+_UNWANTED_S = 1.0
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Traffic:
+    """What the connections of one door have in common: who waits for a request, and whether it is the end."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.idle: set[trio.CancelScope] = set()
+
+    def drain(self) -> None:
+        """End the idle connections, and make each answer from now on the last of its connection."""
+        self.draining = True
+        for scope in tuple(self.idle):
+            scope.cancel()
+
+
+class Http:
+    """The requests of one connection."""
+
+    def __init__(self, wire: Wire, limits: Limits, traffic: Traffic) -> None:
+        self.wire = wire
+        self.limits = limits
+        self._traffic = traffic
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+        self._patience_s = limits.head_s
+        self._bodiless = False
+        self._body_left = 0
+        self._body_deadline = 0.0
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    async def request(self) -> h11.Request | None:
+        """Wait for the next request's head; ``None`` when the peer has no more. Raises ``Refused``, ``Hangup``."""
+        if not self._h11.trailing_data[0]:
+            with trio.move_on_after(self._patience_s) as idle:
+                self._traffic.idle.add(idle)
+                try:
+                    self._h11.receive_data(await self.wire.receive(READ_SIZE))
+                finally:
+                    self._traffic.idle.discard(idle)
+            if idle.cancelled_caught:
+                return None
+        self._patience_s = self.limits.idle_s
+        with trio.move_on_after(self.limits.head_s) as head:
+            event = await self._next_event()
+        if head.cancelled_caught:
+            raise Refused(408, BadRequest.code, "the request's head did not come in time")
+        if not isinstance(event, h11.Request):
+            return None
+        if (
+            len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+            > self.limits.head_bytes
+        ):
+            raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes")
+        self._bodiless = event.method == b"HEAD"
+        self._body_left = self.limits.body_bytes
+        self._body_deadline = trio.current_time() + self.limits.body_s
+        return event
+
+    async def body(self) -> bytes | None:
+        """Give the next piece of the request's body, ``None`` at its end. Raises ``Refused``, ``Hangup``."""
+        if self._h11.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        with trio.move_on_at(self._body_deadline) as patience:
+            event = await self._next_event()
+        if patience.cancelled_caught:
+            raise Refused(408, BadRequest.code, "the request's body did not come in time")
+        if not isinstance(event, h11.Data):
+            return None
+        self._body_left -= len(event.data)
+        if self._body_left < 0:
+            raise self.too_large()
+        return bytes(event.data)
+
+    def too_large(self) -> Refused:
+        """Give the refusal of a body over the limit."""
+        return Refused(413, TooLarge.code, f"a request's body may have {self.limits.body_bytes} bytes")
+
+    def no_body(self) -> bool:
+        """Whether the request had none; asked once, right after its head."""
+        return isinstance(self._h11.next_event(), h11.EndOfMessage)
+
+    async def hung_up(self) -> None:
+        """Wait until the peer is gone. What it sends meanwhile is kept for the next request."""
+        while True:
+            early, ended = self._h11.trailing_data
+            if ended:
+                return
+            if len(early) > READ_SIZE:  # enough: it will not be read before this request is answered
+                await trio.sleep_forever()
+            try:
+                self._h11.receive_data(await self.wire.receive(READ_SIZE))
+            except Hangup:
+                return
+
+    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+        try:
+            while True:
+                event = self._h11.next_event()
+                if not isinstance(event, type) or event is h11.PAUSED:
+                    return event
+                self._h11.receive_data(await self.wire.receive(READ_SIZE))
+        except h11.RemoteProtocolError as error:
+            status = error.error_status_hint
+            if status == 431:
+                raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes") from None
+            if status == 501:
+                raise Refused(501, BadRequest.code, "the only transfer coding known here is chunked") from None
+            raise Refused(400, BadRequest.code, "that is not an HTTP/1.1 request") from None
+
+    # -- answering ---------------------------------------------------------------------------------------
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer to the present request has begun."""
+        return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the present request's answer is complete."""
+        return self._h11.our_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
+    async def answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Answer the present request with ``body``. Raises ``Hangup``."""
+        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))], body, more=False)
+
+    async def problem(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
+        """Answer the present request with a JSON error. Raises ``Hangup``."""
+        await self.answer(status, (*headers, _JSON), error_body(code, message))
+
+    async def refuse(self, refused: Refused) -> None:
+        """Answer with a refusal and say that the connection ends. Raises ``Hangup``."""
+        if not self.answering:
+            await self.answer(refused.status, (*refused.headers, _JSON, _CLOSE), refused.body)
+
+    async def begin(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
+        """Send an answer's head and the first of its body, in one write. Raises ``Hangup``."""
+        lines = [*headers, (b"date", _date())]
+        if self._traffic.draining:
+            lines.append(_CLOSE)
+        self._bodiless = self._bodiless or status in (204, 304)
+        head = self._h11.send(h11.Response(status_code=status, headers=lines, reason=_REASONS.get(status, b""))) or b""
+        await self.wire.send(head + self._body(body, more=more))
+
+    async def proceed(self, body: bytes, *, more: bool) -> None:
+        """Send the next piece of the body, or the last. Raises ``Hangup``."""
+        data = self._body(body, more=more)
+        if data:
+            await self.wire.send(data)
+
+    def _body(self, body: bytes, *, more: bool) -> bytes:
+        data = b""
+        if body and not self._bodiless:
+            data = self._h11.send(h11.Data(data=body)) or b""
+        if not more:
+            data += self._h11.send(h11.EndOfMessage()) or b""
+        return data
+
+    async def _send(self, event: h11.Event) -> None:
+        await self.wire.send(self._h11.send(event) or b"")
+
+    # -- from one request to the next --------------------------------------------------------------------
+
+    async def next(self) -> bool:
+        """Make ready for the next request; false when the connection is to be closed."""
+        if self._h11.our_state is not h11.DONE or self._traffic.draining:
+            return False
+        if self._h11.their_state is h11.SEND_BODY and not self._h11.they_are_waiting_for_100_continue:
+            unwanted = 0
+            with trio.move_on_after(_UNWANTED_S):
+                while unwanted < _UNWANTED and isinstance(event := await self._next_event(), h11.Data):
+                    unwanted += len(event.data)
+        if self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        return True
+
+    def leave(self) -> bytes:
+        """Leave HTTP for another protocol: give what the peer sent behind its request."""
+        return self._h11.trailing_data[0]
+
+
+_REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
+_JSON = (b"content-type", b"application/json")
+_CLOSE = (b"connection", b"close")
+_clock: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    """Give the time as RFC 9110 section 6.6.1 wants it, made once a second."""
+    global _clock
+    now = int(time.time())
+    if _clock[0] != now:
+        _clock = (now, formatdate(now, usegmt=True).encode())
+    return _clock[1]

@@ -1,0 +1,38 @@
+"""A refusal, as every part of the HTTP side words it."""
+
+from __future__ import annotations
+
+import traceback
+
+import msgspec
+
+from appliance.errors import RequestError
+
+
+def error_body(code: str, message: str) -> bytes:
+    """Give the JSON body of an HTTP error."""
+    return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+class Refused(Exception):
+    """This request is answered with ``status`` and the connection closed: what follows cannot be trusted."""
+
+    def __init__(self, status: int, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = error_body(code, message)
+
+    @classmethod
+    def of(cls, error: RequestError) -> Refused:
+        """Give the refusal that says what ``error`` says."""
+        return cls(error.status, error.code, error.message)
+
+
+def place(error: BaseException) -> str:
+    """Say what failed and where, for the log: never the message, which may quote what a client sent."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(dict.fromkeys(place(inner) for inner in error.exceptions))
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].name})" if frames else ""
+    return type(error).__name__ + where

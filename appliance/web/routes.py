@@ -1,0 +1,54 @@
+"""What there is beside the WebSocket on the one port."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from appliance.errors import BadRequest, Internal
+from appliance.ops.health import Health
+from appliance.web.problem import error_body
+
+#: What a 404 says there is.
+PATHS: Final = {
+    "/live": "the WebSocket (ws:// or wss://)",
+    "/healthz": "200 while the process is up",
+    "/readyz": "200 when changes are captured and delivered, else 503 and the reasons",
+}
+_JSON: Final = "application/json"
+
+
+def application(health: Health) -> Starlette:
+    """Make the application that answers all that is not a WebSocket."""
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        problems = health.problems()
+        if problems:
+            return JSONResponse({"status": "unavailable", "problems": problems}, 503)
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers={HTTPException: _refused},
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if status == 404:
+        there = "; ".join(f"{path} – {what}" for path, what in PATHS.items())
+        body = error_body("not-found", f"there is nothing at this path. There is: {there}")
+    elif status == 405:
+        body = error_body(BadRequest.code, f"this path takes: {headers.get('allow', headers.get('Allow', 'GET'))}")
+    else:
+        body = error_body(Internal.code, "the server has a fault; its log names it")
+    return Response(body, status, headers, _JSON)

@@ -1,0 +1,143 @@
+"""From HTTP to a WebSocket: a request to upgrade, checked here and put to trio-websocket in our own words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import parse_qsl
+
+import h11
+import trio
+from trio_websocket import WebSocketConnection, wrap_server_stream
+
+from appliance.errors import BadRequest, CloseCode
+from appliance.live.frames import FrameGate
+from appliance.live.outgoing import LINGER_S, Outgoing
+from appliance.web.http import Headers, Http
+from appliance.web.problem import Refused
+from appliance.web.wire import Hangup
+
+_VERSION = b"13"  # RFC 6455, section 4.1
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+_QUERY_FIELDS: Final = 32  # more is nobody's query
+_WANTED = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
+
+
+class Upgrade:
+    """A client's wish for a WebSocket: to be answered by ``reject`` or taken by ``accepted``.
+
+    ``path`` is the request's path. ``query`` has the first value of each field; it may hold a token and is never
+    logged. ``headers`` are lower-case names and their values, several of one name joined by commas. ``remote``
+    is the peer's IP address.
+    """
+
+    def __init__(self, path: str, query: Mapping[str, str], headers: Mapping[str, str], key: bytes, http: Http) -> None:
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.remote = http.wire.remote[0]
+        self.secure = http.wire.tls
+        #: The connection's HTTP side, as long as it is one: gone once the upgrade is accepted.
+        self.http: Http | None = http
+        self._key = key
+
+    async def reject(
+        self, status: int, body: bytes = b"", headers: Headers = ((b"content-type", b"application/json"),)
+    ) -> None:
+        """Answer as HTTP; the connection may go on with another request. Raises ``Hangup``."""
+        await self._present().answer(status, headers, body)
+
+    @asynccontextmanager
+    async def accepted(self) -> AsyncIterator[tuple[WebSocketConnection, Outgoing]]:
+        """Answer 101 and give the WebSocket, and the way for ready frames to it.
+
+        trio-websocket's reader lives in a nursery outside of the body, so a body that is cancelled can still close
+        properly. On leaving, a WebSocket that is open is closed (1000); cancelled from outside, it ends at
+        once, with 1012 where the socket takes it. Errors come in groups, as from any nursery.
+        """
+        http, self.http = self._present(), None
+        limits, wire = http.limits, http.wire
+        early = http.leave()
+        del http  # h11 is not needed any more, and there may be 20,000 of them
+        async with trio.open_nursery() as nursery:
+            outgoing = Outgoing(
+                wire.stream,
+                wire.raw,
+                direct=not wire.tls,
+                start_soon=nursery.start_soon,
+                head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n",
+                early=early,
+                gate=FrameGate(limits.message_bytes, limits.fragments),
+                limit=limits.unsent_bytes,
+                write_s=limits.write_s,
+            )
+            try:
+                with trio.move_on_after(limits.handshake_s) as patience:
+                    request = await wrap_server_stream(nursery, outgoing, max_message_size=limits.message_bytes)
+                    connection = await request.accept()
+                if patience.cancelled_caught:
+                    raise Hangup("the answer to the handshake was not taken")
+                outgoing.connection = connection
+                try:
+                    yield connection, outgoing
+                finally:
+                    if trio.current_effective_deadline() == -math.inf:  # cancelled: what may wait cannot be done
+                        outgoing.hang_up(CloseCode.INTERNAL if nursery.cancel_scope.cancel_called else CloseCode.RESTART)
+                    with trio.move_on_after(LINGER_S):
+                        await connection.aclose()
+                        await outgoing.aclose()
+            finally:
+                outgoing.hang_up()
+                nursery.cancel_scope.cancel()
+
+    def _present(self) -> Http:
+        if self.http is None or self.http.answering:
+            raise RuntimeError("this upgrade has been answered already")
+        return self.http
+
+
+def wants_upgrade(request: h11.Request) -> bool:
+    """Whether the request asks for a WebSocket, rightly or not."""
+    return all(token in _tokens(request, name) for name, token in _WANTED)
+
+
+def read_upgrade(request: h11.Request, path: str, query: bytes, http: Http) -> Upgrade:
+    """Check a request for a WebSocket (RFC 6455, section 4.2.1). Raises ``Refused``."""
+    if not wants_upgrade(request):
+        raise _refused(426, f"{path} is a WebSocket: connect to it with ws:// or wss://")
+    headers: dict[bytes, bytes] = {}
+    keys = []
+    for name, value in request.headers:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+        if name == b"sec-websocket-key":
+            keys.append(value)
+    if headers.get(b"sec-websocket-version") != _VERSION:
+        raise _refused(426 if b"sec-websocket-version" in headers else 400, "the WebSocket version must be 13")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise _refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
+    if request.http_version != b"1.1" or not http.no_body():
+        raise _refused(400, "a WebSocket begins with an HTTP/1.1 request without a body")
+    try:
+        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_QUERY_FIELDS)
+    except ValueError:
+        raise _refused(400, f"the query may have {_QUERY_FIELDS} fields") from None
+    first: dict[str, str] = {}
+    for field, word in fields:
+        first.setdefault(field, word)
+    words = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+    return Upgrade(path, first, words, keys[0], http)
+
+
+_HINTS = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-version", _VERSION))
+
+
+def _refused(status: int, message: str) -> Refused:
+    return Refused(status, BadRequest.code, message, _HINTS)
+
+
+def _tokens(request: h11.Request, wanted: bytes) -> set[bytes]:
+    return {token.strip().lower() for name, value in request.headers if name == wanted for token in value.split(b",")}

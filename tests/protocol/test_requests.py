@@ -1,0 +1,212 @@
+"""Requests: what is understood, and what is said about what is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.errors import BadJson, BadRequest, UnknownMethod
+from appliance.protocol.requests import (
+    METHODS,
+    Authenticate,
+    CreateTopic,
+    DestroyTopic,
+    ListTopic,
+    NewMessage,
+    Ping,
+    Refused,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    parse,
+)
+
+
+def ask(method: str, attributes: object = None, **more: object) -> Request:
+    frame: dict[str, Any] = {"method": method, **more}
+    if attributes is not None:
+        frame["attributes"] = attributes
+    return parse(json.dumps(frame))
+
+
+def refusal(text: str) -> Refused:
+    with pytest.raises(Refused) as caught:
+        parse(text)
+    return caught.value
+
+
+def bad(method: str, attributes: object = None, **more: object) -> str:
+    with pytest.raises(Refused) as caught:
+        ask(method, attributes, **more)
+    assert isinstance(caught.value.error, BadRequest)
+    return caught.value.error.message
+
+
+def test_every_method_becomes_its_struct() -> None:
+    assert ask("list-topic") == ListTopic(object_type="topic-list")
+    assert ask("create-topic", {"name": "a"}) == CreateTopic(object_type="create-topic", name="a", durable=True)
+    assert ask("create-topic", {"name": "a", "durable": False}).durable is False
+    assert ask("destroy-topic", {"name": "a"}) == DestroyTopic(object_type="destroy-topic", name="a")
+    assert ask("subscribe", {"topic": "a", "filters": {"b": 1}}) == Subscribe(
+        object_type="subscribe", topic="a", filters={"b": 1}
+    )
+    assert ask("unsubscribe", {"topic": "a"}) == Unsubscribe(object_type="unsubscribe", topic="a")
+    assert ask("new-message", {"topic": "a", "message": None}) == NewMessage(
+        object_type="new-message", topic="a", message=None
+    )
+    assert ask("authenticate", {"token": "x"}) == Authenticate(object_type="authenticate", token="x")
+    assert ask("ping") == Ping(object_type="ping")
+    assert set(METHODS) == {
+        "list-topic", "create-topic", "destroy-topic", "subscribe", "unsubscribe", "new-message", "authenticate",
+        "ping",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("given_id", ["7", "", 7, -1.5, "x" * 128, 2**63 - 1])
+def test_an_id_is_kept(given_id: object) -> None:
+    assert ask("ping", id=given_id).id == given_id
+
+
+@pytest.mark.parametrize("given_id", [None, True, [], {}, "x" * 129])
+def test_a_bad_id_is_refused_and_not_echoed(given_id: object) -> None:
+    with pytest.raises(Refused) as caught:
+        ask("list-topic", id=given_id)
+    assert (caught.value.id, caught.value.object_type) == (None, "topic-list")
+    assert '"id"' in caught.value.error.message
+
+
+def test_payload_stands_for_attributes() -> None:
+    assert ask("subscribe", payload={"topic": "a"}).topic == "a"
+    assert ask("subscribe", {"topic": "a"}, payload={"topic": "a"}).topic == "a"
+    assert "differ" in bad("subscribe", {"topic": "a"}, payload={"topic": "b"})
+    assert "differ" in bad("create-topic", {"name": "a", "durable": True}, payload={"name": "a", "durable": 1})
+    assert "differ" in bad("ping", {}, payload={"x": 1})
+    assert "payload" in bad("ping", payload=[])
+
+
+def test_type_stands_for_the_topic_of_subscribe() -> None:
+    assert ask("subscribe", type="a") == ask("subscribe", {"topic": "a"})
+    assert ask("subscribe", {"topic": "A"}, type="a").topic == "A"
+    assert ask("subscribe", type="a", payload={"filters": {"x": 1}}).topic == "a"
+    assert "differ" in bad("subscribe", {"topic": "a"}, type="b")
+    assert "topic" in bad("subscribe", {"topic": 1}, type="b")
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"subscribe"}))
+def test_elsewhere_a_type_is_accepted_if_it_is_a_string(method: str) -> None:
+    attributes = {"name": "a", "topic": "a", "message": 1, "token": "x"}
+    wanted = {name: attributes[name] for name in METHODS[method].required}
+    assert ask(method, wanted, type="anything") == ask(method, wanted)
+    assert '"type"' in bad(method, wanted, type=1)
+
+
+def test_what_is_unknown_is_named_with_the_nearest() -> None:
+    assert (
+        bad("subscribe", {"topic": "a", "filter": {}})
+        == '"filter" is not an attribute of subscribe; did you mean "filters"?'
+    )
+    assert bad("ping", {"x": 1}) == '"x" is not an attribute of ping: there are none'
+    assert 'did you mean "attributes"' in bad("ping", atributes={})
+    refused = refusal('{"method":"subscrbe","id":7}')
+    assert isinstance(refused.error, UnknownMethod)
+    assert 'did you mean "subscribe"' in refused.error.message
+    assert all(name in refused.error.message for name in METHODS)
+    assert (refused.id, refused.object_type) == (7, "subscrbe")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "object_type"),
+    [
+        ("", BadJson, None),
+        ("[]", BadRequest, None),
+        ("null", BadRequest, None),
+        ("{}", BadRequest, None),
+        ('{"method":1}', BadRequest, None),
+        ('{"method":null}', BadRequest, None),
+        ('{"method":""}', UnknownMethod, ""),
+        ('{"method":"%s"}' % ("x" * 10_000), UnknownMethod, None),
+        ('{"method":"List-Topic"}', UnknownMethod, "List-Topic"),
+        ('{"method":"subscribe"}', BadRequest, "subscribe"),
+        ('{"method":"subscribe","attributes":null}', BadRequest, "subscribe"),
+        ('{"method":"subscribe","attributes":[]}', BadRequest, "subscribe"),
+        ('{"method":"subscribe","attributes":{"topic":1}}', BadRequest, "subscribe"),
+        ('{"method":"subscribe","attributes":{"topic":"a","filters":[]}}', BadRequest, "subscribe"),
+        ('{"method":"subscribe","attributes":{"topic":"a","filters":null}}', BadRequest, "subscribe"),
+        ('{"method":"create-topic","attributes":{"name":"a","durable":1}}', BadRequest, "create-topic"),
+        ('{"method":"new-message","attributes":{"topic":"a"}}', BadRequest, "new-message"),
+        ('{"method":"list-topic","attributes":{"x":1}}', BadRequest, "topic-list"),
+        ('{"method":"ping","method":"ping"}', BadJson, None),
+    ],
+)
+def test_what_is_no_request_is_refused(text: str, error: type[Exception], object_type: str | None) -> None:
+    refused = refusal(text)
+    assert type(refused.error) is error
+    assert refused.object_type == object_type
+    assert len(refused.error.message) < 400
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x" * 129, "a\nb", "a\0", "a\x7f", "a\x85", "_appliance", "_APPLIANCE_outbox", 1, None]
+)
+def test_a_new_topic_cannot_have_these_names(name: object) -> None:
+    assert '"name"' in bad("create-topic", {"name": name})
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 128, "_applianc", "räum 1", "../etc", '"'])
+def test_a_new_topic_can_have_these_names(name: str) -> None:
+    assert ask("create-topic", {"name": name}).name == name
+
+
+def test_only_create_topic_is_bound_by_the_rule_for_names() -> None:
+    assert ask("subscribe", {"topic": "x" * 500 + "\n"}).topic == "x" * 500 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "attributes"),
+    [
+        ("create-topic", {"name": "a", "permission": 1}),
+        ("new-message", {"topic": "a", "message": 1, "key": "k"}),
+        ("subscribe", {"topic": "a", "since": 1}),
+        ("subscribe", {"topic": "a", "epoch": "e"}),
+        ("subscribe", {"topic": "a", "snapshot": True}),
+        ("subscribe", {"topic": "a", "old": True}),
+    ],
+)
+def test_what_a_later_version_will_do_is_refused_not_ignored(method: str, attributes: dict[str, object]) -> None:
+    assert "not supported by this version yet" in bad(method, attributes)
+
+
+def test_asking_for_nothing_of_a_later_version_passes() -> None:
+    assert ask("subscribe", {"topic": "a", "old": False, "snapshot": False}) == ask("subscribe", {"topic": "a"})
+    assert "true or false" in bad("subscribe", {"topic": "a", "old": 0})
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["topic", "name", "filters", "message", "durable", "key", "since", "token", "x"]),
+        inner,
+        max_size=3,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+FRAMES = st.dictionaries(
+    st.sampled_from(["method", "attributes", "payload", "type", "id", "extra"]),
+    JSON_VALUES | st.sampled_from([*METHODS, "methd"]),
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(st.text() | JSON_VALUES.map(json.dumps) | FRAMES.map(json.dumps) | st.binary())
+def test_any_text_is_a_request_or_is_refused(text: str | bytes) -> None:
+    try:
+        outcome: object = parse(text)
+    except Refused as refused:
+        outcome = refused.error
+    assert isinstance(outcome, (BadJson, BadRequest, UnknownMethod, *(row.struct for row in METHODS.values())))
