@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Everything that a checkout needs, in one command each; only Python 3.11 or newer has to be there.
+
+python3 packaging/dev.py serve [OPTIONS]   install into .venv and run `live-appliance serve`
+python3 packaging/dev.py test [OPTIONS]    install into .venv and run linters, type checker and all tests
+python3 packaging/dev.py lock              make the lock files anew from pyproject.toml
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+RUN_LOCK = ROOT / "packaging" / "requirements.lock"
+TEST_LOCK = ROOT / "packaging" / "requirements-dev.lock"
+
+
+def run(*command: str | Path, **options: object) -> None:
+    """Run a command; end with its status when it fails."""
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def make_venv() -> None:
+    """Make .venv unless it is there. On Debian, venv is a package of its own."""
+    if (BIN / "python").exists():
+        return
+    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
+    if made.returncode == 0:
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+    if not shutil.which("apt-get"):
+        sys.exit(f"cannot make a virtual environment: {made.stderr or made.stdout}")
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    if sudo and not shutil.which("sudo"):
+        sys.exit(f"a package is missing; as root run: apt-get install -y {package}")
+    run(*sudo, "apt-get", "update", "-qq", stdout=subprocess.DEVNULL)
+    run(*sudo, "apt-get", "install", "-y", "-qq", package, stdout=subprocess.DEVNULL)
+    run(sys.executable, "-m", "venv", VENV)
+
+
+def install(lock: Path) -> None:
+    """Bring .venv to what ``lock`` says, and the project into it; does nothing when that is so already."""
+    make_venv()
+    state = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    mark = VENV / f"installed-{lock.name}"
+    if mark.exists() and mark.read_text() == state:
+        return
+    pip = (BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    run(*pip, "--require-hashes", "-r", lock)
+    run(*pip, "--no-deps", "--no-build-isolation", "-e", ".")
+    mark.write_text(state)
+
+
+def serve(arguments: list[str]) -> None:
+    """Install what the program needs and become ``live-appliance serve``."""
+    install(RUN_LOCK)
+    program = str(BIN / "live-appliance")
+    os.execv(program, [program, "serve", *arguments])  # noqa: S606 – that is the job
+
+
+def test(arguments: list[str]) -> None:
+    """Install what the tests need and run all checks; ``arguments`` go to pytest instead of the whole suite."""
+    install(TEST_LOCK)
+    if not arguments:
+        run(BIN / "ruff", "check", ".")
+        run(BIN / "ruff", "format", "--check", ".")
+        run(BIN / "mypy")
+    run(BIN / "python", "-m", "pytest", *arguments)
+
+
+def lock(arguments: list[str]) -> None:
+    """Resolve the dependencies anew, for every platform, with hashes."""
+    make_venv()
+    run(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "uv")
+    for file, group, constraints in ((RUN_LOCK, "build", []), (TEST_LOCK, "dev", ["-c", str(RUN_LOCK)])):
+        run(
+            *(BIN / "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url"),
+            *("--python-version", "3.11", "--custom-compile-command", "python3 packaging/dev.py lock"),
+            *("pyproject.toml", "--group", group, *constraints, *arguments, "-o", file),
+        )
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 – it says so instead of failing somewhere
+        sys.exit("live-appliance needs Python 3.11 or newer")
+    jobs = {"serve": serve, "test": test, "lock": lock}
+    if len(sys.argv) < 2 or sys.argv[1] not in jobs:
+        sys.exit(__doc__)
+    jobs[sys.argv[1]](sys.argv[2:])
