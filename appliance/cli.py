@@ -53,15 +53,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except ApplianceError as error:
-        click.echo(f"live-appliance: {error}", err=True)
-        sys.exit(error.exit_status if isinstance(error, CommandError) else 1)
+        sys.exit(_complain(error))
     except BaseExceptionGroup as group:
         own, rest = group.split(ApplianceError)
         if own is None or rest is not None:
             raise
-        error = _first(own)
-        click.echo(f"live-appliance: {error}", err=True)
-        sys.exit(error.exit_status if isinstance(error, CommandError) else 1)
+        sys.exit(_complain(_first(own)))
+
+
+def _complain(error: ApplianceError) -> int:
+    click.echo(f"live-appliance: {error}", err=True)
+    return error.exit_status if isinstance(error, CommandError) else 1
 
 
 def _first(group: BaseExceptionGroup[ApplianceError]) -> ApplianceError:
@@ -203,7 +205,7 @@ def _token(secret: str, subject: str, *, admin: bool, ttl_s: float) -> str:
 
 def _seconds(text: str) -> float:
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    if not number.isdigit() or int(number) == 0:
+    if not (number.isascii() and number.isdecimal()) or int(number) == 0:
         raise click.UsageError(f"--ttl must be a number with s, m, h or d, such as 72h, not {text!r}")
     return float(int(number) * _UNITS[unit])
 

@@ -181,3 +181,8 @@ def ascii_fold(name: str) -> str:
 
 
 _ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def quote_identifier(name: str) -> str:
+    """Quote a name for SQL, whatever is in it (https://sqlite.org/lang_keywords.html)."""
+    return '"' + name.replace('"', '""') + '"'

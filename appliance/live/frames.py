@@ -62,9 +62,9 @@ class Violation(Exception):
 class FrameGate:
     """Lets a client's frames through, a whole header at a time, and stops what is over a limit.
 
-    ``feed`` what was received, then ``take`` until it gives nothing. ``take`` never gives more than one ping: the
-    WebSocket library answers a ping without asking whether a Close has been sent since, and fails if it has.
-    Once ``closing`` is set (our Close is on its way), only the peer's Close gets through.
+    ``feed`` what was received, then ``take`` until it gives nothing. ``take`` gives each ping by itself: the
+    WebSocket library answers a ping without asking whether a Close has been sent meanwhile, and fails if it has.
+    Once ``closing`` is set (our Close is on its way, or about to be), only the peer's Close gets through.
 
     What is held is bounded by what one ``feed`` brings plus ``PIECE``, provided that it is emptied each time.
     """
@@ -138,10 +138,14 @@ class FrameGate:
                     at = len(held)
                     self.closed = True
                     break
-                if not self.closing:
-                    out += held[at:end]
-                at = end
+                if self.closing:
+                    at = end
+                    continue
                 if opcode == _PING and out:
+                    break
+                out += held[at:end]
+                at = end
+                if opcode == _PING:
                     break
                 continue
             self._keep = not self.closing

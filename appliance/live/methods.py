@@ -6,6 +6,8 @@ last await, so that the reply, sent at once, stands in the right place among the
 
 from __future__ import annotations
 
+from typing import Final
+
 from appliance.errors import (
     AlreadySubscribed,
     Forbidden,
@@ -30,6 +32,10 @@ from appliance.protocol.requests import (
     Subscribe,
     Unsubscribe,
 )
+from appliance.protocol.wording import quote
+
+#: Of a name that means nothing, an error gives so much back, characters.
+ECHO_LIMIT: Final = 1024
 
 
 async def list_topic(session: Session, asked: ListTopic) -> JSON:
@@ -81,7 +87,7 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
     subscription = session.subscriptions.pop(ascii_fold(asked.topic), None)
     if subscription is None:
         _known_topic(session, asked.topic)
-        raise NotSubscribed(f'there is no subscription to "{asked.topic}"', topic=asked.topic)
+        raise NotSubscribed(f"there is no subscription to {quote(asked.topic)}", topic=asked.topic[:ECHO_LIMIT])
     session.backend.hub.unsubscribe(subscription)
     return {"topic": subscription.topic}
 
@@ -131,7 +137,9 @@ def _known_topic(session: Session, name: str) -> str:
         return table.table
     topic = hub.topic(name)
     if table is not None or topic is None:
-        raise UnknownTopic(f'there is no topic "{name}"; list-topic names those there are', topic=name)
+        raise UnknownTopic(
+            f"there is no topic {quote(name)}; list-topic names those there are", topic=name[:ECHO_LIMIT]
+        )
     return topic.name
 
 

@@ -67,8 +67,6 @@ class Outgoing(trio.abc.Stream):
         limit: int = OUTGOING_LIMIT,
         write_s: float = WRITE_S,
     ) -> None:
-        #: Asked for its close code when it closes the stream without having sent a Close frame.
-        self.connection: WebSocketConnection | None = None
         #: Why we ended the connection, where it was not the WebSocket library that did.
         self.ended: CloseCode | None = None
         #: When the peer was last heard (``trio.current_time()``).
@@ -82,7 +80,8 @@ class Outgoing(trio.abc.Stream):
         self._gate.feed(early)
         self._limit = limit
         self._write_s = write_s
-        self._opened = trio.Event()  # the handshake's answer is written
+        self._connection: WebSocketConnection | None = None
+        self._opened = trio.Event()
         self._queue: deque[bytes | memoryview] = deque()
         self._torn = False  # the first of the queue is the rest of a frame
         self._unsent = 0  # bytes in the queue and in flight
@@ -92,9 +91,18 @@ class Outgoing(trio.abc.Stream):
         self._taken = 0  # bytes that the socket took of the queue, ever
         self._awaited = 0  # what ``_taken`` must reach for the one who waits
         self._reading = False
+        self._parted = False  # our Close frame is queued or sent; nothing may follow it
         self._gone = False  # nothing can be sent any more
         self._finishing = False
         self._finished = trio.Event()
+
+    def open(self, connection: WebSocketConnection) -> None:
+        """Let the client's frames in, now that the handshake is answered.
+
+        Not before: a client that broke the protocol at once would be gone before ``connection`` could be asked why.
+        """
+        self._connection = connection
+        self._opened.set()
 
     # -- what we send ------------------------------------------------------------------------------------
 
@@ -106,7 +114,7 @@ class Outgoing(trio.abc.Stream):
     @property
     def closing(self) -> bool:
         """Whether a Close frame has been sent or the connection is gone: nothing may be offered any more."""
-        return self._gone or self._gate.closing
+        return self._gone or self._parted
 
     def offer(self, frame: bytes) -> bool:
         """Send one or more whole frames without waiting; false when they were not taken.
@@ -154,12 +162,12 @@ class Outgoing(trio.abc.Stream):
         """
         if self._gone:
             raise trio.ClosedResourceError("the connection has ended")
-        if not data or self._gate.closing:
+        if not data or self._parted:
             await trio.lowlevel.checkpoint()
             return
-        self._gate.closing = is_close(data)
+        if is_close(data):
+            self._parted = self._gate.closing = True
         self._enqueue(bytes(data))
-        self._opened.set()
         await self._sent()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -274,6 +282,8 @@ class Outgoing(trio.abc.Stream):
         elif self._gate.holds:
             await trio.lowlevel.checkpoint()
         while not self._gone:
+            if self._connection is not None and self._connection.closed is not None:
+                self._gate.closing = True  # it is about to send its Close, and would fail at the next ping
             try:
                 passed = self._gate.take()  # no checkpoint from here to the WebSocket library: see FrameGate
             except Violation as violation:
@@ -299,7 +309,7 @@ class Outgoing(trio.abc.Stream):
 
         The WebSocket library closes without a Close frame when a client broke the protocol: it is sent here.
         """
-        reason = self.connection.closed if self.connection is not None else None
+        reason = self._connection.closed if self._connection is not None else None
         if reason is not None and reason.code in _FAULTS:
             await self._finish(CloseCode(reason.code), reason.reason or "")
         else:
@@ -309,7 +319,7 @@ class Outgoing(trio.abc.Stream):
         """End the connection at once, with a Close frame of ``code`` if the socket takes it without waiting."""
         if self._gone:
             return
-        if code is not None and self._direct and self._opened.is_set() and not self._unsent and not self._gate.closing:
+        if code is not None and self._direct and self._opened.is_set() and not self._unsent and not self._parted:
             with contextlib.suppress(OSError):
                 self._raw.send(close_frame(code))
         self._gone = True
@@ -328,7 +338,7 @@ class Outgoing(trio.abc.Stream):
             with trio.move_on_after(LINGER_S), contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 if code is not None and not self.closing:
                     self.ended = self.ended or code
-                    self._gate.closing = True
+                    self._parted = True
                     self._enqueue(close_frame(code, reason))
                 await self._sent()
                 if not self._gate.closed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,6 +17,7 @@ import trio
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
 from appliance.live.hub import Hub
+from appliance.store.connections import identity
 from appliance.store.store import Catalog, Look, Store
 
 log = structlog.get_logger()
@@ -64,7 +64,6 @@ class Tail:
         self._woken = trio.Event()
         self._rechecks: tuple[float, ...] = ()
         self._last_event = -BUSY_FOR_S
-        self._inode = _inode(store.path)
 
     def wake(self) -> None:
         """Look now: we have committed."""
@@ -125,11 +124,11 @@ class Tail:
             return
         self._rechecks = ()
         self._last_event = trio.current_time()
-        decoded = decode(look.rows, self._shapes)
-        if any(fault.shape_unknown for fault in decoded.faults):
+        decoded = decode(look.rows, self._shapes, more=look.full)
+        if any(fault.unknown_shape for fault in decoded.faults):
             # A shape that another process stored: rows can be read as soon as it is known.
             self._shapes = (await self._store.synchronise()).shapes
-            decoded = decode(look.rows, self._shapes)
+            decoded = decode(look.rows, self._shapes, more=look.full)
         for fault in decoded.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
         if decoded.consumed:
@@ -164,7 +163,7 @@ class Tail:
         with trio.move_on_after(delay):
             await self._woken.wait()
         self._woken = trio.Event()
-        if _inode(self._store.path) != self._inode:
+        if identity(self._store.path) != self._store.identity:
             raise StoreReplaced("the file was replaced by another")
 
     def _failed(self, reason: str | None) -> None:
@@ -173,12 +172,3 @@ class Tail:
         if reason is None and self.state.failing is not None:
             log.info("store_readable_again")
         self.state.failing = reason
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    """Identify the file without opening it; ``None`` when it is not there."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino

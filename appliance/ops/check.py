@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from appliance.capture.shape import Secret
 from appliance.errors import StoreUnusable
 from appliance.store import connections, offline, schema
 
@@ -30,7 +31,7 @@ class Finding:
         return {"problem": 1, "unusable": StoreUnusable.exit_status}.get(self.grade, 0)
 
 
-def examine(path: Path, secret: Callable[..., bool]) -> list[Finding]:
+def examine(path: Path, secret: Secret) -> list[Finding]:
     """Examine the store at ``path``."""
     try:
         return list(_findings(path, secret))
@@ -40,7 +41,7 @@ def examine(path: Path, secret: Callable[..., bool]) -> list[Finding]:
         return [Finding("unusable", str(connections.refusal(path, error)))]
 
 
-def _findings(path: Path, secret: Callable[..., bool]) -> Iterator[Finding]:
+def _findings(path: Path, secret: Secret) -> Iterator[Finding]:
     yield _sqlite()
     connections.inspect(path, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=False)
     with closing(connections.open_reader(path, busy_timeout_s=offline.BUSY_TIMEOUT_S)) as db:

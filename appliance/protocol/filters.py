@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from appliance.errors import BadFilter
 from appliance.model import JSON, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol import message_operators, operators
-from appliance.protocol.operators import equality_key as equality_key  # belongs to RowFilter.equalities
 from appliance.protocol.wording import kind, nearest, quote
 
 KEYS_LIMIT = 32  # keys of one filter
@@ -26,8 +25,8 @@ _MESSAGE_EVENTS = {"new-message": Op.MESSAGE}
 class RowFilter:
     """The compiled filter of a subscription to a table.
 
-    ``equalities`` are pairs of a position in ``Shape.columns`` and a set of keys: a row can match only if for *each*
-    pair ``equality_key(column)(value)`` is in the set, which is never empty. Necessary, not sufficient – ``matches``
+    ``equalities`` are pairs of a position in ``Shape.columns`` and a set of keys, never empty: a row can match only if
+    for *each* pair ``operators.equality_key(column)(value)`` is in the set. Necessary, not sufficient – ``matches``
     decides – so that a hub may index by any one of them. None are given when the filter names no values.
     """
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from appliance.errors import BadFilter
-from appliance.model import JSON, Affinity, Column, SQLiteValue
+from appliance.model import JSON, Affinity, Column, SQLiteValue, quote_identifier
 from appliance.protocol.coercion import as_number, as_text, text_bytes
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
 from appliance.protocol.wording import kind, quote, unknown
@@ -169,10 +169,6 @@ def _text_order(column: Column) -> Callable[[str], Any]:
 # --- the operators ------------------------------------------------------------------------------------------------
 
 
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
     sql, parameters, keys = _identities(column, operands, "IS", " OR ")
     key = equality_key(column)
@@ -190,7 +186,7 @@ def _identities(
     column: Column, operands: Sequence[JSON], relation: str, joint: str
 ) -> tuple[str, tuple[SQLiteValue, ...], frozenset[Hashable]]:
     found = [each for operand in operands for each in _alternatives(column, operand)]
-    sql = joint.join([f"{_identifier(column.name)} {relation} ?"] * len(found))
+    sql = joint.join([f"{quote_identifier(column.name)} {relation} ?"] * len(found))
     key = equality_key(column)
     return sql, tuple(each.bound for each in found), frozenset(key(each.value) for each in found)
 
@@ -208,7 +204,7 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
         if operand is None:
             raise BadFilter('takes a string or a number; for NULL there is "null"')
         alternatives = _alternatives(column, operand)
-        name = _identifier(column.name)
+        name = quote_identifier(column.name)
         expressions, tests = [], []
         for each in alternatives:
             if isinstance(each.value, str):
@@ -240,7 +236,7 @@ def _contains(column: Column, position: int, operand: JSON) -> Condition:
             return text in value  # UTF-8 synchronises itself: characters match where their bytes do
         return value is not None and needle in text_bytes(value)
 
-    return Condition(position, f"instr({_identifier(column.name)}, ?) > 0", (text,), test)
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test)
 
 
 def _startswith(column: Column, position: int, operand: JSON) -> Condition:
@@ -252,7 +248,7 @@ def _startswith(column: Column, position: int, operand: JSON) -> Condition:
             return value.startswith(text)
         return value is not None and text_bytes(value).startswith(needle)
 
-    return Condition(position, f"instr({_identifier(column.name)}, ?) = 1", (text,), test)
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test)
 
 
 def _text(operand: JSON) -> str:
@@ -262,7 +258,7 @@ def _text(operand: JSON) -> str:
 
 
 def _null(column: Column, position: int, operand: JSON) -> Condition:
-    name = _identifier(column.name)
+    name = quote_identifier(column.name)
     if operand is True:
         return Condition(position, f"{name} IS NULL", (), lambda value: value is None, keys=frozenset((None,)))
     if operand is False:

@@ -118,6 +118,18 @@ def parse(text: str | bytes) -> Request:
         raise Refused(error, object_type, id_) from None
 
 
+def topic_name(name: str, what: str = "name") -> str:
+    """Give ``name`` back if a new user topic may have it. Raises ``BadRequest``, in which it is called ``what``."""
+    if not 1 <= len(name) <= TOPIC_NAME_LIMIT:
+        raise BadRequest(f'"{what}" must have 1 to {TOPIC_NAME_LIMIT} characters, this has {len(name)}')
+    # Surrogates: an argument of a command that is not UTF-8; a frame cannot hold them.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise BadRequest(f'"{what}" must not hold control characters or bytes that are not UTF-8')
+    if ascii_fold(name).startswith(RESERVED_PREFIX):
+        raise BadRequest(f'"{what}" must not begin with "{RESERVED_PREFIX}": such names are the server\'s own')
+    return name
+
+
 Check: TypeAlias = Callable[[str, JSON], JSON]  # (attribute's name, value) -> the value as it goes into the struct
 
 
@@ -144,15 +156,7 @@ def _anything(name: str, value: JSON) -> JSON:
 
 
 def _new_name(name: str, value: JSON) -> JSON:
-    if not isinstance(value, str):
-        raise BadRequest(f'"{name}" must be a string, this is {kind(value)}')
-    if not 1 <= len(value) <= TOPIC_NAME_LIMIT:
-        raise BadRequest(f'"{name}" must have 1 to {TOPIC_NAME_LIMIT} characters, this has {len(value)}')
-    if any(unicodedata.category(character) == "Cc" for character in value):
-        raise BadRequest(f'"{name}" must not hold control characters')
-    if ascii_fold(value).startswith(RESERVED_PREFIX):
-        raise BadRequest(f'"{name}" must not begin with "{RESERVED_PREFIX}": such names are the server\'s own')
-    return value
+    return topic_name(str(_string(name, value)), name)
 
 
 def _not_yet(name: str, value: JSON) -> JSON:

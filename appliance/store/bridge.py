@@ -23,8 +23,13 @@ class _Connection(aiosqlite.Connection):
     """aiosqlite's connection, which can also run a function of ours in its thread.
 
     aiosqlite gives no public way to run several statements in one crossing; ``_execute`` is what all its own
-    methods are made of. A test holds it to that.
+    methods are made of. Nor does it say when the thread of a connection that could not be opened is over. The
+    version is pinned, and the tests of the bridge hold it to both.
     """
+
+    def join(self) -> None:
+        """Wait for the thread to end."""
+        self._thread.join()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
@@ -69,7 +74,12 @@ async def connect(open_connection: Callable[[], sqlite3.Connection]) -> AsyncIte
     connection = _Connection(open_connection, iter_chunk_size=64)
     # Shielded: an aiosqlite thread that nobody closes keeps the interpreter from exiting.
     with trio.CancelScope(shield=True):
-        await trio_asyncio.aio_as_trio(connection.__aenter__)()
+        try:
+            await trio_asyncio.aio_as_trio(connection.__aenter__)()
+        except BaseException:
+            # Its thread says a last word to the loop, which must be there to hear it.
+            await trio.to_thread.run_sync(connection.join)
+            raise
     try:
         yield Database(connection)
     finally:

@@ -103,7 +103,7 @@ def _examine(path: Path, busy_timeout_s: float) -> None:
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             pages, size = db.execute("PRAGMA page_count").fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
             if pages * size <= QUICK_CHECK_LIMIT:
-                finding = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                finding = " ".join(str(db.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
                 if finding != "ok":
                     raise StoreUnusable(f"{path} is corrupt ({finding}); restore a backup, or recover it with "
                                         f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
@@ -170,3 +170,28 @@ def _file_system(folder: Path) -> str:
         if inside and len(point) >= best:
             best, kind = len(point), after.split(" ")[0]
     return kind
+
+
+def wal_identity(path: Path) -> tuple[int, int] | None:
+    """Identify the WAL file that our open connections share with everybody; ``None`` when there is none."""
+    return identity(Path(f"{path}-wal"))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Identify a file without opening it; ``None`` when it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def forget_stale_wal(path: Path, stale: tuple[int, int] | None) -> None:
+    """Remove the WAL of a database that another file has taken the place of.
+
+    The next to open the new file would replay the old one's WAL over it (https://sqlite.org/howtocorrupt.html, section
+    1.4). ``stale`` is the old WAL's identity: a WAL that came with the new file stays.
+    """
+    if stale is not None and wal_identity(path) == stale:
+        Path(f"{path}-wal").unlink(missing_ok=True)
+        Path(f"{path}-shm").unlink(missing_ok=True)

@@ -6,11 +6,12 @@ A server may run at the same time: what is written here reaches it through the f
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.capture.shape import Secret, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
 from appliance.store import catalog, connections, incarnation, schema, topics, watch
@@ -47,33 +48,38 @@ class TableState:
     warnings: tuple[str, ...]
 
 
-def tables(db: sqlite3.Connection, secret: Callable[..., bool]) -> list[TableState]:
+def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
     """List the file's tables and what is captured of them. Writes nothing."""
     off = {ascii_fold(name) for name in topics.unwatched(db)}
     captured = {ascii_fold(name) for name in watch.captured(db)}
     found = []
     for table in catalog.tables(db):
-        shape = watch.describe(table, secret)
-        kept = {column.name for column in shape.columns}
+        shape = shape_of(table, 0, secret)
         found.append(
             TableState(
                 name=table.name,
                 watched=ascii_fold(table.name) not in off,
                 captured=ascii_fold(table.name) in captured,
                 key=("rowid",) if shape.rowid else tuple(shape.columns[position].name for position in shape.key),
-                secret=tuple(name for name in watch.secret_columns(table, secret) if name not in kept),
-                warnings=watch.warnings(table),
+                secret=tuple(each.name for each in table.columns if secret(table.name, each.name, each.key > 0)),
+                warnings=warnings(table, shape),
             )
         )
     return found
 
 
 def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
-    """Put a table on the watch or take it off. Raises ``CommandError`` when there is no such table."""
+    """Put a table on the watch, or take it off and its triggers with it.
+
+    Raises ``CommandError`` when there is no such table.
+    """
     names = {ascii_fold(each.name): each.name for each in catalog.tables(db)}
     if ascii_fold(table) not in names:
         raise CommandError(f'there is no table "{table}"; `live-appliance table list` names those there are')
-    topics.set_watched(db, names[ascii_fold(table)], watched)
+    with schema.transaction(db):
+        topics.set_watched(db, names[ascii_fold(table)], watched)
+        if not watched:
+            watch.release(db, names[ascii_fold(table)])
 
 
 def release(path: Path) -> None:

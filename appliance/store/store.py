@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from appliance.capture import outbox
+from appliance.capture.shape import Secret
 from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
 from appliance.store import connections, incarnation, schema, topics, watch
 from appliance.store.bridge import Database, connect
@@ -34,7 +35,7 @@ class StoreSettings:
     """How a store is opened. ``secret(table, column)`` says which columns are never captured."""
 
     path: Path
-    secret: Callable[[str, str], bool]
+    secret: Secret
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
     create: bool = True
@@ -88,7 +89,9 @@ class Store:
         self.path = settings.path
         self.epoch = epoch
         self.incarnation = incarnation
+        #: Set by who finds that the file at ``path`` is another one now.
         self.replaced = False
+        self.identity = connections.identity(settings.path)
         self._secret = settings.secret
         self._writer = writer
         self._reader = reader
@@ -145,23 +148,37 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     await trio.to_thread.run_sync(
         lambda: connections.inspect(path, busy_timeout_s=busy, create=settings.create), abandon_on_cancel=False
     )
+    store: Store | None = None
     with incarnation.hold(path) as live:
-        opener = lambda: connections.open_file(path, busy_timeout_s=busy, synchronous=settings.synchronous)  # noqa: E731
-        async with connect(opener) as writing:
-            try:
-                own, epoch = await writing.run(lambda db: _begin(db, path, live, busy))
-            except sqlite3.Error as error:
-                raise connections.refusal(path, error) from error
-            async with connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading:
-                store = Store(settings, Writer(writing), reading, live, epoch, own)
+        try:
+            async with _connected(settings, live) as store:
+                wal = connections.wal_identity(path)
+                yield store
+        finally:
+            if store is not None and store.replaced and connections.identity(path) != store.identity:
+                connections.forget_stale_wal(path, wal)
+
+
+@asynccontextmanager
+async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[Store]:
+    path, busy = settings.path, settings.busy_timeout_s
+    async with (
+        connect(lambda: connections.open_file(path, busy_timeout_s=busy, synchronous=settings.synchronous)) as writing,
+        connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading,
+    ):
+        try:
+            own, epoch = await writing.run(lambda db: _begin(db, path, live, busy))
+        except sqlite3.Error as error:
+            raise connections.refusal(path, error) from error
+        store = Store(settings, Writer(writing), reading, live, epoch, own)
+        try:
+            yield store
+        finally:
+            if not store.replaced:
                 try:
-                    yield store
-                finally:
-                    if not store.replaced:
-                        try:
-                            await writing.run(incarnation.end)
-                        except sqlite3.Error as error:
-                            log.error("store_not_marked_clean", reason=str(error))
+                    await writing.run(incarnation.end)
+                except sqlite3.Error as error:
+                    log.error("store_not_marked_clean", reason=str(error))
 
 
 def _begin(db: sqlite3.Connection, path: Path, live: LiveFile, patience_s: float) -> tuple[str, str]:
@@ -218,7 +235,7 @@ def _rows(db: sqlite3.Connection, after: int) -> tuple[list[OutboxRow], bool]:
     return rows, len(rows) == LOOK_ROWS
 
 
-def _synchronise(db: sqlite3.Connection, secret: Callable[[str, str], bool]) -> Catalog:
+def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
     (before,) = db.execute("PRAGMA schema_version").fetchone()
     generation = schema.generation(db)  # before all that it is the generation of
     off = {ascii_fold(name) for name in topics.unwatched(db)}

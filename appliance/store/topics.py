@@ -72,9 +72,8 @@ def unwatched(db: sqlite3.Connection) -> frozenset[str]:
 
 def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
     """Put a table on the watch or take it off, and tell a running server."""
-    with schema.transaction(db):
-        if watched:
-            db.execute('DELETE FROM _appliance_unwatched WHERE "table" = ?', (table,))
-        else:
-            db.execute('INSERT INTO _appliance_unwatched("table") VALUES(?) ON CONFLICT DO NOTHING', (table,))
-        schema.bump(db)
+    if watched:
+        db.execute('DELETE FROM _appliance_unwatched WHERE "table" = ?', (table,))
+    else:
+        db.execute('INSERT INTO _appliance_unwatched("table") VALUES(?) ON CONFLICT DO NOTHING', (table,))
+    schema.bump(db)

@@ -10,7 +10,7 @@ import h11
 from structlog.typing import FilteringBoundLogger
 
 from appliance.errors import Internal
-from appliance.web.http import Http
+from appliance.web.http import JSON_TYPE, Http
 from appliance.web.problem import Refused, error_body, place
 from appliance.web.wire import Hangup
 
@@ -57,9 +57,7 @@ async def run_app(app: ASGIApp, scope: Scope, http: Http, log: FilteringBoundLog
         await app(scope, exchange.receive, exchange.send)
     except Exception as error:
         if exchange.hangup is None and exchange.refused is None:
-            log.error(
-                "request_failed", method=scope["method"], path=scope["path"], error=place(error)
-            )
+            log.error("request_failed", method=scope["method"], path=scope["path"], error=place(error))
     else:
         if not http.answered and exchange.hangup is None and exchange.refused is None:
             log.error("request_unanswered", method=scope["method"], path=scope["path"])
@@ -68,7 +66,7 @@ async def run_app(app: ASGIApp, scope: Scope, http: Http, log: FilteringBoundLog
     if exchange.hangup is not None:
         raise exchange.hangup
     if not http.answering:
-        await http.answer(500, [(b"content-type", b"application/json")], _FAULT)
+        await http.answer(500, JSON_TYPE, _FAULT)
 
 
 _FAULT = error_body(Internal.code, Internal.cause)

@@ -22,6 +22,7 @@ _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
 
 Headers = Iterable[tuple[bytes, bytes]]
+JSON_TYPE: Final = ((b"content-type", b"application/json"),)
 
 
 class Traffic:
@@ -150,12 +151,12 @@ class Http:
 
     async def problem(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
         """Answer the present request with a JSON error. Raises ``Hangup``."""
-        await self.answer(status, (*headers, _JSON), error_body(code, message))
+        await self.answer(status, (*headers, *JSON_TYPE), error_body(code, message))
 
     async def refuse(self, refused: Refused) -> None:
         """Answer with a refusal and say that the connection ends. Raises ``Hangup``."""
         if not self.answering:
-            await self.answer(refused.status, (*refused.headers, _JSON, _CLOSE), refused.body)
+            await self.answer(refused.status, (*refused.headers, *JSON_TYPE, _CLOSE), refused.body)
 
     async def begin(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
         """Send an answer's head and the first of its body, in one write. Raises ``Hangup``."""
@@ -205,7 +206,6 @@ class Http:
 
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
-_JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
 _clock: tuple[int, bytes] = (0, b"")
 

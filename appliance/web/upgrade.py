@@ -16,7 +16,7 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from appliance.errors import BadRequest, CloseCode
 from appliance.live.frames import FrameGate
 from appliance.live.outgoing import LINGER_S, Outgoing
-from appliance.web.http import Headers, Http
+from appliance.web.http import JSON_TYPE, Headers, Http
 from appliance.web.problem import Refused
 from appliance.web.wire import Hangup
 
@@ -44,9 +44,7 @@ class Upgrade:
         self.http: Http | None = http
         self._key = key
 
-    async def reject(
-        self, status: int, body: bytes = b"", headers: Headers = ((b"content-type", b"application/json"),)
-    ) -> None:
+    async def reject(self, status: int, body: bytes = b"", headers: Headers = JSON_TYPE) -> None:
         """Answer as HTTP; the connection may go on with another request. Raises ``Hangup``."""
         await self._present().answer(status, headers, body)
 
@@ -55,8 +53,9 @@ class Upgrade:
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
         trio-websocket's reader lives in a nursery outside of the body, so a body that is cancelled can still close
-        properly. On leaving, a WebSocket that is open is closed (1000); cancelled from outside, it ends at
-        once, with 1012 where the socket takes it. Errors come in groups, as from any nursery.
+        properly. On leaving, a WebSocket that is open is closed (1000; 1011 when the body failed);
+        cancelled from outside, it ends at once, with 1012 where the socket takes it. Errors come in groups, as from
+        any nursery.
         """
         http, self.http = self._present(), None
         limits, wire = http.limits, http.wire
@@ -81,14 +80,18 @@ class Upgrade:
                     connection = await request.accept()
                 if patience.cancelled_caught:
                     raise Hangup("the answer to the handshake was not taken")
-                outgoing.connection = connection
+                outgoing.open(connection)
+                code = CloseCode.INTERNAL
                 try:
                     yield connection, outgoing
+                    code = CloseCode.NORMAL
                 finally:
                     if trio.current_effective_deadline() == -math.inf:  # cancelled: what may wait cannot be done
-                        outgoing.hang_up(CloseCode.INTERNAL if nursery.cancel_scope.cancel_called else CloseCode.RESTART)
+                        outgoing.hang_up(
+                            CloseCode.INTERNAL if nursery.cancel_scope.cancel_called else CloseCode.RESTART
+                        )
                     with trio.move_on_after(LINGER_S):
-                        await connection.aclose()
+                        await connection.aclose(code)
                         await outgoing.aclose()
             finally:
                 outgoing.hang_up()

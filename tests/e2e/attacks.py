@@ -13,6 +13,8 @@ from tests.e2e.hostile import BINARY, CLOSE, PING, PONG, TEXT, Client, close, fr
 MIB = 1 << 20
 Attack = Callable[[Client], None]
 ATTACKS: dict[str, Attack] = {}
+#: Those that must be answered with a Close frame.
+VIOLATIONS: list[str] = []
 
 
 def attack(function: Attack) -> Attack:
@@ -246,6 +248,7 @@ def violation(name: str, data: bytes, code: int) -> None:
         assert client.close_code() == code
 
     send.__name__ = name
+    VIOLATIONS.append(name)
     attack(send)
 
 

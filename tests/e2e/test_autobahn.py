@@ -1,8 +1,7 @@
 """RFC 6455: the Autobahn case list against an echo server on the product's own door and streams.
 
-The cases are driven by ``kosoku`` (a development dependency). Left out:
-sections 12 and 13 (permessage-deflate, which we
-do not offer) and the cases of section 9 with messages over the limit of 1 MiB.
+The cases are driven by ``kosoku`` (a development dependency). Left out: sections 12 and 13
+(permessage-deflate, which we do not offer) and the cases of section 9 with messages over the limit of 1 MiB.
 """
 
 from __future__ import annotations

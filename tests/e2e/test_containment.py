@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import ssl
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.attacks import ATTACKS, LEFT_OPEN, MIB
+from tests.e2e.attacks import ATTACKS, LEFT_OPEN, MIB, VIOLATIONS
 from tests.e2e.hostile import Client, head
 from tests.e2e.server_process import ServerProcess, running
 
@@ -100,7 +101,21 @@ def test_a_client_that_says_nothing_to_tls_is_left(tls_server: ServerProcess) ->
     assert tls_server.log() == []
 
 
-@pytest.fixture
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_violation_is_told_over_tls(tls_server: ServerProcess, tls_client: ssl.SSLContext, name: str) -> None:
+    descriptors = tls_server.descriptors()
+    with tls_client.wrap_socket(tls_server.connect(), server_hostname="localhost") as connection:
+        ATTACKS[name](Client(connection))
+    tls_server.wait_for_descriptors(descriptors)
+    assert tls_server.log() == []
+
+
+@pytest.fixture(scope="module")
+def tls_client(certificate_files: tuple[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate_files[0])
+
+
+@pytest.fixture(scope="module")
 def tls_server(certificate_files: tuple[str, str]) -> Iterator[ServerProcess]:
     chain, key = certificate_files
     with running(options=("--cert", chain, "--key", key)) as process:

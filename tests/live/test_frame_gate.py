@@ -67,15 +67,12 @@ def test_what_came_before_a_violation_comes_through() -> None:
     assert through(FrameGate(), frame(TEXT, b"x") + frame(3)) == (frame(TEXT, b"x"), CloseCode.PROTOCOL_ERROR)
 
 
-def test_pings_come_through_one_at_a_time() -> None:
+def test_each_ping_comes_through_by_itself() -> None:
     gate = FrameGate()
-    gate.feed(frame(PING, b"1") + frame(PING, b"2") + frame(TEXT, b"x"))
-    assert [gate.take(), gate.take(), gate.take(), gate.take()] == [
-        frame(PING, b"1"),
-        frame(PING, b"2"),
-        frame(TEXT, b"x"),
-        b"",
-    ]
+    parts = [frame(PING, b"1"), frame(PING, b"2"), frame(TEXT, b"x"), frame(PING, b"3"), frame(TEXT, b"y")]
+    gate.feed(b"".join(parts))
+    assert [gate.take() for _ in parts] == parts
+    assert gate.take() == b""
 
 
 def test_after_our_close_only_the_peers_close_comes_through() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from appliance.errors import BadFilter
 from appliance.model import Affinity, Column, Image, Op, Shape
-from appliance.protocol.filters import KEYS_LIMIT, compile_table, equality_key
-from appliance.protocol.operators import ITEMS_LIMIT, OPERATORS
+from appliance.protocol.filters import KEYS_LIMIT, compile_table
+from appliance.protocol.operators import ITEMS_LIMIT, OPERATORS, equality_key
 
 DECLARED = [
     "INTEGER",
@@ -112,7 +112,7 @@ def near(draw: st.DrawFn) -> tuple[object, object]:
 @given(
     declared=st.sampled_from(DECLARED),
     collation=st.sampled_from(["BINARY", "NOCASE", "RTRIM"]),
-    case=st.tuples(STORED, WANTED) | near(),
+    case=st.tuples(STORED, WANTED) | st.tuples(STORED, OPERATOR) | near(),
 )
 @example("INTEGER", "BINARY", (42, "42"))
 @example("REAL", "BINARY", (float(2**53), {"lt": 2**53 + 1}))
@@ -120,6 +120,11 @@ def near(draw: st.DrawFn) -> tuple[object, object]:
 @example("TEXT", "BINARY", (b"text:\xff\xc3\xa9", {"contains": "é"}))
 @example("", "BINARY", (b"\xa9\xc3\xa9", {"contains": "é"}))
 @example("REAL", "BINARY", (1e20, {"startswith": "1.0e+"}))
+@example("TEXT", "BINARY", ("1.0e+20", 1e20))
+@example("INTEGER", "BINARY", ("abc", {"gt": 5}))
+@example("BLOB", "BINARY", (b"a", {"gt": 5}))
+@example("TEXT", "RTRIM", ("a  ", {"gt": "a"}))
+@example("", "NOCASE", (b"a", "A"))
 def test_a_filter_matches_what_its_sql_matches(declared: str, collation: str, case: tuple[object, object]) -> None:
     stored, wanted = case
     with suppress(BadFilter):

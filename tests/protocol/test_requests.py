@@ -23,6 +23,7 @@ from appliance.protocol.requests import (
     Subscribe,
     Unsubscribe,
     parse,
+    topic_name,
 )
 
 
@@ -210,3 +211,10 @@ def test_any_text_is_a_request_or_is_refused(text: str | bytes) -> None:
     except Refused as refused:
         outcome = refused.error
     assert isinstance(outcome, (BadJson, BadRequest, UnknownMethod, *(row.struct for row in METHODS.values())))
+
+
+def test_a_command_may_ask_whether_a_topic_can_have_a_name() -> None:
+    assert topic_name("räum") == "räum"
+    for name in ("", "_Appliance", "a\udcff"):
+        with pytest.raises(BadRequest):
+            topic_name(name)

@@ -1,0 +1,61 @@
+"""The outbox: the tables that the triggers write into, and how they are read.
+
+A row of the outbox is an event, or a part of one: an image that has more values than fit goes on in the next rows
+(op ``more``), and an update's old image is followed by the new one, which begins on a row of its own. So our
+record is never much longer than the user's, whatever length limit the writer has set. An event's id is its last row's.
+
+The columns have no type and no constraint but the key: an outer ``OR IGNORE`` would otherwise swallow the event.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from appliance.model import Op
+
+#: Values in one row of the outbox. Most tables fit; each unused one costs a byte. At SQLite's recommended limits for
+#: hostile input (https://sqlite.org/security.html: 100 columns) a writer can still open the file.
+WIDTH: Final = 24
+
+#: A longer value is not stored: it stands as an empty blob in a row whose ``cut`` is 1. Bytes.
+VALUE_LIMIT: Final = 1 << 20
+
+#: So many rows are kept, whoever writes and whether or not a server runs.
+ROW_BOUND: Final = 1_000_000
+#: Every so many rows the bound is looked to.
+TRIM_EVERY: Final = 64
+
+#: Columns of a scratch row that say which row of the user's table it is a copy of.
+KEY_WIDTH: Final = 8
+
+VALUES: Final = tuple(f"v{position}" for position in range(WIDTH))
+KEYS: Final = tuple(f"k{position}" for position in range(KEY_WIDTH))
+
+DDL: Final = (
+    f"""CREATE TABLE IF NOT EXISTS "_appliance_outbox" (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, shape, op, cut, {", ".join(VALUES)}
+)""",
+    """CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout)""",
+    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger.
+    f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
+    id INTEGER PRIMARY KEY, shape, part, {", ".join(KEYS)}, {", ".join(VALUES)}
+)""",
+    f"""CREATE TRIGGER IF NOT EXISTS "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
+WHEN NEW.id % {TRIM_EVERY} = 0
+BEGIN
+DELETE FROM _appliance_outbox WHERE id <= NEW.id - {ROW_BOUND};
+END""",
+)
+
+#: What comes after an id, in order: parameters id, row limit.
+SELECT_AFTER: Final = (
+    f"SELECT id, shape, op, cut, {', '.join(VALUES)} FROM _appliance_outbox WHERE id > ? ORDER BY id LIMIT ?"
+)
+
+#: A durable message: parameters topic, sender, body, idempotency key.
+INSERT_MESSAGE: Final = f"INSERT INTO _appliance_outbox(op, v0, v1, v2, v3) VALUES({int(Op.MESSAGE)}, ?, ?, ?, ?)"
+
+
+def parts(width: int) -> int:
+    """Count the outbox rows that an image of ``width`` values takes."""
+    return max(1, -(-width // WIDTH))

@@ -1,0 +1,121 @@
+"""What a table is to capture: which columns, which key, and which rows a REPLACE can displace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.capture.outbox import KEY_WIDTH
+from appliance.model import Affinity, Column, Shape
+
+Secret = Callable[[str, str, bool], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """One column as the schema has it. ``key`` is its place in the primary key from 1 on, 0 outside."""
+
+    name: str
+    declared: str
+    collation: str
+    key: int = 0
+    virtual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueIndex:
+    """One UNIQUE index: its columns with their collations, and its WHERE. ``expression``: it has more than columns."""
+
+    columns: tuple[tuple[str, str], ...]
+    where: str | None = None
+    expression: bool = False
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One ordinary table as the schema has it.
+
+    ``rowid`` is the name its rowid can be had by, ``None`` for WITHOUT ROWID tables and where columns take all three
+    names. ``integer_key`` is the column that is the rowid. ``nested``: while one of its rows is being written, others
+    of it may be, by the user's triggers or foreign keys to itself.
+    """
+
+    name: str
+    columns: tuple[TableColumn, ...]
+    uniques: tuple[UniqueIndex, ...] = ()
+    strict: bool = False
+    without_rowid: bool = False
+    rowid: str | None = "rowid"
+    integer_key: str | None = None
+    nested: bool = False
+
+    @property
+    def key(self) -> tuple[TableColumn, ...]:
+        """The primary key's columns, in the key's order."""
+        return tuple(sorted((each for each in self.columns if each.key), key=lambda each: each.key))
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a row that a REPLACE displaces can be told from the others by what a scratch row has room for."""
+        width = len(self.key) + (not self.without_rowid)
+        return width <= KEY_WIDTH and (self.without_rowid or self.rowid is not None)
+
+
+def shape_of(table: Table, shape_id: int, secret: Secret) -> Shape:
+    """Say what is captured of a table: all but VIRTUAL and secret columns."""
+    kept = [each for each in table.columns if not each.virtual and not secret(table.name, each.name, each.key > 0)]
+    positions = {each.name: position for position, each in enumerate(kept)}
+    key = table.key
+    whole = all(each.name in positions for each in key)
+    return Shape(
+        id=shape_id,
+        table=table.name,
+        columns=tuple(Column(each.name, each.declared, _affinity(table, each), each.collation) for each in kept),
+        key=tuple(positions[each.name] for each in key) if whole else (),
+        rowid=not key and table.rowid is not None,
+    )
+
+
+def _affinity(table: Table, column: TableColumn) -> Affinity:
+    if table.strict and column.declared.upper() == "ANY":
+        return Affinity.BLOB
+    return Affinity.of(column.declared)
+
+
+def warnings(table: Table, shape: Shape) -> tuple[str, ...]:
+    """Say what of a table is not captured as it should be, and why."""
+    found = []
+    if any(each.expression for each in table.uniques):
+        found.append(
+            "REPLACE not covered: it has a UNIQUE index on an expression; rows that INSERT OR REPLACE displaces "
+            "through that index give no delete event"
+        )
+    if not table.replaceable or (table.without_rowid and not shape.key):
+        found.append(
+            "REPLACE not covered: rows that INSERT OR REPLACE displaces cannot be told apart, because the rowid has "
+            f"no name, or the primary key a secret or more than {KEY_WIDTH} columns; they give no delete event"
+        )
+    return tuple(found)
+
+
+def dump(shape: Shape) -> str:
+    """Write down a shape, without its id and table."""
+    columns = [[each.name, each.declared, each.affinity.value, each.collation] for each in shape.columns]
+    return json.dumps({"columns": columns, "key": shape.key, "rowid": shape.rowid}, ensure_ascii=False)
+
+
+def load(shape_id: int, table: str, layout: str) -> Shape:
+    """Read a shape that ``dump`` wrote."""
+    found = json.loads(layout)
+    return Shape(
+        id=shape_id,
+        table=table,
+        columns=tuple(
+            Column(name, declared, Affinity(affinity), collation)
+            for name, declared, affinity, collation in found["columns"]
+        ),
+        key=tuple(found["key"]),
+        rowid=found["rowid"],
+    )

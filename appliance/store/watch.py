@@ -1,0 +1,197 @@
+"""Keeping the triggers in step with the schema. Works: plain functions on an open connection.
+
+What should be there is compared, word for word, with what is; only where they differ anything is written, all of it in
+one transaction. So it does not matter what somebody did to the schema: added a column, rebuilt a table, removed our
+triggers, restored a dump.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
+from appliance.capture.triggers import Trigger, triggers
+from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
+from appliance.store import catalog, schema
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What is captured now, and what a synchronisation has changed.
+
+    ``shapes``, ``skipped`` and ``warnings`` go by table name. ``changed`` are tables that were captured before and
+    whose triggers had to be made anew, so that changes may have been missed or mean something else. ``dropped`` are
+    tables that are captured no more.
+    """
+
+    shapes: Mapping[str, Shape]
+    changed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One of our triggers as it stands in the schema."""
+
+    name: str
+    table: str
+    sql: str
+    place: int
+
+
+def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], bool]) -> Synced:
+    """Put every watched table under capture and take our triggers off all others.
+
+    A table that cannot be captured is skipped with the reason. Raises ``sqlite3.Error`` when nothing can be written.
+    """
+    # The schema is read before anything is locked: most of the time there is nothing to do.
+    plan = _plan(db, secret, watched)
+    if plan.is_done:
+        return plan.result(db, {})
+    with schema.transaction(db):
+        plan = _plan(db, secret, watched)
+        skipped = plan.carry_out(db)
+    return plan.result(db, skipped)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done: triggers to drop, tables to capture anew, and what is right already."""
+
+    right: dict[str, Shape]
+    tables: dict[str, Table]
+    anew: list[tuple[Table, str]]
+    superfluous: list[str]
+    before: frozenset[str]
+
+    @property
+    def is_done(self) -> bool:
+        return not self.anew and not self.superfluous
+
+    def carry_out(self, db: sqlite3.Connection) -> dict[str, str]:
+        """Do it, inside a transaction; give the tables that could not be captured, and why."""
+        skipped = {}
+        for name in self.superfluous:
+            db.execute(f"DROP TRIGGER IF EXISTS main.{quote_identifier(name)}")
+        for table, layout in self.anew:
+            db.execute("SAVEPOINT capture")
+            try:
+                shape = _store_shape(db, table.name, layout)
+                for trigger in triggers(table, shape):
+                    db.execute(trigger.sql)
+                self.right[table.name] = shape
+            except sqlite3.OperationalError as error:
+                skipped[table.name] = str(error)
+                db.execute("ROLLBACK TO capture")
+            db.execute("RELEASE capture")
+        return skipped
+
+    def result(self, db: sqlite3.Connection, skipped: dict[str, str]) -> Synced:
+        noted = {name: warnings(self.tables[name], shape) for name, shape in self.right.items()}
+        return Synced(
+            shapes=self.right,
+            changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.before),
+            dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
+            skipped=skipped,
+            warnings={name: each for name, each in noted.items() if each},
+        )
+
+
+def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]) -> _Plan:
+    found = _ours(db)
+    foreign = _newest_foreign(db)
+    shapes = load_shapes(db)
+    by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
+    # Every table that was ever captured; only those with triggers in place still are.
+    captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(_shape_id, found) if shape_id in shapes}
+    plan = _Plan({}, {}, [], [], frozenset(captured))
+    kept: set[str] = set()
+    for table in catalog.tables(db):
+        if not watched(table.name):
+            continue
+        plan.tables[table.name] = table
+        draft = shape_of(table, 0, secret)
+        layout = dump(draft)
+        shape = by_layout.get((table.name, layout))
+        there = [each for each in found if ascii_fold(each.table) == ascii_fold(table.name)]
+        if shape is not None and _in_place(there, triggers(table, shape), foreign.get(ascii_fold(table.name), 0)):
+            plan.right[table.name] = shape
+            kept.update(each.name for each in there)
+        else:
+            plan.anew.append((table, layout))
+    plan.superfluous = [each.name for each in found if each.name not in kept]
+    return plan
+
+
+def _in_place(there: list[_Found], wanted: tuple[Trigger, ...], newest_foreign: int) -> bool:
+    """Whether exactly these triggers are there, in this order, and all newer than anybody else's on the table."""
+    if [(each.name, each.sql) for each in there] != [(each.name, each.sql) for each in wanted]:
+        return False
+    return not there or there[0].place > newest_foreign
+
+
+def _ours(db: sqlite3.Connection) -> list[_Found]:
+    rows = db.execute(
+        "SELECT name, tbl_name, sql, rowid FROM main.sqlite_schema WHERE type='trigger' "
+        "AND name LIKE '\\_appliance\\_%' ESCAPE '\\' AND tbl_name <> '_appliance_outbox' ORDER BY rowid"
+    )
+    return [_Found(*row) for row in rows.fetchall()]
+
+
+def _shape_id(trigger: _Found) -> int:
+    digits = trigger.name.removeprefix(INTERNAL_PREFIX).partition("_")[0]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _newest_foreign(db: sqlite3.Connection) -> dict[str, int]:
+    """Give, by table, the place of the newest trigger that is not ours: SQLite fires the newest first."""
+    rows = db.execute(
+        "SELECT tbl_name, rowid FROM main.sqlite_schema WHERE type='trigger' "
+        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\' ORDER BY rowid"
+    )
+    return {ascii_fold(table): place for table, place in rows.fetchall()}
+
+
+def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:
+    """Store a shape, or find it if the table had it before: old rows of the outbox still mean the same."""
+    row = db.execute(
+        'SELECT id FROM _appliance_shape WHERE "table"=? AND layout=? ORDER BY id DESC', (table, layout)
+    ).fetchone()
+    if row is None:
+        inserted = db.execute('INSERT INTO _appliance_shape("table", layout) VALUES(?, ?)', (table, layout))
+        return load(int(inserted.lastrowid or 0), table, layout)
+    return load(row[0], table, layout)
+
+
+def load_shapes(db: sqlite3.Connection) -> dict[int, Shape]:
+    """Give every shape that a row of the outbox may have, by its id."""
+    rows = db.execute('SELECT id, "table", layout FROM _appliance_shape').fetchall()
+    return {shape_id: load(shape_id, table, layout) for shape_id, table, layout in rows}
+
+
+def captured(db: sqlite3.Connection) -> list[str]:
+    """Name the tables that have our triggers."""
+    return sorted({each.table for each in _ours(db)})
+
+
+def release(db: sqlite3.Connection, table: str) -> None:
+    """Take our triggers off one table."""
+    for trigger in _ours(db):
+        if ascii_fold(trigger.table) == ascii_fold(table):
+            db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
+
+
+def remove(db: sqlite3.Connection) -> None:
+    """Take all our triggers and all ``_appliance_*`` tables out of the file."""
+    with schema.transaction(db):
+        for trigger in _ours(db):
+            db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
+        ours = db.execute(
+            "SELECT name FROM main.sqlite_schema WHERE type='table' AND name LIKE '\\_appliance\\_%' ESCAPE '\\'"
+        ).fetchall()
+        for (name,) in ours:
+            db.execute(f"DROP TABLE main.{quote_identifier(name)}")

@@ -1,0 +1,227 @@
+"""Starting, refusing, stopping: what the program does with a file, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.e2e.live import run, serving, sql, until
+from tests.e2e.server_process import PATIENCE_S
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_new_store_is_made_and_the_line_to_paste_shows_a_change(tmp_path: Path) -> None:
+    with serving(tmp_path / "new.db") as live:
+        (line,) = [line for line in live.greeting.splitlines() if "try it:" in line]
+        command = line.partition("try it:")[2].strip()
+        assert "token" not in live.greeting  # not on a terminal
+        program = f"{os.sys.executable} -m appliance"  # type: ignore[attr-defined]
+        before, _, after = command.partition(" tail ")
+        pasted = f"{before.rpartition(' ')[0]} {program} tail {after}"
+        shown = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, timeout=60, check=False)
+        assert '"EventType":"create"' in shown.stdout, shown
+        assert '"text":"world"' in shown.stdout
+
+
+def test_sigterm_closes_with_1012_and_ends_with_0(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live, live.client() as client:
+        client.done("ping")
+        live.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.connection.recv(timeout=PATIENCE_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert live.process.wait(PATIENCE_S) == 0
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live:
+        sock = live.connect()  # a connection that says nothing keeps the orderly way waiting
+        sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+        live.process.send_signal(signal.SIGTERM)
+        until(lambda: any("stopping" in line for line in live.log()), "the first signal is obeyed")
+        live.process.send_signal(signal.SIGTERM)
+        assert live.process.wait(PATIENCE_S) in (0, 128 + signal.SIGTERM)
+        sock.close()
+
+
+def test_a_second_server_on_the_file_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db"):
+        second = run("serve", "--db", tmp_path / "a.db", "--port", "0")
+        assert second.returncode == 75
+        assert len(second.stderr.strip().splitlines()) == 1
+        assert "stop it first" in second.stderr
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live:
+        second = run("serve", "--db", tmp_path / "b.db", "--port", str(live.port))
+        assert second.returncode == 1
+        (line,) = [line for line in second.stderr.splitlines() if line.startswith("live-appliance:")]
+        assert str(live.port) in line
+
+
+@pytest.mark.parametrize("kind", ["text", "corrupt", "folder", "no folder", "future"])
+def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
+    db = tmp_path / "x.db"
+    if kind == "text":
+        db.write_text("this is not a database\n" * 100)
+    elif kind == "corrupt":
+        with closing(sqlite3.connect(db)) as made:
+            made.execute("CREATE TABLE t(a PRIMARY KEY)")
+            made.executemany("INSERT INTO t VALUES(?)", [("x" * 500 + str(number),) for number in range(200)])
+            made.commit()
+        image = bytearray(db.read_bytes())
+        image[4096 * 3 : 4096 * 9] = b"\xff" * 4096 * 6
+        db.write_bytes(image)
+    elif kind == "folder":
+        db.mkdir()
+    elif kind == "no folder":
+        db = tmp_path / "missing" / "x.db"
+    else:
+        sql(db, "CREATE TABLE _appliance_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+                "INSERT INTO _appliance_meta VALUES('format', 99)")  # fmt: skip
+    before = db.read_bytes() if db.is_file() else b""
+    refused = run("serve", "--db", db, "--port", "0")
+    assert refused.returncode == 78, refused
+    assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+    assert str(db) in refused.stderr or kind in ("no folder", "future")
+    assert (db.read_bytes() if db.is_file() else b"") == before
+
+
+def test_a_locked_file_is_refused_with_the_reason(tmp_path: Path) -> None:
+    db = tmp_path / "x.db"
+    sql(db, "CREATE TABLE t(a)")
+    with closing(sqlite3.connect(db, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        refused = run("serve", "--db", db, "--port", "0", "--busy-timeout-s", "0.2")
+    assert refused.returncode == 78
+    assert "locked" in refused.stderr
+
+
+def test_a_killed_server_keeps_the_epoch_and_a_restored_file_gets_a_new_one(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(a)")
+    with serving(db) as live:
+        with live.client() as client:
+            first = client.done("ping")
+            client.done("create-topic", name="x")
+            client.done("new-message", topic="x", message=1)
+        live.process.kill()
+        live.process.wait()
+    with serving(db) as live, live.client() as client:
+        assert client.done("ping")["epoch"] == first["epoch"]
+        with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as target:
+            source.backup(target)
+        client.done("new-message", topic="x", message=2)
+    for rest in ("-wal", "-shm"):
+        Path(f"{db}{rest}").unlink(missing_ok=True)
+    db.write_bytes((tmp_path / "backup.db").read_bytes())
+    with serving(db) as live, live.client() as client:
+        assert client.done("ping")["epoch"] != first["epoch"]
+
+
+def test_a_file_that_is_replaced_while_served_is_served_anew(tmp_path: Path) -> None:
+    db, other = tmp_path / "a.db", tmp_path / "b.db"
+    sql(db, "CREATE TABLE one(a)")
+    sql(other, "CREATE TABLE two(a)")
+    with serving(db) as live:
+        with live.client() as client:
+            epoch = client.done("subscribe", topic="one")["epoch"]
+            os.replace(other, db)
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    client.connection.recv(timeout=PATIENCE_S)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+        live._token = None
+        until(lambda: any("store_replaced" in line for line in live.log()), "the replacement is noticed")
+        until(lambda: _answers(live), "it serves again")
+        with live.client() as client:
+            assert client.done("list-topic")["topics"] == ["two"]
+            assert client.done("ping")["epoch"] != epoch
+
+
+def _answers(live: object) -> bool:
+    try:
+        live.connect().close()  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    return True
+
+
+def test_unwatch_all_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT UNIQUE); CREATE INDEX i ON t(a); INSERT INTO t VALUES(1, 'x');"
+            "CREATE TABLE w(k TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE VIEW v AS SELECT * FROM t;"
+            "CREATE TRIGGER mine AFTER INSERT ON t BEGIN DELETE FROM w; END;")  # fmt: skip
+    dump = ".dump --nosys"
+    schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence'"
+    before = sql(db, dump), sql(db, schema), sql(db, "PRAGMA journal_mode")
+    with serving(db) as live, live.client() as client:
+        client.done("subscribe", topic="t")
+        sql(db, "INSERT INTO t VALUES(2, 'y')")
+        client.event()
+        refused = run("table", "unwatch", "--all", "--db", db)
+        assert refused.returncode == 75
+        sql(db, "DELETE FROM t WHERE id=2")
+    assert run("table", "unwatch", "--all", "--db", db).returncode == 0
+    assert (sql(db, dump), sql(db, schema), sql(db, "PRAGMA journal_mode")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "a.log"]
+
+
+def test_a_table_is_unwatched_and_watched_while_the_server_runs(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(a); CREATE TABLE u(a)")
+    with serving(db) as live, live.client() as client:
+        client.done("subscribe", topic="t")
+        assert run("table", "unwatch", "T", "--db", db).returncode == 0
+        assert client.event()["EventType"] == "table-dropped"
+        assert client.done("list-topic")["topics"] == ["u"]
+        assert "t: not watched" in run("table", "list", "--db", db).stdout
+        sql(db, "ALTER TABLE t ADD COLUMN b; ALTER TABLE t DROP COLUMN a")
+        assert run("table", "watch", "t", "--db", db).returncode == 0
+        until(lambda: "t" in client.done("list-topic")["topics"], "t is watched again")
+        client.done("subscribe", topic="t")
+        sql(db, "INSERT INTO t VALUES('b')")
+        assert client.event()["EventData"] == {"__type": "t", "b": "b"}
+        assert run("table", "unwatch", "nope", "--db", db).returncode == 1
+
+
+def test_topics_made_and_ended_by_commands_reach_a_running_server(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    with serving(db) as live, live.client() as client:
+        assert run("topic", "create", "news", "--db", db).returncode == 0
+        until(lambda: "news" in client.done("list-topic")["topics"], "the topic is known")
+        client.done("subscribe", topic="news")
+        published = run("publish", "news", '{"n": 1}', "--db", db, "--url", live.url)
+        event = client.event()
+        assert (event["EventData"], int(published.stdout)) == ({"n": 1}, event["EventId"])
+        assert run("topic", "list", "--db", db).stdout == "news\n"
+        assert run("topic", "destroy", "news", "--db", db).returncode == 0
+        assert client.event()["EventType"] == "topic-destroyed"
+        assert run("topic", "destroy", "news", "--db", db).returncode == 1
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    assert run("check", "--db", db).returncode == 78
+    sql(db, "CREATE TABLE t(a INTEGER PRIMARY KEY, b); CREATE UNIQUE INDEX e ON t(lower(b))")
+    assert run("check", "--db", db).returncode == 0
+    with serving(db):
+        healthy = run("check", "--db", db)
+        assert healthy.returncode == 0, healthy
+        assert "a server has it open" in healthy.stdout
+        assert "REPLACE" in healthy.stdout
+    db.write_text("no database" * 100)
+    broken = run("check", "--db", db)
+    assert broken.returncode == 78
+    assert "is not a SQLite database" in broken.stdout

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import StoreInUse
+from appliance.store import incarnation, schema
+from appliance.store.connections import open_file
+from appliance.store.incarnation import LiveFile, Record
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = open_file(tmp_path / "a.db", busy_timeout_s=1)
+    schema.prepare(connection)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveFile]:
+    with incarnation.hold(tmp_path / "a.db") as held:
+        yield held
+
+
+def add_events(db: sqlite3.Connection, count: int) -> None:
+    db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * count)
+
+
+def test_the_epoch_is_kept_when_nothing_can_be_given_out_twice(db: sqlite3.Connection, live: LiveFile) -> None:
+    first, epoch = incarnation.begin(db, live)
+    add_events(db, 3)
+    live.note(3)
+    second, again = incarnation.begin(db, live)  # a kill: no clean mark, the same boot
+    assert (again, second != first) == (epoch, True)
+    incarnation.end(db)
+    assert incarnation.begin(db, live)[1] == epoch
+
+
+@pytest.mark.parametrize("damage", ["no file", "garbage", "other incarnation", "ids went back", "power cut"])
+def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
+    db: sqlite3.Connection, live: LiveFile, damage: str
+) -> None:
+    own, epoch = incarnation.begin(db, live)
+    add_events(db, 3)
+    live.note(3)
+    record = live.read()
+    assert record == Record(own, 3, record.boot if record else "")
+    if damage == "no file":
+        live.write(Record("", 0, ""))
+    elif damage == "garbage":
+        import os
+
+        os.pwrite(live._descriptor, b"\0" * incarnation.SIZE, 0)
+    elif damage == "other incarnation":
+        live.write(Record("another", 3, record.boot))
+    elif damage == "ids went back":
+        db.execute("DELETE FROM _appliance_outbox")
+        db.execute("UPDATE sqlite_sequence SET seq=2")
+    else:
+        live.write(Record(own, 3, "another boot"))
+    assert incarnation.begin(db, live)[1] != epoch
+
+
+def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, live: LiveFile) -> None:
+    own, epoch = incarnation.begin(db, live)
+    incarnation.end(db)
+    live.write(Record(own, 0, "another boot"))
+    assert incarnation.begin(db, live)[1] == epoch
+
+
+def test_one_server_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    assert not incarnation.is_held(path)
+    with incarnation.hold(path):
+        assert incarnation.is_held(path)
+        with pytest.raises(StoreInUse), incarnation.hold(path):
+            pass
+    with incarnation.hold(path):
+        pass

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from appliance.web.asgi import Receive, Scope, Send
+from appliance.web.upgrade import Upgrade
+from tests.e2e.hostile import TEXT, close, frame, head
+from tests.web.doors import hello, open_door
+
+
+async def test_a_websocket_that_fails_is_logged_once_without_its_words_and_hurts_nobody() -> None:
+    async def fail(upgrade: Upgrade) -> None:
+        async with upgrade.accepted() as (connection, _), trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            message = await connection.get_message()
+            raise BaseExceptionGroup("two", [ValueError(message), KeyError(upgrade.query["token"])])
+
+    async with open_door(websocket=fail) as opened:
+        neighbour, client = await opened.connect(), await opened.connect()
+        async with neighbour.stream, client.stream:
+            await neighbour.get()
+            await client.send(head("/live?token=secret") + frame(TEXT, b"a row"))
+            assert b"\x88\x02\x03\xf3" in await client.until(b"\x03\xf3")  # Close 1011
+            await client.send(close(1011))
+            await opened.wait_for(1)
+            assert (await neighbour.get("/x"))[2] == b"hello /x"
+        assert [entry["event"] for entry in opened.log] == ["connection_failed"]
+        assert "ValueError" in opened.log[0]["error"]
+        assert "KeyError" in opened.log[0]["error"]
+        assert "secret" not in str(opened.log)
+        assert "a row" not in str(opened.log)
+
+
+async def test_a_websocket_that_is_not_answered_is_a_fault_of_ours() -> None:
+    async def forget(upgrade: Upgrade) -> None:
+        pass
+
+    async with open_door(websocket=forget) as opened:
+        client = await opened.connect()
+        async with client.stream:
+            await client.send(head())
+            await client.rest()
+        await opened.wait_for(0)
+        assert [entry["event"] for entry in opened.log] == ["connection_failed"]
+
+
+async def test_one_connection_too_many_is_told_so() -> None:
+    async with open_door(connections=2) as opened:
+        first, second, third = [await opened.connect() for _ in range(3)]
+        async with first.stream, second.stream, third.stream:
+            await first.get()
+            await second.get()
+            status, headers, _ = await third.get()
+            assert (status, headers[b"retry-after"]) == (503, b"5")
+            assert await third.rest() == b""
+            await first.stream.aclose()
+            await opened.wait_for(1)
+            fourth = await opened.connect()
+            async with fourth.stream:
+                assert (await fourth.get())[0] == 200
+
+
+async def test_after_stop_accepting_what_has_begun_is_finished_and_then_run_returns() -> None:
+    begun, go = trio.Event(), trio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await go.wait()
+        await hello(scope, receive, send)
+
+    async with open_door(slow) as opened:
+        idle, busy = await opened.connect(), await opened.connect()
+        async with idle.stream, busy.stream:
+            async with trio.open_nursery() as nursery:
+                answers = []
+
+                async def ask() -> None:
+                    answers.append(await busy.get("/x"))
+
+                nursery.start_soon(ask)
+                await begun.wait()
+                opened.door.stop_accepting()
+                assert await idle.rest() == b""
+                go.set()
+            ((status, headers, body),) = answers
+            assert (status, headers[b"connection"], body) == (200, b"close", b"hello /x")
+            assert await busy.rest() == b""
+        await opened.wait_for(0)
+
+
+async def test_a_silent_peer_does_not_hold_its_place(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_door() as opened:
+        client = await opened.connect()
+        async with client.stream:
+            assert await client.rest() == b""
+            assert trio.current_time() >= 10
