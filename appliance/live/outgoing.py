@@ -349,9 +349,8 @@ class Outgoing(trio.abc.Stream):
 
     async def _drain(self) -> None:
         """Read and forget until the peer hangs up: closing on unread bytes is a reset, which eats our Close."""
-        if self._direct:
-            with contextlib.suppress(OSError):
-                self._raw.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_WR)  # under TLS too: the Close frame is the end that counts
         left = DRAIN_LIMIT
         while left > 0 and not self._reading:
             data = await self._stream.receive_some(64 << 10)

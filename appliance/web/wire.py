@@ -63,9 +63,8 @@ class Wire:
 
     async def finish(self) -> None:
         """Say that we are done, and let the peer read our last words: closing on unread bytes would reset them."""
-        if not self.tls:
-            with contextlib.suppress(OSError):
-                self.raw.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self.raw.shutdown(socket.SHUT_WR)
         left = DRAIN_LIMIT
         with trio.move_on_after(LINGER_S), contextlib.suppress(Hangup):
             while left > 0 and (data := await self.receive(_CHUNK)):

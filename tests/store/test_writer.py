@@ -107,6 +107,6 @@ async def test_a_database_that_stays_locked_is_unavailable_and_then_works_again(
 
 
 async def test_a_connection_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
-    with pytest.RaisesGroup(sqlite3.OperationalError):
+    with pytest.RaisesGroup(sqlite3.OperationalError, flatten_subgroups=True):
         async with opened(tmp_path / "missing" / "a.db"):
             pass
