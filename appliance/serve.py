@@ -6,6 +6,7 @@ asyncio bridge ⊃ store ⊃ tail, announcements, keeper ⊃ connections ⊃ acc
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +17,7 @@ import structlog
 import trio
 
 from appliance.config import Config
-from appliance.errors import StoreUnusable
+from appliance.errors import BadConfiguration, StoreUnusable
 from appliance.live import announcements
 from appliance.live.access import Authority
 from appliance.live.hub import Hub
@@ -40,6 +41,8 @@ log = structlog.get_logger()
 
 #: For how long connections may take to end when the server stops, seconds; the whole stop stays under 10.
 GRACE_S: Final = 7.0
+#: Descriptors that are not connections: the database, listeners, the loop, libraries.
+DESCRIPTORS_BESIDE: Final = 128
 #: How long to wait for a database file that was taken away to be there again, seconds.
 REAPPEAR_S: Final = 10.0
 
@@ -90,14 +93,34 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
 async def _obey(signals: AsyncIterator[int], stop: trio.Event, certificate: Certificate | None) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
-            if certificate is not None:
-                certificate.reload()
-            log.info("reloaded")
+            _reload(certificate)
         elif stop.is_set():
             os._exit(128 + number)  # SQLite survives this: whatever was not committed was not acknowledged
         else:
             log.info("stopping", signal=signal.Signals(number).name)
             stop.set()
+
+
+def _reload(certificate: Certificate | None) -> None:
+    """Read the certificate again; one that cannot serve is refused and the old one kept."""
+    try:
+        if certificate is not None:
+            certificate.reload()
+    except BadConfiguration as error:
+        log.error("not_reloaded", reason=str(error))
+    else:
+        log.info("reloaded")
+
+
+def _raise_descriptor_limit(connections: int) -> None:
+    """Have a descriptor for every connection, as far as the system lets us."""
+    wanted = connections + DESCRIPTORS_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, raised), hard))
+        if raised < wanted:
+            log.warning("few_descriptors", limit=raised, wanted=wanted)
 
 
 async def _serve_store(
@@ -149,6 +172,7 @@ async def _serve_store(
             )
             async with trio.open_nursery() as connections:
                 await connections.start(door.run)
+                _raise_descriptor_limit(config.connections)
                 _report(catalog)
                 announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
                 await stop.wait()

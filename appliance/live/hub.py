@@ -192,7 +192,10 @@ class Hub:
         for folded, shape in before.items():
             now = self._tables.get(folded)
             if now is None:
-                self._end(shape.table, TABLE_DROPPED, "dropped")
+                if folded in catalog.unwatched:
+                    self._end(shape.table, TABLE_DROPPED, "unwatched")
+                else:
+                    self._end(shape.table, TABLE_DROPPED, "dropped")
             elif now.id != shape.id or now.table in catalog.changed:
                 self._reshape(now)
 
@@ -225,6 +228,16 @@ class Hub:
                 renewed.add(subscription)
                 subscription.receiver.deliver([resync])
         self._subscribers[folded] = renewed
+
+    def lost(self, highest: int) -> None:
+        """Tell every subscriber that events up to ``highest`` are gone before they could be read."""
+        self.position = Position(self.position.epoch, highest)
+        for folded, subscribers in self._subscribers.items():
+            shape, topic = self._tables.get(folded), self._topics.get(folded)
+            name = shape.table if shape is not None else topic.name if topic is not None else folded
+            frame = text_frame(frames.notice(RESYNC, name, {"reason": "overrun"}))
+            for subscription in subscribers:
+                subscription.receiver.deliver([frame])
 
     # -- subscriptions -----------------------------------------------------------------------------------
 

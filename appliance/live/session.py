@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 #: Replies that wait for a client that does not read them, bytes: beyond, no further request is read.
 UNREAD_REPLIES: Final = 64 << 10
+#: A request counts as one more for each so many characters.
+REQUEST_BYTES: Final = 4096
 #: Malformed frames in a row that end a connection.
 MALFORMED_LIMIT: Final = 10
 #: Seconds for a client of ``?auth=frame`` to send its token.
@@ -141,7 +143,7 @@ class Session:
                     await self._await_token(answers)
                 while True:
                     await self._exchange(await self._connection.get_message(), answers)
-        except ConnectionClosed:
+        except (ConnectionClosed, trio.BrokenResourceError):
             if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
         finally:
@@ -161,7 +163,7 @@ class Session:
             message = await self._connection.get_message()
             asked = self._asked(message)
             if isinstance(asked, Authenticate):
-                await self._answer(asked, answers)
+                await self._answer(asked, len(message), answers)
         if self._principal is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
             await trio.lowlevel.checkpoint()
@@ -169,7 +171,7 @@ class Session:
     async def _exchange(self, message: str | bytes, answers: dict[type, Answer]) -> None:
         asked = self._asked(message)
         if asked is not None:
-            await self._answer(asked, answers)
+            await self._answer(asked, len(message), answers)
         if self._outgoing.unsent > UNREAD_REPLIES:
             await self._outgoing.wait_send_all_might_not_block()
 
@@ -189,9 +191,9 @@ class Session:
         self._malformed = 0
         return asked
 
-    async def _answer(self, asked: Request, answers: dict[type, Answer]) -> None:
+    async def _answer(self, asked: Request, length: int, answers: dict[type, Answer]) -> None:
         try:
-            if not self._within_rate():
+            if not self._within_rate(length):
                 raise RateLimited("too many requests on this connection; send more slowly")
             data = await answers[type(asked)](self, asked)
         except RequestError as error:
@@ -204,11 +206,12 @@ class Session:
     def _reply(self, text: bytes) -> None:
         self.deliver([text_frame(text)])
 
-    def _within_rate(self) -> bool:
+    def _within_rate(self, length: int) -> bool:
         limits, now = self.backend.limits, trio.current_time()
         grown = self._allowance + (now - self._allowed_at) * limits.requests_per_s
         self._allowance, self._allowed_at = min(float(limits.burst), grown), now
         if self._allowance < 1:
             return False
-        self._allowance -= 1
+        # A long request costs more to read; what it takes below zero, those after it wait for.
+        self._allowance -= 1 + length // REQUEST_BYTES
         return True

@@ -120,6 +120,11 @@ class Tail:
         return look.schema_version != self._schema_version or look.generation != self._hub.generation
 
     async def _deliver(self, look: Look) -> None:
+        first = int(str(look.rows[0][0])) if look.rows else look.highest + 1
+        if first > self._hub.position.id + 1:
+            # Ids have no gaps, so rows were trimmed that nobody has read: a transaction larger than the outbox.
+            log.warning("events_lost", after=self._hub.position.id, before=first)
+            self._hub.lost(first - 1)
         if not look.rows:
             return
         self._rechecks = ()

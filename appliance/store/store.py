@@ -63,7 +63,8 @@ class Catalog:
     """All topics there are, and what has changed since the catalogue before it.
 
     ``tables`` and ``topics`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name
-    tables, ``taken`` the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say
+    tables, ``taken`` the user topics that ended because a table has their name,
+    ``unwatched`` (folded) the tables that were taken off the watch. ``skipped`` and ``warnings`` say
     which tables are not, or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
     """
 
@@ -76,6 +77,7 @@ class Catalog:
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    unwatched: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -253,6 +255,7 @@ def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
         changed=synced.changed,
         dropped=synced.dropped,
         taken=tuple(taken),
+        unwatched=frozenset(off),
         skipped=synced.skipped,
         warnings=synced.warnings,
     )

@@ -35,9 +35,13 @@ def application(health: Health) -> Starlette:
             return JSONResponse({"status": "unavailable", "problems": problems}, 503)
         return JSONResponse({"status": "ok"})
 
+    async def live(request: Request) -> Response:
+        return Response(error_body(BadRequest.code, "/live is a WebSocket: connect to it with ws:// or wss://"), 426)
+
     return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
-        exception_handlers={HTTPException: _refused},
+        # The door answers a GET of /live; it is here for the other methods.
+        routes=[Route("/live", live), Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers={HTTPException: _refused, Exception: _refused},
     )
 
 

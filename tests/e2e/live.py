@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.server_process import PATIENCE_S, ROOT, ServerProcess
@@ -124,6 +125,14 @@ class Client:
 
     def events(self, count: int) -> list[dict[str, Any]]:
         return [self.event() for _ in range(count)]
+
+    def close_code(self) -> int | None:
+        """Read on until the server closes, and give the code."""
+        try:
+            while True:
+                self.connection.recv(timeout=PATIENCE_S)
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd is not None else None
 
     def all_until_now(self) -> list[dict[str, Any]]:
         """Give every event of what is committed by now that has not been given yet.
