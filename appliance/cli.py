@@ -45,8 +45,12 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "live-appliance"
+        click.echo(f"live-appliance: {error.format_message()} (see {help_for} --help)", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to say, not even at exit.
@@ -173,8 +177,7 @@ def _program() -> str:
 
 def _db_option(command: F) -> F:
     return click.option(
-        "--db", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_DB", required=True,
-        help="The SQLite file.",
+        "--db", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_DB", required=True, help="The SQLite file.",
     )(command)  # fmt: skip
 
 

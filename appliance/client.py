@@ -60,6 +60,8 @@ async def publish(url: str, token: str, topic: str, message: object, cafile: str
 
 @asynccontextmanager
 async def _connected(url: str, token: str, cafile: str | None) -> AsyncIterator[WebSocketConnection]:
+    if not url.startswith(("ws://", "wss://")):
+        raise CommandError(f"--url must begin with ws:// or wss://, not {url!r}")
     context = ssl.create_default_context(cafile=cafile) if url.startswith("wss:") else None
     headers = [(b"Authorization", b"Bearer " + token.encode())]
     try:
@@ -79,7 +81,13 @@ async def _connected(url: str, token: str, cafile: str | None) -> AsyncIterator[
         why = f"{closed.reason.code} {closed.reason.reason or closed.reason.name}" if closed.reason else "lost"
         raise CommandError(f"the connection has ended ({why}); start again to go on") from None
     except* (HandshakeError, OSError, ValueError) as group:
-        raise CommandError(f"{url} cannot be reached ({group.exceptions[0]}); is the server running?") from None
+        raise CommandError(f"{url} cannot be reached ({_root(group)}); is the server running there?") from None
+
+
+def _root(error: BaseException) -> str:
+    """Say what an error comes from: the innermost cause that has something to say."""
+    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return (_root(inner) if inner is not None else "") or str(error) or type(error).__name__
 
 
 def _reason(rejected: ConnectionRejected) -> str:

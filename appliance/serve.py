@@ -5,9 +5,11 @@ asyncio bridge ⊃ store ⊃ tail, announcements, keeper ⊃ connections ⊃ acc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -136,50 +138,65 @@ async def _serve_store(
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
     )
-    async with open_store(settings) as store:
-        catalog = await store.synchronise()
-        options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
-        hub = Hub(catalog, await store.position(), options)
-        tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
-        store.on_commit(tail.wake)
-        secret = await store.signing_secret()
-        sessions = Sessions()
-        limits = SessionLimits(config.subscriptions, config.requests_per_s, config.request_burst, config.user_topics)
-        backend = Backend(store, hub, Authority(secret), limits)
-        admission = Admission(
-            backend,
-            sessions,
-            allowed_origins=config.allowed_origins,
-            connections_per_user=config.connections_per_user,
-        )
-        listeners, notes = open_listeners(config.host, config.port)
+    listeners, notes = open_listeners(config.host, config.port)
+    with contextlib.ExitStack() as opened:
+        for listener in listeners:
+            opened.enter_context(listener)
         for note in notes:
             log.warning("not_listening", reason=note)
-        addresses = [listener.getsockname()[:2] for listener in listeners]
-        door = Door(
-            listeners,
-            app=application(Health(tail.state)),
-            websocket=admission,
-            log=log,
-            limits=_limits(config),
-            certificate=certificate,
+        async with open_store(settings) as store:
+            await _serve_on(store, listeners, config, certificate, announce, stop)
+
+
+async def _serve_on(
+    store: Store,
+    listeners: Sequence[socket.socket],
+    config: Config,
+    certificate: Certificate | None,
+    announce: Callable[[Announcement], None],
+    stop: trio.Event,
+) -> None:
+    catalog = await store.synchronise()
+    options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
+    hub = Hub(catalog, await store.position(), options)
+    tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
+    store.on_commit(tail.wake)
+    secret = await store.signing_secret()
+    sessions = Sessions()
+    limits = SessionLimits(
+        connections_per_user=config.connections_per_user,
+        subscriptions=config.subscriptions,
+        requests_per_s=config.requests_per_s,
+        burst=config.request_burst,
+        user_topics=config.user_topics,
+    )
+    backend = Backend(store, hub, Authority(secret), sessions, limits)
+    admission = Admission(backend, allowed_origins=config.allowed_origins)
+    addresses = [listener.getsockname()[:2] for listener in listeners]
+    door = Door(
+        listeners,
+        app=application(Health(tail.state)),
+        websocket=admission,
+        log=log,
+        limits=_limits(config),
+        certificate=certificate,
+    )
+    async with trio.open_nursery() as background:
+        background.start_soon(tail.run)
+        background.start_soon(_announcements, store, tail)
+        background.start_soon(
+            lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
         )
-        async with trio.open_nursery() as background:
-            background.start_soon(tail.run)
-            background.start_soon(_announcements, store, tail)
-            background.start_soon(
-                lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
-            )
-            async with trio.open_nursery() as connections:
-                await connections.start(door.run)
-                _raise_descriptor_limit(config.connections)
-                _report(catalog)
-                announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
-                await stop.wait()
-                connections.cancel_scope.deadline = trio.current_time() + GRACE_S
-                door.stop_accepting()
-                await sessions.end_all()
-            background.cancel_scope.cancel()
+        async with trio.open_nursery() as connections:
+            await connections.start(door.run)
+            _raise_descriptor_limit(config.connections)
+            _report(catalog)
+            announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
+            await stop.wait()
+            connections.cancel_scope.deadline = trio.current_time() + GRACE_S
+            door.stop_accepting()
+            await sessions.end_all()
+        background.cancel_scope.cancel()
 
 
 async def _announcements(store: Store, tail: Tail) -> None:

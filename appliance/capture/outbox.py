@@ -38,7 +38,7 @@ DDL: Final = (
     """CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout)""",
     # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger.
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
-    id INTEGER PRIMARY KEY, shape, part, {", ".join(KEYS)}, {", ".join(VALUES)}
+    id INTEGER PRIMARY KEY, shape, part, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",
     f"""CREATE TRIGGER IF NOT EXISTS "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
 WHEN NEW.id % {TRIM_EVERY} = 0

@@ -14,13 +14,17 @@ Secret = Callable[[str, str, bool], bool]
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """One column as the schema has it. ``key`` is its place in the primary key from 1 on, 0 outside."""
+    """One column as the schema has it. ``key`` is its place in the primary key from 1 on, 0 outside.
+
+    ``generated``: its value is computed, when the row is written or, if ``virtual``, whenever it is read.
+    """
 
     name: str
     declared: str
     collation: str
     key: int = 0
     virtual: bool = False
+    generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

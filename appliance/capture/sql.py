@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple
 
+from appliance.model import ascii_fold
+
+# SQLite's space is ASCII: U+00A0 is part of a name.
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n]*\n?|/\*.*?(?:\*/|\Z))
+    r"""(?P<space>[ \t\n\f\r]+|--[^\n]*\n?|/\*.*?(?:\*/|\Z))
       | (?P<quoted>'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\])
       | (?P<word>[A-Za-z_\x80-\U0010ffff$0-9]+)
       | (?P<sign>.)""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+_QUOTES: Final = "\"`'["
+#: What may stand before a parenthesis and is no function.
+_BEFORE_PARENTHESIS: Final = frozenset(
+    ("AND", "AS", "BETWEEN", "CASE", "CAST", "COLLATE", "DISTINCT", "ELSE", "ESCAPE", "EXISTS", "FROM", "IN", "IS",
+     "ISNULL", "NOT", "NOTNULL", "NULL", "ON", "OR", "SELECT", "THEN", "VALUES", "WHEN", "WHERE")
+)  # fmt: skip
+#: Operators that are functions: an application can replace them.
+_OPERATOR_FUNCTIONS: Final = frozenset(("GLOB", "LIKE", "MATCH", "REGEXP"))
 
 
 class Token(NamedTuple):
@@ -27,6 +41,11 @@ class Token(NamedTuple):
     def keyword(self) -> str:
         """The token in upper case; a quoted name is no keyword."""
         return self.text.upper()
+
+    @property
+    def is_word(self) -> bool:
+        """Whether it is a name, a keyword or a number."""
+        return self.text[0].isalnum() or self.text[0] in "_$" or self.text[0] >= "\x80"
 
     @property
     def name(self) -> str:
@@ -53,12 +72,55 @@ def tokens(sql: str) -> Iterator[Token]:
             depth += 1
 
 
-def index_predicate(create_index: str) -> str | None:
-    """Give the WHERE expression of a CREATE INDEX statement; ``None`` when it has none."""
-    for token in tokens(create_index):
-        if token.depth == 0 and token.keyword == "WHERE":
-            return create_index[token.end :].strip().rstrip(";").strip()
+def index_predicate(create_index: str, columns: Collection[str]) -> str | None:
+    """Give the WHERE expression of a CREATE INDEX statement; ``None`` when it has none.
+
+    It is given so that it can stand in a trigger: on one line and without comments, and with ``"…"`` that is no column
+    (SQLite then takes it for a string) as ``'…'``: a writer may have double-quoted strings turned off, as the
+    ``sqlite3`` shell has since 3.41, and then reads them in the schema but not in a trigger's body.
+    """
+    known = {ascii_fold(column) for column in columns}
+    found: list[str] | None = None
+    before = Token("", 0, 0, 0)
+    rest = [*tokens(create_index), before]
+    for token, after in pairwise(rest):
+        if found is not None and not (token.text == ";" and token.depth == 0):
+            name = before.text == "." or after.text in (".", "(") or before.keyword == "COLLATE"
+            string = token.text[0] == '"' and not name and ascii_fold(token.name) not in known
+            # Tokens that touch may be one: ``>`` and ``=``, ``x`` and ``'00'``.
+            space = " " if found and token.start > before.end else ""
+            found.append(space + (_literal(token.name) if string else token.text))
+        elif found is None and token.depth == 0 and token.keyword == "WHERE":
+            found = []
+        before = token
+    return None if found is None else "".join(found)
+
+
+def functions(expression: str) -> set[str]:
+    """Name, in lower case, all that an expression may call."""
+    called = set()
+    for token, after in pairwise(tokens(expression)):
+        if (
+            after.text == "("
+            and token.keyword not in _BEFORE_PARENTHESIS
+            and (token.text[0] in _QUOTES or token.is_word)
+        ):
+            called.add(token.name.lower())
+        if token.keyword in _OPERATOR_FUNCTIONS:
+            called.add(token.keyword.lower())
+    return called
+
+
+def virtual_module(create_virtual_table: str) -> str | None:
+    """Name the module of a CREATE VIRTUAL TABLE statement."""
+    for token, after in pairwise(tokens(create_virtual_table)):
+        if token.keyword == "USING":
+            return after.name
     return None
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def column_collations(create_table: str) -> dict[str, str]:
@@ -79,7 +141,7 @@ def column_collations(create_table: str) -> dict[str, str]:
             elif begins:
                 column, begins, collates = token.name, False, False
             elif collates and column is not None:
-                found.setdefault(column, token.name)
+                found[column] = token.name  # the last one counts
                 collates = False
             else:
                 collates = token.keyword == "COLLATE"

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from appliance.capture.outbox import KEYS, VALUE_LIMIT, VALUES, WIDTH, parts
 from appliance.capture.shape import Table, UniqueIndex
-from appliance.model import Affinity, Op, Shape, quote_identifier
+from appliance.capture.sql import tokens
+from appliance.model import Affinity, Op, Shape, ascii_fold, quote_identifier
 
 #: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
 RING = 32
@@ -75,6 +76,10 @@ class _Writer:
         self._table = table
         self._shape = shape
         self._name = quote_identifier(table.name)
+        # A row of the table in a subquery goes by the table's name, but where NEW and OLD are meant by that.
+        shadowed = ascii_fold(table.name) in ("new", "old")
+        self._row = "_appliance_row" if shadowed else self._name
+        self._from = f"{self._name} AS {self._row}" if shadowed else self._name
         self._id = shape.id
         self._values = [quote_identifier(column.name) for column in shape.columns]
         if shape.rowid:
@@ -146,9 +151,8 @@ class _Writer:
         for part in range(self._parts):
             columns, shown, cut = _row(values[part * WIDTH : (part + 1) * WIDTH])
             first = op if part == 0 else str(int(Op.MORE))
-            written.append(
-                f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({self._id},{first},{cut}{shown})"
-            )
+            all_values = ",".join([str(self._id), first, cut, *shown])
+            written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({all_values})")
         return written
 
     # -- the REPLACE recipe ------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ class _Writer:
         )
 
     def _gone(self) -> str:
-        return f"NOT EXISTS(SELECT 1 FROM {self._name} WHERE {self._is(self._name)})"
+        return f"NOT EXISTS(SELECT 1 FROM {self._from} WHERE {self._is(self._row)})"
 
     def _same_key(self) -> str:
         """Say that a scratch row has the primary key of NEW."""
@@ -182,12 +186,12 @@ class _Writer:
         """Say, for each way in which a row of the table can stand in the way of ``row``, that it does."""
         found = []
         if not self._table.without_rowid:
-            found.append(f"{self._name}.{self._table.rowid}={row}.{self._table.rowid}")
+            found.append(f"{self._row}.{self._table.rowid}={row}.{self._table.rowid}")
         found += [self._conflict(unique, row) for unique in self._table.uniques if not unique.expression]
         if other_than is not None:
             same = all_of(
                 [
-                    f"{self._name}.{name}={other_than}.{name} COLLATE {quote_identifier(collation)}"
+                    f"{self._row}.{name}={other_than}.{name} COLLATE {quote_identifier(collation)}"
                     for name, collation in self._identity
                 ]
             )
@@ -196,12 +200,12 @@ class _Writer:
 
     def _conflict(self, unique: UniqueIndex, row: str) -> str:
         columns = [(quote_identifier(name), quote_identifier(collation)) for name, collation in unique.columns]
-        equal = [f"{self._name}.{name}={row}.{name} COLLATE {collation}" for name, collation in columns]
+        equal = [f"{self._row}.{name}={row}.{name} COLLATE {collation}" for name, collation in columns]
         # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
         return all_of([*equal, f"({unique.where})"] if unique.where else equal)
 
     def _before_insert(self) -> Trigger:
-        found = [f"EXISTS(SELECT 1 FROM {self._name} WHERE {each})" for each in self._conflicts("NEW", None)]
+        found = [f"EXISTS(SELECT 1 FROM {self._from} WHERE {each})" for each in self._conflicts("NEW", None)]
         body = [*self._clear(), *self._copies(None)]
         return self._trigger("before_insert", "BEFORE INSERT", any_of(found), body)
 
@@ -218,11 +222,42 @@ class _Writer:
                     for name, _ in unique.columns
                 ]
                 moved.append("1" if unique.where else _tree(changed, "OR"))
-        when = any_of(
-            f"{change} AND EXISTS(SELECT 1 FROM {self._name} WHERE {conflict})"
-            for change, conflict in zip(moved, conflicts, strict=True)
+        # SQLite loads for a BEFORE UPDATE trigger only the columns that it names, and computes generated ones from
+        # what is loaded: so that they are right, it names all.
+        named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
+        # (A plain `0 AND …` the parser would drop.)
+        loads = (
+            [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
+            if len(named) < len(self._table.columns)
+            else []
         )
-        return self._trigger("before_update", "BEFORE UPDATE", when, [*self._clear(), *self._copies("OLD")])
+        when = any_of(
+            [
+                *loads,
+                *(
+                    f"{change} AND EXISTS(SELECT 1 FROM {self._from} WHERE {conflict})"
+                    for change, conflict in zip(moved, conflicts, strict=True)
+                ),
+            ]
+        )
+        return self._trigger(
+            "before_update", f"BEFORE UPDATE{self._of()}", when, [*self._clear(), *self._copies("OLD")]
+        )
+
+    def _of(self) -> str:
+        """Name the columns whose update can displace a row.
+
+        An update of others does not even compile the trigger: it may come from a writer without the collation or the
+        function of a UNIQUE index that it does not touch.
+        """
+        unique = [each for each in self._table.uniques if not each.expression]
+        names = {name for each in unique for name, _ in each.columns} | {each.name for each in self._table.key}
+        written = {token.name for each in unique for token in tokens(each.where or "")}
+        names |= {each.name for each in self._table.columns if ascii_fold(each.name) in map(ascii_fold, written)}
+        if any(each.generated and each.name in names for each in self._table.columns):
+            return ""  # it changes with the columns that it is computed from
+        rowids = [] if self._table.without_rowid else ["rowid", "oid", "_rowid_"]
+        return f" OF {','.join([*rowids, *map(quote_identifier, sorted(names))])}"
 
     def _clear(self) -> list[str]:
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
@@ -236,18 +271,17 @@ class _Writer:
     def _copies(self, other_than: str | None) -> list[str]:
         """Copy every row at risk to the scratch table, once."""
         written = []
-        kept = [f"{self._name}.{name}" for name in self._kept]
-        values = [f"{self._name}.{value}" for value in self._values]
+        kept = [f"{self._row}.{name}" for name in self._kept]
+        values = [f"{self._row}.{value}" for value in self._values]
         for conflict in self._conflicts("NEW", other_than):
             for part in range(self._parts):
-                some = values[part * WIDTH : (part + 1) * WIDTH]
-                columns = ",".join([*KEYS[: len(kept)], *VALUES[: len(some)]])
-                there = (
-                    f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is(self._name)})"
-                )
+                columns, shown, cut = _row(values[part * WIDTH : (part + 1) * WIDTH])
+                keys = ",".join(KEYS[: len(kept)])
+                there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is(self._row)}"
                 written.append(
-                    f"INSERT INTO {SCRATCH}(shape,part,{columns}) SELECT {self._id},{part},{','.join([*kept, *some])} "
-                    f"FROM {self._name} WHERE {conflict} AND NOT {there}"
+                    f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
+                    f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
+                    f"FROM {self._from} WHERE {conflict} AND NOT EXISTS({there})"
                 )
         return written
 
@@ -283,28 +317,28 @@ class _Writer:
         written = []
         kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
         for part in reversed(range(self._parts)):
-            some = self._values[part * WIDTH : (part + 1) * WIDTH]
-            values = [f"{name}=NEW.{value}" for name, value in zip(VALUES, some, strict=False)]
+            _, shown, cut = _row([f"NEW.{value}" for value in self._values[part * WIDTH : (part + 1) * WIDTH]])
+            values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]
             written.append(
-                f"UPDATE {SCRATCH} SET {','.join([*kept, *values])} "
+                f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
                 f"WHERE shape={self._id} AND part={part} AND {self._is('OLD')}"
             )
         return written
 
     def _from_scratch(self, op: Op, condition: str) -> list[str]:
         """Write the copies that satisfy a condition into the outbox, each row's parts together."""
-        columns, shown, cut = _row([f"{SCRATCH}.{name}" for name in VALUES[: min(WIDTH, self._shape.width)]])
+        values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         order = ",".join([*KEYS[: len(self._identity)], "part"])
         first = f"CASE part WHEN 0 THEN {int(op)} ELSE {int(Op.MORE)} END"
         return [
-            f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) SELECT shape,{first},{cut}{shown} FROM {SCRATCH} "
+            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) SELECT shape,{first},cut{values} FROM {SCRATCH} "
             f"WHERE shape={self._id} AND {condition} ORDER BY {order}"
         ]
 
 
-def _row(values: Sequence[str]) -> tuple[str, str, str]:
-    """Give the columns, the values and the ``cut`` of one outbox row."""
+def _row(values: Sequence[str]) -> tuple[str, list[str], str]:
+    """Give the columns, the values and the ``cut`` of one outbox or scratch row."""
     columns = "".join(f",{name}" for name in VALUES[: len(values)])
-    shown = "".join(f",CASE WHEN {too_long(value)} THEN x'' ELSE {value} END" for value in values)
+    shown = [f"CASE WHEN {too_long(value)} THEN x'' ELSE {value} END" for value in values]
     cut = f"CASE {' '.join(f'WHEN {too_long(value)} THEN 1' for value in values)} END" if values else "NULL"
     return columns, shown, cut

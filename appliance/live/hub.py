@@ -18,7 +18,7 @@ from appliance.protocol.filters import MessageFilter, RowFilter, compile_message
 from appliance.protocol.json import decode
 from appliance.protocol.operators import equality_key
 from appliance.protocol.values import ValueOptions
-from appliance.store.store import Catalog
+from appliance.store.store import Catalog, Settings
 
 #: What a subscriber is told when the ground moves.
 RESYNC: Final = "resync"
@@ -128,11 +128,11 @@ class Hub:
     def __init__(self, catalog: Catalog, position: Position, options: ValueOptions) -> None:
         self.position = position
         #: The store's generation that this is the picture of; the tail compares it with each look.
-        self.generation = catalog.generation
-        self._newest_generation = catalog.generation
+        self.generation = catalog.settings.generation
+        self._newest_generation = catalog.settings.generation
         self._options = options
         self._tables: dict[str, Shape] = dict(catalog.tables)
-        self._topics: dict[str, Topic] = dict(catalog.topics)
+        self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         self._subscribers: dict[str, _Subscribers] = {}
 
     # -- topics ------------------------------------------------------------------------------------------
@@ -182,22 +182,26 @@ class Hub:
         """Take over what the store says there is now; tell everybody whose ground has moved."""
         for name in catalog.taken:
             self._end_topic(name, "table")
-        # A catalogue from before a topic of our own was made or ended must not undo it; a newer one will come.
-        if catalog.generation >= self._newest_generation:
-            for folded in [folded for folded in self._topics if folded not in catalog.topics]:
-                self._end_topic(folded, "destroyed")
-            self._topics = dict(catalog.topics)
-        self.generation = catalog.generation
+        self.refresh_topics(catalog.settings)
         before, self._tables = self._tables, dict(catalog.tables)
         for folded, shape in before.items():
             now = self._tables.get(folded)
             if now is None:
-                if folded in catalog.unwatched:
+                if folded in catalog.settings.unwatched:
                     self._end(shape.table, TABLE_DROPPED, "unwatched")
                 else:
                     self._end(shape.table, TABLE_DROPPED, "dropped")
             elif now.id != shape.id or now.table in catalog.changed:
                 self._reshape(now)
+
+    def refresh_topics(self, settings: Settings) -> None:
+        """Take over which user topics there are; tell those whose topic is gone."""
+        # Settings from before a topic of our own was made or ended must not undo it; newer ones will come.
+        if settings.generation >= self._newest_generation:
+            for folded in [folded for folded in self._topics if folded not in settings.topics]:
+                self._end_topic(folded, "destroyed")
+            self._topics = dict(settings.topics)
+        self.generation = settings.generation
 
     def _end(self, name: str, event_type: str, reason: str) -> None:
         subscribers = self._subscribers.pop(ascii_fold(name), None)

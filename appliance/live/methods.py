@@ -12,6 +12,7 @@ from appliance.errors import (
     AlreadySubscribed,
     Forbidden,
     NotSubscribed,
+    RateLimited,
     SystemTopic,
     TooManySubscriptions,
     TopicExists,
@@ -19,8 +20,8 @@ from appliance.errors import (
     UnknownTopic,
 )
 from appliance.live import access
-from appliance.live.session import Answer, Session
-from appliance.model import JSON, Message, Shape, Topic, ascii_fold
+from appliance.live.session import Answer, Backend, Session
+from appliance.model import JSON, Message, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.json import encode
 from appliance.protocol.requests import (
     Authenticate,
@@ -105,10 +106,19 @@ async def new_message(session: Session, asked: NewMessage) -> JSON:
 async def authenticate(session: Session, asked: Authenticate) -> JSON:
     """Go on with a fresh token of the same principal."""
     fresh = session.backend.authority.principal(asked.token)
-    if session.authenticated and not access.same_person(session.principal, fresh):
+    if not session.authenticated:
+        admit(session.backend, fresh)
+    elif not access.same_person(session.principal, fresh):
         raise Unauthorized("this token is another principal's; open another connection for it")
     session.principal = fresh
     return {"expires_at": int(fresh.expires_at)}
+
+
+def admit(backend: Backend, principal: Principal) -> None:
+    """Raise ``RateLimited`` when a principal has as many connections as one may."""
+    most = backend.limits.connections_per_user
+    if backend.sessions.of((principal.issuer, principal.subject)) >= most:
+        raise RateLimited(f"this user has {most} connections open, the most one may; close one, or try again later")
 
 
 async def ping(session: Session, asked: Ping) -> JSON:

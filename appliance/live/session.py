@@ -20,6 +20,7 @@ from appliance.live.access import Authority
 from appliance.live.frames import PING, text_frame
 from appliance.live.hub import Hub, Subscription
 from appliance.live.outgoing import Outgoing
+from appliance.live.sessions import Sessions
 from appliance.model import JSON, Principal
 from appliance.protocol import frames
 from appliance.protocol.requests import Authenticate, Refused, Request, parse
@@ -43,6 +44,7 @@ CLOSE_S: Final = 3.0
 class SessionLimits:
     """What one session may do. Rates are requests a second."""
 
+    connections_per_user: int = 1000
     subscriptions: int = 128
     requests_per_s: float = 1000.0
     burst: int = 2000
@@ -56,6 +58,7 @@ class Backend:
     store: Store
     hub: Hub
     authority: Authority
+    sessions: Sessions
     limits: SessionLimits
 
 
@@ -76,11 +79,15 @@ class Session:
         self.pinged_at: float | None = None
         self._connection = connection
         self._outgoing = outgoing
-        self._principal = principal
+        self._principal: Principal | None = None
         self._receiving = trio.CancelScope()
         self._malformed = 0
         self._allowance = float(backend.limits.burst)
         self._allowed_at = trio.current_time()
+        if principal is not None:
+            self.principal = principal
+        else:
+            backend.sessions.add(self, None)
 
     @property
     def authenticated(self) -> bool:
@@ -96,6 +103,8 @@ class Session:
 
     @principal.setter
     def principal(self, principal: Principal) -> None:
+        if self._principal is None:
+            self.backend.sessions.add(self, (principal.issuer, principal.subject))
         self._principal = principal
 
     # -- what others do to it ----------------------------------------------------------------------------
@@ -147,6 +156,7 @@ class Session:
             if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
         finally:
+            self.backend.sessions.remove(self)
             for subscription in self.subscriptions.values():
                 self.backend.hub.unsubscribe(subscription)
             self.subscriptions.clear()

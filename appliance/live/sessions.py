@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
 from appliance.errors import CloseCode
-from appliance.live.session import Session
 
 #: How often every session is looked at, seconds.
 CHECK_EVERY_S: Final = 1.0
@@ -19,31 +18,47 @@ SPREAD_S: Final = 4.0
 SPREAD_STEP_S: Final = 0.005
 
 
+#: An issuer and its subject.
+User: TypeAlias = tuple[str, str]
+
+
+class Session(Protocol):
+    """A session as all of them together see it."""
+
+    def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
+        """Ping the peer, or end the session, if it is time."""
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Close the session."""
+
+
 class Sessions:
-    """The sessions that are open now."""
+    """The sessions that are open now, and whose they are: ``None`` until the first frame has brought a token."""
 
     def __init__(self) -> None:
-        self._open: dict[Session, tuple[str, str]] = {}
-        self._by_user: Counter[tuple[str, str]] = Counter()
+        self._open: dict[Session, User | None] = {}
+        self._by_user: Counter[User] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def of(self, issuer: str, subject: str) -> int:
+    def of(self, user: User) -> int:
         """Count one user's sessions."""
-        return self._by_user[issuer, subject]
+        return self._by_user[user]
 
-    def add(self, session: Session, issuer: str, subject: str) -> None:
-        """Take a session up; ``remove`` is to follow."""
-        self._open[session] = (issuer, subject)
-        self._by_user[issuer, subject] += 1
+    def add(self, session: Session, user: User | None) -> None:
+        """Take a session up, or note whose it is; ``remove`` is to follow."""
+        self._open[session] = user
+        if user is not None:
+            self._by_user[user] += 1
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
         user = self._open.pop(session)
-        self._by_user[user] -= 1
-        if not self._by_user[user]:
-            del self._by_user[user]
+        if user is not None:
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
 
     async def keep(self, *, ping_every_s: float, pong_within_s: float) -> None:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""

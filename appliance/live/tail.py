@@ -60,6 +60,7 @@ class Tail:
         self._hub = hub
         self._shapes = catalog.shapes
         self._schema_version = catalog.schema_version
+        self._unwatched = catalog.settings.unwatched
         self._known: int | None = None
         self._woken = trio.Event()
         self._rechecks: tuple[float, ...] = ()
@@ -107,17 +108,18 @@ class Tail:
             await self._deliver(look)
             self.state.behind = look.full
             self._known = None if look.full else look.data_version
-            if not look.full and self._moved(look):
+            if look.full:
+                continue
+            if look.schema_version != self._schema_version:
                 await self._renew()
+            elif look.generation != self._hub.generation:
+                await self._renew_settings()
 
     def _check_identity(self, look: Look) -> None:
         if look.incarnation != self._store.incarnation:
             raise StoreReplaced("another database was written over the file")
         if look.highest < self._hub.position.id:
             raise StoreReplaced("the outbox has lost events that were sent")
-
-    def _moved(self, look: Look) -> bool:
-        return look.schema_version != self._schema_version or look.generation != self._hub.generation
 
     async def _deliver(self, look: Look) -> None:
         first = int(str(look.rows[0][0])) if look.rows else look.highest + 1
@@ -141,6 +143,14 @@ class Tail:
             self._store.handed_out(highest)
             self._hub.publish(decoded.events, highest)
 
+    async def _renew_settings(self) -> None:
+        """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""
+        settings = await self._store.read_settings()
+        if settings.unwatched != self._unwatched:
+            await self._renew()
+        else:
+            self._hub.refresh_topics(settings)
+
     async def _renew(self) -> None:
         """Take up what has changed in the schema or by a command: first all events of before, then the news."""
         catalog = await self._store.synchronise()
@@ -152,6 +162,7 @@ class Tail:
             self._check_identity(look)
             await self._deliver(look)
         self._hub.refresh(catalog)
+        self._unwatched = catalog.settings.unwatched
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():
             log.warning("table_not_captured", table=table, reason=reason)

@@ -5,36 +5,64 @@ from __future__ import annotations
 import sqlite3
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
-from appliance.capture.sql import column_collations, index_predicate
+from appliance.capture.sql import column_collations, functions, index_predicate, virtual_module
 from appliance.model import INTERNAL_PREFIX, ascii_fold, quote_identifier
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
 _VIRTUAL = 2
+_GENERATED = (2, 3)
+#: Functions that every SQLite has, so that a trigger may call them under any writer; ``like`` and ``glob`` may be
+#: replaced by an application, but are there. What else a partial index calls, its writers need only for its columns.
+_EVERYWHERE = frozenset(
+    ("abs", "char", "coalesce", "glob", "hex", "ifnull", "instr", "length", "like", "lower", "ltrim", "max", "min",
+     "nullif", "quote", "replace", "round", "rtrim", "substr", "trim", "typeof", "unicode", "upper", "zeroblob")
+)  # fmt: skip
 #: What a rowid can be called by, where no column takes the name.
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
 def tables(db: sqlite3.Connection) -> list[Table]:
     """List the tables that can be captured, by name: no views, no virtual, shadow, temporary or internal tables."""
-    found = []
     listed = db.execute("PRAGMA main.table_list").fetchall()
-    for _, name, kind, _, without_rowid, strict in listed:
-        folded = ascii_fold(name)
-        if kind == "table" and not folded.startswith(("sqlite_", ascii_fold(INTERNAL_PREFIX))):
-            found.append(_table(db, name, bool(without_rowid), bool(strict)))
+    unknown = _of_unknown_module(db)
+    ordinary = [
+        (name, bool(without_rowid), bool(strict))
+        for _, name, kind, _, without_rowid, strict in listed
+        if kind == "table"
+        and not ascii_fold(name).startswith(("sqlite_", ascii_fold(INTERNAL_PREFIX)))
+        and ascii_fold(name).rpartition("_")[0] not in unknown
+    ]
+    nested = _nested(db, [name for name, *_ in ordinary])
+    found = [_table(db, *each, nested=ascii_fold(each[0]) in nested) for each in ordinary]
     return sorted(found, key=lambda table: table.name)
 
 
-def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> Table:
+def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
+    """Name (folded) the virtual tables whose module is not here: SQLite does not know their shadow tables for such."""
+    made = db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type='table' AND rootpage=0").fetchall()
+    if not made:
+        return set()
+    here = {ascii_fold(name) for (name,) in db.execute("PRAGMA module_list").fetchall()}
+    return {ascii_fold(name) for name, sql in made if ascii_fold(virtual_module(sql) or "") not in here}
+
+
+def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, *, nested: bool) -> Table:
     (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE type='table' AND name=?", (name,)).fetchone()
     collations = {ascii_fold(column): each for column, each in column_collations(sql or "").items()}
     columns = tuple(
-        TableColumn(column, declared, collations.get(ascii_fold(column), "BINARY"), key, hidden == _VIRTUAL)
+        TableColumn(
+            column,
+            declared,
+            collations.get(ascii_fold(column), "BINARY"),
+            key,
+            hidden == _VIRTUAL,
+            hidden in _GENERATED,
+        )
         for _, column, declared, _, _, key, hidden in db.execute(
             f"PRAGMA main.table_xinfo({quote_identifier(name)})"
         ).fetchall()
     )
-    uniques = _uniques(db, name)
+    uniques = _uniques(db, name, [column.name for column in columns])
     taken = {ascii_fold(column.name) for column in columns}
     keys = [column for column in columns if column.key]
     # An INTEGER PRIMARY KEY is the rowid, and the only primary key that has no index.
@@ -52,11 +80,11 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool)
         without_rowid=without_rowid,
         rowid=rowid,
         integer_key=integer_key,
-        nested=_nested(db, name),
+        nested=nested,
     )
 
 
-def _uniques(db: sqlite3.Connection, table: str) -> tuple[UniqueIndex, ...]:
+def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[UniqueIndex, ...]:
     found = []
     for _, index, unique, origin, partial in db.execute(
         f"PRAGMA main.index_list({quote_identifier(table)})"
@@ -73,7 +101,9 @@ def _uniques(db: sqlite3.Connection, table: str) -> tuple[UniqueIndex, ...]:
         where = None
         if partial:
             (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE name=? AND type='index'", (index,)).fetchone()
-            where = index_predicate(sql)
+            where = index_predicate(sql, columns)
+            if where is not None and not functions(where) <= _EVERYWHERE:
+                where = None
         found.append(
             UniqueIndex(
                 columns=tuple((column, collation) for column, collation in terms if column is not None),
@@ -85,15 +115,31 @@ def _uniques(db: sqlite3.Connection, table: str) -> tuple[UniqueIndex, ...]:
     return tuple(sorted(found, key=repr))
 
 
-def _nested(db: sqlite3.Connection, table: str) -> bool:
-    """Whether other rows of the table may be written while one of them is being written."""
-    others = db.execute(
-        "SELECT count(*) FROM main.sqlite_schema WHERE type='trigger' AND tbl_name=? COLLATE NOCASE "
-        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'",
-        (table,),
-    ).fetchone()[0]
-    itself = any(
-        ascii_fold(row[2]) == ascii_fold(table)
-        for row in db.execute(f"PRAGMA main.foreign_key_list({quote_identifier(table)})").fetchall()
-    )
-    return others > 0 or itself
+def _nested(db: sqlite3.Connection, names: list[str]) -> set[str]:
+    """Name (folded) the tables whose rows may be written while one of them is being written.
+
+    That is where a foreign key's action, or a chain of them, comes to a table with a trigger of the user's, which may
+    write anything, or back to the table.
+    """
+    triggered = {
+        ascii_fold(table)
+        for (table,) in db.execute(
+            "SELECT DISTINCT tbl_name FROM main.sqlite_schema WHERE type='trigger' "
+            "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
+        ).fetchall()
+    }
+    children: dict[str, set[str]] = {}
+    for name in names:
+        for row in db.execute(f"PRAGMA main.foreign_key_list({quote_identifier(name)})").fetchall():
+            children.setdefault(ascii_fold(row[2]), set()).add(ascii_fold(name))
+    found = set()
+    for name in map(ascii_fold, names):
+        reached: set[str] = set()
+        ahead = [name]
+        while ahead:
+            for child in children.get(ahead.pop(), set()) - reached:
+                reached.add(child)
+                ahead.append(child)
+        if name in reached or not triggered.isdisjoint({name, *reached}):
+            found.add(name)
+    return found

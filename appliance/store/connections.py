@@ -79,6 +79,16 @@ def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; use a Python with SQLite {oldest} or newer")
+    try:
+        _look_at(path, create)
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be looked at ({error.strerror}); give this user the right to") from error
+    if path.exists():
+        _examine(path, busy_timeout_s)
+
+
+def _look_at(path: Path, create: bool) -> None:
+    """Refuse by what the file system says. Raises ``StoreUnusable`` and ``OSError``."""
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnusable(f"there is no directory {folder}; make it, or name another file with --db")
@@ -92,8 +102,6 @@ def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
                             "move it to a local disk")  # fmt: skip
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise StoreUnusable(f"{path} or its directory cannot be written; give this user write permission on both")
-    if path.exists():
-        _examine(path, busy_timeout_s)
 
 
 def _examine(path: Path, busy_timeout_s: float) -> None:

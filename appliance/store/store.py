@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -59,25 +59,31 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """What commands and requests have set, as of one generation: user topics and unwatched tables, names folded."""
+
+    generation: int
+    topics: Mapping[str, Topic]
+    unwatched: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """All topics there are, and what has changed since the catalogue before it.
 
-    ``tables`` and ``topics`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name
-    tables, ``taken`` the user topics that ended because a table has their name,
-    ``unwatched`` (folded) the tables that were taken off the watch. ``skipped`` and ``warnings`` say
-    which tables are not, or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
+    ``tables`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name tables, ``taken``
+    the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
+    or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
     """
 
     tables: Mapping[str, Shape]
-    topics: Mapping[str, Topic]
+    settings: Settings
     shapes: Mapping[int, Shape]
     schema_version: int | None
-    generation: int
     highest: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
-    unwatched: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -126,6 +132,10 @@ class Store:
     async def synchronise(self) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now."""
         return await self._writer.alone(lambda db: _synchronise(db, self._secret))
+
+    async def read_settings(self) -> Settings:
+        """Read what commands and requests have set: what there is to do when only the generation has moved."""
+        return await self._writer.alone(_settings)
 
     async def create_topic(self, topic: Topic) -> int:
         """Store a new user topic; give the generation. Raises ``TopicExists`` and what ``Writer.commit`` raises."""
@@ -237,25 +247,33 @@ def _rows(db: sqlite3.Connection, after: int) -> tuple[list[OutboxRow], bool]:
     return rows, len(rows) == LOOK_ROWS
 
 
+def _settings(db: sqlite3.Connection) -> Settings:
+    generation = schema.generation(db)  # before all that it is the generation of
+    return Settings(
+        generation=generation,
+        topics={ascii_fold(topic.name): topic for topic in topics.topics(db)},
+        unwatched=frozenset(map(ascii_fold, topics.unwatched(db))),
+    )
+
+
 def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
     (before,) = db.execute("PRAGMA schema_version").fetchone()
-    generation = schema.generation(db)  # before all that it is the generation of
-    off = {ascii_fold(name) for name in topics.unwatched(db)}
+    off = _settings(db).unwatched
     synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
     taken = topics.end_taken(db, synced.shapes)
+    settings = _settings(db)
     (after,) = db.execute("PRAGMA schema_version").fetchone()
     return Catalog(
         tables={ascii_fold(name): shape for name, shape in synced.shapes.items()},
-        topics={ascii_fold(topic.name): topic for topic in topics.topics(db)},
+        # Were a table taken off the watch only now, the next look would find a generation that nobody has seen.
+        settings=settings if settings.unwatched == off else replace(settings, unwatched=off, generation=-1),
         shapes=watch.load_shapes(db),
         # What moved it may have been somebody else as well as us: then it is looked at once more.
         schema_version=before if after == before else None,
-        generation=generation,
         highest=schema.highest(db),
         changed=synced.changed,
         dropped=synced.dropped,
         taken=tuple(taken),
-        unwatched=frozenset(off),
         skipped=synced.skipped,
         warnings=synced.warnings,
     )

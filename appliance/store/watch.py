@@ -21,9 +21,10 @@ from appliance.store import catalog, schema
 class Synced:
     """What is captured now, and what a synchronisation has changed.
 
-    ``shapes``, ``skipped`` and ``warnings`` go by table name. ``changed`` are tables that were captured before and
-    whose triggers had to be made anew, so that changes may have been missed or mean something else. ``dropped`` are
-    tables that are captured no more.
+    ``shapes``, ``skipped`` and ``warnings`` go by table name. ``changed`` are tables that have been captured before, at
+    whatever time, and whose triggers had to be made anew, so that changes may have been missed or mean something else.
+    ``dropped`` (folded) are those whose triggers were still there and that are captured no more: unwatched or renamed;
+    a table that is dropped takes its triggers with it.
     """
 
     shapes: Mapping[str, Shape]
@@ -48,8 +49,13 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
 
     A table that cannot be captured is skipped with the reason. Raises ``sqlite3.Error`` when nothing can be written.
     """
-    # The schema is read before anything is locked: most of the time there is nothing to do.
-    plan = _plan(db, secret, watched)
+    # The schema is read before anything is locked: most of the time there is nothing to do. But in one transaction:
+    # somebody may drop a table between two looks.
+    db.execute("BEGIN")
+    try:
+        plan = _plan(db, secret, watched)
+    finally:
+        db.execute("COMMIT")
     if plan.is_done:
         return plan.result(db, {})
     with schema.transaction(db):
@@ -67,6 +73,7 @@ class _Plan:
     anew: list[tuple[Table, str]]
     superfluous: list[str]
     before: frozenset[str]
+    known: frozenset[str]
 
     @property
     def is_done(self) -> bool:
@@ -78,13 +85,20 @@ class _Plan:
         for name in self.superfluous:
             db.execute(f"DROP TRIGGER IF EXISTS main.{quote_identifier(name)}")
         for table, layout in self.anew:
+            before = _faults(db, table)
             db.execute("SAVEPOINT capture")
             try:
                 shape = _store_shape(db, table.name, layout)
                 for trigger in triggers(table, shape):
                     db.execute(trigger.sql)
+                # CREATE TRIGGER does not look at the body. If it cannot be compiled, no write could.
+                for write, fault in _faults(db, table).items():
+                    if write not in before:
+                        raise fault
                 self.right[table.name] = shape
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
+                if not _is_refusal(error):
+                    raise
                 skipped[table.name] = str(error)
                 db.execute("ROLLBACK TO capture")
             db.execute("RELEASE capture")
@@ -94,7 +108,7 @@ class _Plan:
         noted = {name: warnings(self.tables[name], shape) for name, shape in self.right.items()}
         return Synced(
             shapes=self.right,
-            changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.before),
+            changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
             skipped=skipped,
             warnings={name: each for name, each in noted.items() if each},
@@ -106,9 +120,9 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     foreign = _newest_foreign(db)
     shapes = load_shapes(db)
     by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
-    # Every table that was ever captured; only those with triggers in place still are.
     captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(_shape_id, found) if shape_id in shapes}
-    plan = _Plan({}, {}, [], [], frozenset(captured))
+    known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
+    plan = _Plan({}, {}, [], [], frozenset(captured), known)
     kept: set[str] = set()
     for table in catalog.tables(db):
         if not watched(table.name):
@@ -125,6 +139,31 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
             plan.anew.append((table, layout))
     plan.superfluous = [each.name for each in found if each.name not in kept]
     return plan
+
+
+def _faults(db: sqlite3.Connection, table: Table) -> dict[str, sqlite3.Error]:
+    """Compile each kind of write to the table; give those that fail, and how."""
+    name = quote_identifier(table.name)
+    column = table.rowid or quote_identifier((table.key or table.columns)[0].name)
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    found = {}
+    for write in (
+        f"INSERT INTO main.{name} DEFAULT VALUES",
+        f"UPDATE main.{name} SET {column}={column}",
+        f"DELETE FROM main.{name} WHERE {column} IS NULL",  # without a condition it would not look at the indexes
+    ):
+        try:
+            # The version in it: a statement that Python has kept would be of a schema before.
+            db.execute(f"EXPLAIN {write} -- {version}").close()
+        except sqlite3.Error as error:
+            found[write] = error
+    return found
+
+
+def _is_refusal(error: sqlite3.Error) -> bool:
+    """Whether SQLite will not have the SQL, rather than cannot write it: disk full, locked, corrupt."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_TOOBIG) & 0xFF
+    return code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM)
 
 
 def _in_place(there: list[_Found], wanted: tuple[Trigger, ...], newest_foreign: int) -> bool:

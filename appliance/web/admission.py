@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from appliance.errors import Forbidden, RateLimited, RequestError, Unauthorized
-from appliance.live.methods import ANSWERS
+from appliance.errors import Forbidden, RequestError, Unauthorized
+from appliance.live.methods import ANSWERS, admit
 from appliance.live.session import Backend, Session
-from appliance.live.sessions import Sessions
 from appliance.model import Principal
 from appliance.web.problem import error_body
 from appliance.web.upgrade import Upgrade
@@ -24,21 +23,17 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class Admission:
     """Answers each request for a WebSocket: with a refusal, or with a session that lives as long as it."""
 
-    def __init__(
-        self, backend: Backend, sessions: Sessions, *, allowed_origins: Collection[str], connections_per_user: int
-    ) -> None:
+    def __init__(self, backend: Backend, *, allowed_origins: Collection[str]) -> None:
         self._backend = backend
-        self._sessions = sessions
         self._origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
-        self._per_user = connections_per_user
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Serve one client. Nothing of a token or a query is ever logged."""
         try:
             self._check_origin(upgrade.headers, secure=upgrade.secure)
             principal = self._principal(upgrade)
-            if principal is not None and self._sessions.of(principal.issuer, principal.subject) >= self._per_user:
-                raise RateLimited(f"this user has {self._per_user} connections open, the most one may")
+            if principal is not None:
+                admit(self._backend, principal)
         except RequestError as error:
             log.info("refused", remote=upgrade.remote, code=error.code)
             await upgrade.reject(error.status, error_body(error.code, error.message))
@@ -46,15 +41,13 @@ class Admission:
         remote = upgrade.remote
         async with upgrade.accepted() as (connection, outgoing):
             session = Session(connection, outgoing, self._backend, principal)
-            issuer, subject = (principal.issuer, principal.subject) if principal is not None else ("", "")
-            self._sessions.add(session, issuer, subject)
-            log.info("connected", remote=remote, subject=subject or None)
+            log.info("connected", remote=remote, subject=principal and principal.subject)
             try:
                 await session.run(ANSWERS)
             finally:
-                self._sessions.remove(session)
+                subject = session.principal.subject if session.authenticated else None
                 code = session.ending[0] if session.ending is not None else outgoing.ended
-                log.info("disconnected", remote=remote, subject=subject or None, code=code and int(code))
+                log.info("disconnected", remote=remote, subject=subject, code=code and int(code))
 
     def _check_origin(self, headers: Mapping[str, str], *, secure: bool) -> None:
         """Refuse a page of another site. Raises ``Forbidden``."""

@@ -33,7 +33,9 @@ def everything(_table: str) -> bool:
 class Captured:
     """A file under capture. ``events`` gives what has come since it was last asked."""
 
-    def __init__(self, path: Path, ddl: str = "", *, prepare: Callable[[sqlite3.Connection], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, ddl: str = "", *, prepare: Callable[[sqlite3.Connection], None] | None = None
+    ) -> None:
         self.path = path
         self.writer = self.connect()
         if prepare is not None:
@@ -132,3 +134,29 @@ class Replica:
         key = exactly([image.values[position] for position in shape.key])
         # NULLs in a primary key are all different; then the whole row has to do.
         return (shape.table, *key) if key and None not in key else (shape.table, *key, *exactly(image.values))
+
+
+#: What ``writes.sql`` writes to.
+TABLES = f"""
+CREATE TABLE keyed(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE, other);
+CREATE TABLE named(name TEXT PRIMARY KEY COLLATE NOCASE, n INT, m INT UNIQUE) WITHOUT ROWID;
+CREATE UNIQUE INDEX some ON named(n) WHERE m > 0 AND name IS NOT 'x';
+CREATE TABLE pair(a, b, c TEXT UNIQUE, PRIMARY KEY(a, b));
+CREATE TABLE bare(a, b);
+CREATE TABLE wide({", ".join(f"c{number}" for number in range(30))}, PRIMARY KEY(c0), UNIQUE(c29));
+CREATE TABLE parent(id INTEGER PRIMARY KEY);
+CREATE TABLE child(id INTEGER PRIMARY KEY, parent REFERENCES parent(id) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE busy(id INTEGER PRIMARY KEY, n);
+CREATE TRIGGER counts AFTER INSERT ON busy BEGIN UPDATE busy SET n = n + 1 WHERE id <> NEW.id; END;
+"""
+
+WRITES = Path(__file__).with_name("writes.sql")
+
+
+def check_replay(file: Captured) -> int:
+    """Replay all that came since the start; it must be what the tables hold. Give the number of events."""
+    replica, events = Replica(), file.events()
+    replica.apply(events)
+    for table in file.synced.shapes:
+        assert replica.content(table) == file.content(table), table
+    return len(events)

@@ -48,7 +48,9 @@ TABLES = {
     "CREATE TRIGGER m1 BEFORE INSERT ON t WHEN NEW.a = 1 BEGIN UPDATE t SET c = 'm1' WHERE b = NEW.b OR a = 2; END; "
     "CREATE TRIGGER m2 AFTER INSERT ON t WHEN NEW.a = 2 BEGIN UPDATE t SET c = 'm2' WHERE id = NEW.id; END; "
     "CREATE TRIGGER m3 AFTER DELETE ON t WHEN OLD.a = 3 BEGIN DELETE FROM t WHERE b = OLD.c; END; "
-    "CREATE TRIGGER m4 BEFORE UPDATE ON t WHEN NEW.a = 1 BEGIN INSERT OR REPLACE INTO t(a, b) VALUES(7, NEW.b); END",
+    # To displace the very row that is being updated would be undefined: lang_createtrigger.html, section 5.
+    "CREATE TRIGGER m4 BEFORE UPDATE ON t WHEN NEW.a = 1 AND OLD.a IS NOT 7 AND OLD.b IS NOT 'm4' "
+    "BEGIN INSERT OR REPLACE INTO t(a, b) VALUES(7, 'm4'); END",
 }
 COLUMNS = ("a", "b", "c")
 
@@ -225,7 +227,8 @@ class History(RuleBasedStateMachine):
     @rule(default=st.sampled_from(["", " DEFAULT 7", " COLLATE NOCASE DEFAULT 'x'"]))
     def add_column(self, default: str) -> None:
         self.extra += 1
-        self.writer.execute(f"ALTER TABLE t ADD COLUMN x{self.extra}{default}")
+        declared = " ANY" if self.table == "strict" else ""
+        self.writer.execute(f"ALTER TABLE t ADD COLUMN x{self.extra}{declared}{default}")
         self.catch_up()
         self.synchronise()
         assert self.synced.changed == ("t",)
@@ -287,6 +290,7 @@ class History(RuleBasedStateMachine):
             self.replica.apply(Change(0, Op.CREATE, shape, Image(tuple(values), identity), None))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("recursive", [False, True], ids=["plain", "recursive_triggers"])
 @pytest.mark.parametrize("table", TABLES)
 def test_the_outbox_replayed_is_the_table(table: str, recursive: bool) -> None:
@@ -299,4 +303,4 @@ def test_the_outbox_replayed_is_the_table(table: str, recursive: bool) -> None:
     )
 
 
-EXAMPLES, STEPS = 12, 25
+EXAMPLES, STEPS = 12, 30

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -57,7 +58,13 @@ class Frame(NamedTuple):
 
 
 class Client:
-    """A client on a blocking socket."""
+    """A client on a blocking socket, for the echo server; what another server wants otherwise, a subclass says."""
+
+    #: A path whose WebSocket the server closes with 4401 at the first message.
+    closing_path = "/live?close=4401"
+    #: A path that the server refuses with 401.
+    refused_path = "/live?reject=401"
+    wrong_method_status = b"404"
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -70,9 +77,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def head(self, path: str | bytes = "/live", **changes: bytes | None) -> bytes:
+        """Give the head of an upgrade request that this server accepts but for the changes."""
+        return head(path, **changes)
+
     def open(self, path: str = "/live") -> Client:
         """Do the handshake; the status line and headers are in ``answer``."""
-        self.send(head(path))
+        self.send(self.head(path))
         self.read_head()
         assert self.answer.startswith(b"HTTP/1.1 101 "), self.answer
         return self
@@ -103,6 +114,12 @@ class Client:
         assert payload is not None
         return Frame(first[0] & 0x0F, payload)
 
+    def first_but(self, *opcodes: int) -> Frame | None:
+        """Give the next frame that has none of these opcodes, ``None`` at the end of the connection."""
+        while (received := self.receive()) is not None and received.opcode in opcodes:
+            pass
+        return received
+
     def _exactly(self, size: int) -> bytes | None:
         while len(self._buffer) < size:
             data = self.sock.recv(65536)
@@ -121,6 +138,14 @@ class Client:
                 assert self.receive() is None
                 return code
         raise AssertionError("the connection ended without a Close frame")
+
+    def long_request(self, size: int) -> bytes:
+        """Give a message of about so many bytes that the server answers with as many."""
+        return b"\xc3\xa9" * (size // 2)
+
+    def answers(self, request: bytes, answer: bytes) -> bool:
+        """Whether ``answer`` is what the server says to a long request."""
+        return answer == request
 
     def echoes(self, words: bytes = b"are you there") -> bool:
         self.send(frame(TEXT, words))
@@ -143,3 +168,37 @@ class Client:
         except ConnectionResetError:
             pass
         return data
+
+
+class Stranger(Client):
+    """A client of the real program, with a token."""
+
+    closing_path = "/live?auth=frame"
+    refused_path = "/live?token=nonsense"
+    wrong_method_status = b"405"
+
+    def __init__(self, sock: socket.socket, token: str) -> None:
+        super().__init__(sock)
+        self.token = token
+
+    def head(self, path: str | bytes = "/live", **changes: bytes | None) -> bytes:
+        if path != self.closing_path:
+            changes.setdefault("Authorization", b"Bearer " + self.token.encode())
+        return head(path, **changes)
+
+    def long_request(self, size: int) -> bytes:
+        return b'{"method":"ping","id":"%b"}' % ("é" * (size // 2)).encode()
+
+    def answers(self, request: bytes, answer: bytes) -> bool:
+        return bool(json.loads(answer)["EventType"] == "error")  # an id has at most 128 characters
+
+    def echoes(self, words: bytes = b"") -> bool:
+        return self.ask({"method": "ping"})["EventType"] == "response"
+
+    def ask(self, request: object) -> Any:
+        text = request if isinstance(request, bytes) else json.dumps(request).encode()
+        self.send(frame(TEXT, text))
+        received = self.receive()
+        assert received is not None
+        assert received.opcode == TEXT, received
+        return json.loads(received.payload)

@@ -1,0 +1,79 @@
+"""The oldest SQLite that a writer may have, and the newest: the whole of ``writes.sql`` under each.
+
+The amalgamations come from better-sqlite3's npm packages, pinned by hash; they are compiled as the shared library that
+Python's own ``sqlite3`` then loads instead of the system's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.capture.support import TABLES, WRITES, Captured, check_replay
+
+#: SQLite's version: better-sqlite3's, its tarball's SHA-256, and where in it the amalgamation is.
+AMALGAMATIONS = {
+    "3.31.1": ("7.0.0", "47e9b65aa697626114d7e2f0d8a1e9423a41fcf16ee07dbf742195109dd5cf87", "package/deps/sqlite3.c"),
+    "3.54.1": ("13.2.0", "40487589df3496f2ee0079d22b73c63fccebe7db0e8ee9a2c42421861e321e0b", "package/deps/sqlite3/sqlite3.c"),
+}
+
+WRITER = """
+import sqlite3, sys
+if sqlite3.sqlite_version != sys.argv[1]:
+    sys.exit("this Python brings its own SQLite: " + sqlite3.sqlite_version)
+db = sqlite3.connect(sys.argv[2], isolation_level=None)
+for pragma in sys.argv[4:]:
+    db.execute("PRAGMA " + pragma)
+db.executescript(open(sys.argv[3]).read())
+"""
+
+
+@pytest.fixture(scope="module", params=AMALGAMATIONS)
+def sqlite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Give a version of SQLite and the directory of its library."""
+    version, sha256, member = AMALGAMATIONS[request.param]
+    for tool in ("npm", "gcc"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not here, so that SQLite {request.param} cannot be built")
+    folder = tmp_path_factory.mktemp("sqlite")
+    packed = subprocess.run(
+        ["npm", "pack", f"better-sqlite3@{version}"], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    if packed.returncode:
+        pytest.skip(f"npm could not fetch better-sqlite3 {version}")
+    archive = folder / f"better-sqlite3-{version}.tgz"
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
+    with tarfile.open(archive) as tar:
+        for name in (member, member[:-1] + "h"):
+            source = tar.extractfile(name)
+            assert source is not None
+            (folder / Path(name).name).write_bytes(source.read())
+    flags = ["-DSQLITE_ENABLE_DESERIALIZE", "-DSQLITE_ENABLE_COLUMN_METADATA", "-w", "-O1", "-shared", "-fPIC"]
+    subprocess.run(
+        ["gcc", *flags, "sqlite3.c", "-o", "libsqlite3.so.0", "-lpthread", "-ldl", "-lm"],
+        cwd=folder, check=True, timeout=300,
+    )  # fmt: skip
+    return request.param, folder
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("pragma", ["recursive_triggers=OFF", "recursive_triggers=ON", "trusted_schema=OFF"])
+def test_all_that_another_sqlite_writes_is_captured(tmp_path: Path, sqlite: tuple[str, Path], pragma: str) -> None:
+    version, library = sqlite
+    file = Captured(tmp_path / "a.db", TABLES)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, version, str(file.path), str(WRITES), pragma],
+        env={**os.environ, "LD_LIBRARY_PATH": str(library)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    if "brings its own SQLite" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert check_replay(file) > 50
+    file.close()
