@@ -25,6 +25,9 @@ from appliance.store import schema
 #: The file is one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
 
+#: A server that stops waits no longer for other writers than this, milliseconds.
+END_PATIENCE_MS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -125,7 +128,8 @@ def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
 
 
 def end(db: sqlite3.Connection) -> None:
-    """Mark a clean end and move what is in the WAL into the file, if no reader is in the way."""
+    """Mark a clean end and move what is in the WAL into the file, if nobody is in the way for long."""
+    db.execute(f"PRAGMA busy_timeout={END_PATIENCE_MS}").fetchall()
     with _full_commit(db), schema.transaction(db):
         schema.put(db, "clean", 1)
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -18,10 +18,18 @@ import pytest
 
 from tests.capture.support import TABLES, WRITES, Captured, check_replay
 
-#: SQLite's version: better-sqlite3's, its tarball's SHA-256, and where in it the amalgamation is.
+#: SQLite's version: better-sqlite3's, its tarball's SHA-256, and where in it the amalgamation is (or an archive of it).
 AMALGAMATIONS = {
-    "3.31.1": ("7.0.0", "47e9b65aa697626114d7e2f0d8a1e9423a41fcf16ee07dbf742195109dd5cf87", "package/deps/sqlite3.c"),
-    "3.54.1": ("13.2.0", "40487589df3496f2ee0079d22b73c63fccebe7db0e8ee9a2c42421861e321e0b", "package/deps/sqlite3/sqlite3.c"),
+    "3.31.1": (
+        "7.0.0",
+        "47e9b65aa697626114d7e2f0d8a1e9423a41fcf16ee07dbf742195109dd5cf87",
+        "package/deps/sqlite3.tar.gz",
+    ),
+    "3.54.1": (
+        "13.2.0",
+        "40487589df3496f2ee0079d22b73c63fccebe7db0e8ee9a2c42421861e321e0b",
+        "package/deps/sqlite3/sqlite3.c",
+    ),
 }
 
 WRITER = """
@@ -51,10 +59,15 @@ def sqlite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     archive = folder / f"better-sqlite3-{version}.tgz"
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == sha256
     with tarfile.open(archive) as tar:
-        for name in (member, member[:-1] + "h"):
-            source = tar.extractfile(name)
-            assert source is not None
-            (folder / Path(name).name).write_bytes(source.read())
+        source = tar.extractfile(member)
+        assert source is not None
+        if member.endswith(".gz"):
+            with tarfile.open(fileobj=source) as inner:
+                source = inner.extractfile("sqlite3.c")
+                assert source is not None
+                (folder / "sqlite3.c").write_bytes(source.read())
+        else:
+            (folder / "sqlite3.c").write_bytes(source.read())
     flags = ["-DSQLITE_ENABLE_DESERIALIZE", "-DSQLITE_ENABLE_COLUMN_METADATA", "-w", "-O1", "-shared", "-fPIC"]
     subprocess.run(
         ["gcc", *flags, "sqlite3.c", "-o", "libsqlite3.so.0", "-lpthread", "-ldl", "-lm"],
