@@ -35,14 +35,14 @@ class Affinity(enum.Enum):
     @classmethod
     def of(cls, declared: str) -> Affinity:
         """Give the affinity of a declared type, by SQLite's five rules in their order."""
-        upper = declared.upper()
-        if "INT" in upper:
+        folded = ascii_fold(declared)
+        if "int" in folded:
             return cls.INTEGER
-        if "CHAR" in upper or "CLOB" in upper or "TEXT" in upper:
+        if "char" in folded or "clob" in folded or "text" in folded:
             return cls.TEXT
-        if "BLOB" in upper or not upper:
+        if "blob" in folded or not folded:
             return cls.BLOB
-        if "REAL" in upper or "FLOA" in upper or "DOUB" in upper:
+        if "real" in folded or "floa" in folded or "doub" in folded:
             return cls.REAL
         return cls.NUMERIC
 
@@ -64,12 +64,12 @@ class Column:
     @property
     def boolean(self) -> bool:
         """Whether 0 and 1 in it are sent as ``false`` and ``true``."""
-        return self.declared.upper() in ("BOOLEAN", "BOOL")
+        return ascii_fold(self.declared) in ("boolean", "bool")
 
     @property
     def json(self) -> bool:
         """Whether TEXT in it is sent as the JSON it holds."""
-        return self.declared.upper() in ("JSON", "JSONB")
+        return ascii_fold(self.declared) in ("json", "jsonb")
 
 
 @dataclass(frozen=True, slots=True)

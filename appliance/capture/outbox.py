@@ -36,9 +36,10 @@ DDL: Final = (
     id INTEGER PRIMARY KEY AUTOINCREMENT, shape, op, cut, {", ".join(VALUES)}
 )""",
     """CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout)""",
-    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger.
+    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger. ``fate``: the op that a copy
+    # has turned out to be.
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
-    id INTEGER PRIMARY KEY, shape, part, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
+    id INTEGER PRIMARY KEY, shape, part, fate, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",
     f"""CREATE TRIGGER IF NOT EXISTS "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
 WHEN NEW.id % {TRIM_EVERY} = 0

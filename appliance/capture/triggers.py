@@ -3,13 +3,17 @@
 They run inside the writer's transaction, in the writer's SQLite, under the writer's limits and settings; if one
 fails, somebody's write fails. So they are made of plain INSERT, SELECT, UPDATE, DELETE and CASE, with ``length`` and
 ``typeof`` as the only functions, need SQLite 3.31, and keep below the limits that SQLite recommends against hostile
-input (https://sqlite.org/security.html): an expression depth of 10 above all, hence the flat CASE lists.
+input (https://sqlite.org/security.html): an expression depth of 10 above all, in which SQLite counts a subquery's
+expressions twice. (A composite UNIQUE index with a WHERE and a collation that is not its columns' takes 12.)
 
 The REPLACE recipe. ``INSERT OR REPLACE`` fires no delete trigger for the rows it displaces unless the writer has
-set ``recursive_triggers``. So a BEFORE trigger copies the rows that are at risk to the scratch table – only if there
+set ``recursive_triggers``. So BEFORE triggers copy the rows that are at risk to the scratch table – only if there
 are any – and the AFTER trigger finds those that are gone: the one whose primary key the new row has becomes an
 ``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
 firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
+
+Two histories are known not to be told in full, both of a user's trigger that REPLACEs rows of the table that is just
+being written (``NESTED`` in the tests).
 """
 
 from __future__ import annotations
@@ -39,19 +43,6 @@ class Trigger:
 def triggers(table: Table, shape: Shape) -> tuple[Trigger, ...]:
     """Give all triggers of a table, in the order in which they must be created: SQLite fires the newest first."""
     return _Writer(table, shape).all()
-
-
-def all_of(conditions: Sequence[str]) -> str:
-    """AND conditions as a balanced tree: SQLite limits the depth of an expression."""
-    return _tree(conditions, "AND")
-
-
-def _tree(conditions: Sequence[str], operator: str) -> str:
-    if len(conditions) == 1:
-        return conditions[0]
-    middle = len(conditions) // 2
-    left, right = _tree(conditions[:middle], operator), _tree(conditions[middle:], operator)
-    return f"({left} {operator} {right})"
 
 
 def any_of(conditions: Iterable[str]) -> str:
@@ -100,13 +91,11 @@ class _Writer:
             self._kept += [name for name, _ in self._key]
 
     def all(self) -> tuple[Trigger, ...]:
-        made = [self._update(), self._delete()]
-        if self._covered:
-            made += [self._displaced_by_update(), self._insert_displacing(), self._insert()]
-            made += [self._before_insert(), self._before_update()]
-        else:
-            made.append(self._insert())
-        return tuple(made)
+        if not self._covered:
+            return (self._update(), self._delete(), self._insert())
+        # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
+        after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
+        return (*after, *self._before())
 
     def _trigger(self, kind: str, event: str, when: str | None, body: Iterable[str]) -> Trigger:
         name = f"_appliance_{self._id}_{kind}"
@@ -146,10 +135,9 @@ class _Writer:
 
     def _image(self, row: str, op: str) -> list[str]:
         """Write one image, ``NEW`` or ``OLD``, as rows of the outbox; the first has ``op``."""
-        values = [f"{row}.{value}" for value in self._values]
         written = []
         for part in range(self._parts):
-            columns, shown, cut = _row(values[part * WIDTH : (part + 1) * WIDTH])
+            columns, shown, cut = _row([f"{row}.{value}" for value in self._of_part(part)])
             first = op if part == 0 else str(int(Op.MORE))
             all_values = ",".join([str(self._id), first, cut, *shown])
             written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({all_values})")
@@ -161,163 +149,157 @@ class _Writer:
         return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"
 
     def _is(self, row: str) -> str:
-        """Say that a scratch row is a copy of ``NEW`` or ``OLD`` or of the row of a subquery."""
-        return all_of(
-            [
-                f"{SCRATCH}.{kept}={row}.{name} COLLATE {quote_identifier(collation)}"
-                for kept, (name, collation) in zip(KEYS, self._identity, strict=False)
-            ]
-        )
+        """Say that a scratch row is a copy of ``NEW`` or ``OLD``."""
+        return _equal([(kept, f"{row}.{name}", collation) for kept, (name, collation) in self._kept_identity()])
+
+    def _kept_identity(self) -> list[tuple[str, tuple[str, str]]]:
+        return list(zip(KEYS, self._identity, strict=False))
 
     def _gone(self) -> str:
-        return f"NOT EXISTS(SELECT 1 FROM {self._from} WHERE {self._is(self._row)})"
+        """Say that the row that a scratch row is a copy of is not in the table any more."""
+        kept = [_collated(key, collation) for key, (_, collation) in self._kept_identity()]
+        return f"{_vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
 
     def _same_key(self) -> str:
         """Say that a scratch row has the primary key of NEW."""
-        if self._table.without_rowid or self._table.integer_key is not None or not self._key:
+        if len(self._kept) == len(self._identity):
             return self._is("NEW")
-        compared = [
-            f"{SCRATCH}.{kept}=NEW.{name} COLLATE {quote_identifier(collation)}"
-            for kept, (name, collation) in zip(KEYS[1:], self._key, strict=False)
-        ]
-        return all_of(compared)
+        later = KEYS[len(self._identity) :]
+        compared = zip(later, self._key, strict=False)
+        return _equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
 
-    def _conflicts(self, row: str, other_than: str | None) -> list[str]:
-        """Say, for each way in which a row of the table can stand in the way of ``row``, that it does."""
+    def _ways(self) -> list[_Way]:
+        """Give the ways in which another row of the table can stand in the way of NEW."""
         found = []
         if not self._table.without_rowid:
-            found.append(f"{self._row}.{self._table.rowid}={row}.{self._table.rowid}")
-        found += [self._conflict(unique, row) for unique in self._table.uniques if not unique.expression]
-        if other_than is not None:
-            same = all_of(
-                [
-                    f"{self._row}.{name}={other_than}.{name} COLLATE {quote_identifier(collation)}"
-                    for name, collation in self._identity
-                ]
+            rowid = str(self._table.rowid)
+            names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
+            found.append(
+                _Way(
+                    conflict=f"{self._row}.{rowid}=NEW.{rowid}",
+                    moved=f"OLD.{rowid}<>NEW.{rowid}",
+                    columns=("rowid", "oid", "_rowid_", *names),
+                )
             )
-            found = [f"{each} AND NOT {same}" for each in found]
-        return found
+        return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
 
-    def _conflict(self, unique: UniqueIndex, row: str) -> str:
-        columns = [(quote_identifier(name), quote_identifier(collation)) for name, collation in unique.columns]
-        equal = [f"{self._row}.{name}={row}.{name} COLLATE {collation}" for name, collation in columns]
-        # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
-        return all_of([*equal, f"({unique.where})"] if unique.where else equal)
-
-    def _before_insert(self) -> Trigger:
-        found = [f"EXISTS(SELECT 1 FROM {self._from} WHERE {each})" for each in self._conflicts("NEW", None)]
-        body = [*self._clear(), *self._copies(None)]
-        return self._trigger("before_insert", "BEFORE INSERT", any_of(found), body)
-
-    def _before_update(self) -> Trigger:
-        conflicts = self._conflicts("NEW", "OLD")
-        moved = []
-        if not self._table.without_rowid:
-            moved.append(f"OLD.{self._table.rowid}<>NEW.{self._table.rowid}")
-        for unique in self._table.uniques:
-            if not unique.expression:
-                # A row may also enter a partial index by a column of its WHERE.
-                changed = [
-                    f"OLD.{quote_identifier(name)} COLLATE BINARY IS NOT NEW.{quote_identifier(name)}"
-                    for name, _ in unique.columns
-                ]
-                moved.append("1" if unique.where else _tree(changed, "OR"))
-        # SQLite loads for a BEFORE UPDATE trigger only the columns that it names, and computes generated ones from
-        # what is loaded: so that they are right, it names all.
-        named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
-        # (A plain `0 AND …` the parser would drop.)
-        loads = (
-            [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
-            if len(named) < len(self._table.columns)
-            else []
-        )
-        when = any_of(
+    def _way(self, unique: UniqueIndex) -> _Way:
+        declared = {each.name: each.collation for each in self._table.columns}
+        columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
+        # The comparison has the column's own collation, unless the index has another.
+        conflict = _equal(
             [
-                *loads,
-                *(
-                    f"{change} AND EXISTS(SELECT 1 FROM {self._from} WHERE {conflict})"
-                    for change, conflict in zip(moved, conflicts, strict=True)
-                ),
-            ]
+                (f"{self._row}.{name}", f"NEW.{name}", "" if collation == declared.get(bare) else collation)
+                for name, bare, collation in columns
+            ],
+            plain="",
         )
-        return self._trigger(
-            "before_update", f"BEFORE UPDATE{self._of()}", when, [*self._clear(), *self._copies("OLD")]
+        moved = (
+            f"{_vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
+            f"{_vector([f'NEW.{name}' for name, _, _ in columns])}"
         )
+        named = {name for name, _ in unique.columns}
+        if unique.where:
+            # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
+            # And a row may enter it by a column of its WHERE.
+            written = {ascii_fold(token.name) for token in tokens(unique.where)}
+            named |= {each.name for each in self._table.columns if ascii_fold(each.name) in written}
+            conflict, moved = f"{conflict} AND ({unique.where})", ""
+        if any(each.generated and each.name in named for each in self._table.columns):
+            return _Way(conflict, moved, ())  # it changes with the columns that it is computed from
+        return _Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
 
-    def _of(self) -> str:
-        """Name the columns whose update can displace a row.
+    def _before(self) -> list[Trigger]:
+        """Copy the rows at risk: a trigger for each way, and before them one that clears what came to nothing.
 
-        An update of others does not even compile the trigger: it may come from a writer without the collation or the
-        function of a UNIQUE index that it does not touch.
+        An update of other columns does not even compile its triggers: it may come from a writer without the collation
+        or the function of a UNIQUE index that it does not touch.
         """
-        unique = [each for each in self._table.uniques if not each.expression]
-        names = {name for each in unique for name, _ in each.columns} | {each.name for each in self._table.key}
-        written = {token.name for each in unique for token in tokens(each.where or "")}
-        names |= {each.name for each in self._table.columns if ascii_fold(each.name) in map(ascii_fold, written)}
-        if any(each.generated and each.name in names for each in self._table.columns):
-            return ""  # it changes with the columns that it is computed from
-        rowids = [] if self._table.without_rowid else ["rowid", "oid", "_rowid_"]
-        return f" OF {','.join([*rowids, *map(quote_identifier, sorted(names))])}"
+        made = []
+        for number, way in enumerate(self._ways()):
+            there = f"EXISTS(SELECT 1 FROM {self._from} WHERE {way.conflict})"
+            made.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
+            when = f"{way.moved} AND {there}" if way.moved else there
+            of = f" OF {','.join(way.columns)}" if way.columns else ""
+            other = f"{way.conflict} AND NOT {self._own()}"
+            made.append(self._trigger(f"before_update_{number}", f"BEFORE UPDATE{of}", when, self._copies(other)))
+        # SQLite loads for BEFORE UPDATE triggers only the columns that they name, and computes generated ones from what
+        # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
+        named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
+        loads = [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
+        has = self._has_scratch()
+        computed = len(named) < len(self._table.columns)
+        update = any_of([*loads, has]) if computed else has
+        made.append(self._trigger("before_insert_clear", "BEFORE INSERT", has, self._clear()))
+        made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
+        return made
+
+    def _own(self) -> str:
+        """Say that a row of the table is the one that is being updated."""
+        return _equal([(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._identity])
 
     def _clear(self) -> list[str]:
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
         if not self._table.nested:
             return [f"DELETE FROM {SCRATCH} WHERE shape={self._id}"]
-        newest = (
-            f"(SELECT id FROM {SCRATCH} WHERE shape={self._id} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts})"
-        )
-        return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<={newest}"]
+        newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
+        return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
 
-    def _copies(self, other_than: str | None) -> list[str]:
-        """Copy every row at risk to the scratch table, once."""
+    def _copies(self, conflict: str) -> list[str]:
+        """Copy the rows at risk to the scratch table, those that are not there yet."""
         written = []
         kept = [f"{self._row}.{name}" for name in self._kept]
-        values = [f"{self._row}.{value}" for value in self._values]
-        for conflict in self._conflicts("NEW", other_than):
-            for part in range(self._parts):
-                columns, shown, cut = _row(values[part * WIDTH : (part + 1) * WIDTH])
-                keys = ",".join(KEYS[: len(kept)])
-                there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is(self._row)}"
-                written.append(
-                    f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
-                    f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
-                    f"FROM {self._from} WHERE {conflict} AND NOT EXISTS({there})"
-                )
+        identity = _vector([_collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
+        keys = ",".join(KEYS[: len(kept)])
+        for part in range(self._parts):
+            columns, shown, cut = _row([f"{self._row}.{value}" for value in self._of_part(part)])
+            there = (
+                f"SELECT {','.join(KEYS[: len(self._identity)])} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
+            )
+            written.append(
+                f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
+                f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
+                f"FROM {self._from} WHERE {identity} NOT IN ({there}) AND {conflict}"
+            )
         return written
 
     def _insert_displacing(self) -> Trigger:
-        displaced = f"({self._gone()} OR {self._is('NEW')})"
-        replaced = f"{displaced} AND {self._same_key()}"
-        # As two conditions, because of the depth.
-        replaces = [
-            f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND {self._same_key()} AND {how})"
-            for how in (self._gone(), self._is("NEW"))
-        ]
-        first = f"CASE {' '.join(f'WHEN {each} THEN {int(Op.MORE)}' for each in replaces)} ELSE {int(Op.CREATE)} END"
+        first = f"CASE WHEN EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND fate={int(Op.UPDATE)})"
         body = [
-            *self._from_scratch(Op.DELETE, f"{displaced} AND ({self._same_key()}) IS NOT 1"),
-            *self._from_scratch(Op.UPDATE, replaced),
-            *self._image("NEW", first),
-            f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (f" AND {displaced}" if self._table.nested else ""),
+            self._fate(Op.DELETE, self._gone()),
+            self._fate(Op.DELETE, self._is("NEW")),
+            self._fate(Op.UPDATE, f"fate={int(Op.DELETE)} AND {self._same_key()}"),
+            self._from_scratch(Op.DELETE),
+            self._from_scratch(Op.UPDATE),
+            *self._image("NEW", f"{first} THEN {int(Op.MORE)} ELSE {int(Op.CREATE)} END"),
+            self._settle(),
         ]
         return self._trigger("insert_displacing", "AFTER INSERT", self._has_scratch(), body)
 
     def _displaced_by_update(self) -> Trigger:
-        displaced = f"NOT ({self._is('OLD')}) AND ({self._gone()} OR {self._is('NEW')})"
-        body = self._from_scratch(Op.DELETE, displaced)
+        body = [
+            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._gone()}"),
+            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._is('NEW')}"),
+            self._from_scratch(Op.DELETE),
+            self._settle(),
+        ]
         if self._table.nested:
-            body.append(f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND {displaced}")
             body += self._keep_in_step()
-        else:
-            body.append(f"DELETE FROM {SCRATCH} WHERE shape={self._id}")
         return self._trigger("displaced_by_update", "AFTER UPDATE", self._has_scratch(), body)
+
+    def _fate(self, op: Op, condition: str) -> str:
+        return f"UPDATE {SCRATCH} SET fate={int(op)} WHERE shape={self._id} AND {condition}"
+
+    def _settle(self) -> str:
+        """Clear the copies that are done with: in the midst of another statement, only those that have a fate."""
+        return f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (" AND fate IS NOT NULL" if self._table.nested else "")
 
     def _keep_in_step(self) -> list[str]:
         """Make a copy of the row that was updated the copy of what it now is."""
         written = []
         kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
-        for part in reversed(range(self._parts)):
-            _, shown, cut = _row([f"NEW.{value}" for value in self._values[part * WIDTH : (part + 1) * WIDTH]])
+        for part in range(self._parts):
+            _, shown, cut = _row([f"NEW.{value}" for value in self._of_part(part)])
             values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]
             written.append(
                 f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
@@ -325,15 +307,50 @@ class _Writer:
             )
         return written
 
-    def _from_scratch(self, op: Op, condition: str) -> list[str]:
-        """Write the copies that satisfy a condition into the outbox, each row's parts together."""
+    def _from_scratch(self, fate: Op) -> str:
+        """Write the copies that have a fate into the outbox, each row's parts together."""
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         order = ",".join([*KEYS[: len(self._identity)], "part"])
-        first = f"CASE part WHEN 0 THEN {int(op)} ELSE {int(Op.MORE)} END"
-        return [
-            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) SELECT shape,{first},cut{values} FROM {SCRATCH} "
-            f"WHERE shape={self._id} AND {condition} ORDER BY {order}"
-        ]
+        return (
+            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
+            f"SELECT shape,CASE part WHEN 0 THEN fate ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
+            f"WHERE shape={self._id} AND fate={int(fate)} ORDER BY {order}"
+        )
+
+    def _of_part(self, part: int) -> list[str]:
+        return self._values[part * WIDTH : (part + 1) * WIDTH]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way in which a row can stand in the way of NEW.
+
+    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
+    ``columns`` are those whose update can (none: any can).
+    """
+
+    conflict: str
+    moved: str
+    columns: tuple[str, ...]
+
+
+def _equal(pairs: Sequence[tuple[str, str, str]], plain: str = "BINARY") -> str:
+    """Say that values are equal, each pair under its collation; ``plain`` needs no mention.
+
+    As one comparison of row values, because SQLite limits the depth of an expression, and inside a subquery counts it
+    twice (https://sqlite.org/rowvalue.html).
+    """
+    left = _vector([each for each, _, _ in pairs])
+    right = _vector([_collated(each, collation, plain) for _, each, collation in pairs])
+    return f"{left}={right}"
+
+
+def _vector(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"({','.join(values)})"
+
+
+def _collated(value: str, collation: str, plain: str = "BINARY") -> str:
+    return value if collation == plain else f"{value} COLLATE {quote_identifier(collation)}"
 
 
 def _row(values: Sequence[str]) -> tuple[str, list[str], str]:

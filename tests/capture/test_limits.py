@@ -17,7 +17,7 @@ HARDENED = {
     sqlite3.SQLITE_LIMIT_LENGTH: 1_000_000,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
     sqlite3.SQLITE_LIMIT_COLUMN: 100,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 30,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 10,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 3,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 25_000,
     sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 8,
@@ -58,6 +58,10 @@ def harden(db: sqlite3.Connection) -> None:
         db.setlimit(limit, value)
 
 
+#: A composite UNIQUE index with a WHERE and a collation that is not its columns' goes two levels deeper.
+DEEPER = {"many unique indexes": 12}
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_hardened_writer_can_write_in_every_way_and_is_captured(tmp_path: Path, table: str) -> None:
     file = Captured(tmp_path / "a.db", TABLES[table])
@@ -65,6 +69,8 @@ def test_a_hardened_writer_can_write_in_every_way_and_is_captured(tmp_path: Path
     file.writer.close()
     file.writer = file.connect()  # one that reads the schema under its limits
     harden(file.writer)
+    if table in DEEPER:
+        file.writer.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, DEEPER[table])
     replica = Replica()
     for sql in (
         "INSERT INTO t(a, b, c) VALUES(1, 'x', 1), (2, 'y', 2), (3, 'z', 3)",

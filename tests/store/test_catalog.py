@@ -147,7 +147,8 @@ def test_a_table_is_nested_when_writing_it_can_write_it_again(
 ODD = (
     "", " ", "select", "table", "NEW", "OLD", "new", "rowid", "id", "shape", "op", "cut", "part", "v0", "k0",
     "excluded", "with space", "quo\"te", "quo'te", "[brackets]", "`tick`", "semi;colon", "-- comment", "/* comment */",
-    "per%cent_", "q?mark", ":named", "@at", "$dollar", "über", "ÜBER", "naïve", "日本語", "🙂", "a\nb", "a\tb", "a\u00a0b", "\u202e",
+    "per%cent_", "q?mark", ":named", "@at", "$dollar", "über", "ÜBER", "naïve", "日本語", "🙂", "a\nb", "a\tb",
+    "a\u00a0b", "\u202e",
     "true", "null", "1", "1e5", "x'00'", "sqlitex", "_appliance", "main.t", "x" * 400,
 )  # fmt: skip
 
