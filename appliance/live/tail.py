@@ -8,7 +8,7 @@ pinned. Whether a look can find anything is first asked of ``PRAGMA data_version
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -59,8 +59,9 @@ class Tail:
         self._store = store
         self._hub = hub
         self._shapes = catalog.shapes
-        self._schema_version = catalog.schema_version
+        self._schema_version: int | None = catalog.schema_version
         self._unwatched = catalog.settings.unwatched
+        self._changed: set[str] = set()
         self._known: int | None = None
         self._woken = trio.Event()
         self._rechecks: tuple[float, ...] = ()
@@ -92,6 +93,7 @@ class Tail:
                 # The file cannot be read or the triggers not be made just now (disk full, locked, EIO). Nothing is
                 # lost: the position stays, and what was committed is read when it can be.
                 self._failed(str(error) or type(error).__name__)
+                self._known = None  # what this look was to lead to is still to be done
                 await trio.sleep(RETRY_S)
                 continue
             await self._wait()
@@ -134,7 +136,7 @@ class Tail:
         decoded = decode(look.rows, self._shapes, more=look.full)
         if any(fault.unknown_shape for fault in decoded.faults):
             # A shape that another process stored: rows can be read as soon as it is known.
-            self._shapes = (await self._store.synchronise()).shapes
+            self._shapes = await self._store.read_shapes()
             decoded = decode(look.rows, self._shapes, more=look.full)
         for fault in decoded.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
@@ -154,6 +156,9 @@ class Tail:
     async def _renew(self) -> None:
         """Take up what has changed in the schema or by a command: first all events of before, then the news."""
         catalog = await self._store.synchronise()
+        # Remembered until everybody has been told, even if reading fails in between.
+        self._changed.update(catalog.changed)
+        self._schema_version = None
         self._shapes = catalog.shapes
         while self._hub.position.id < catalog.highest:
             look = await self._store.look(self._hub.position.id, None)
@@ -161,7 +166,8 @@ class Tail:
                 break
             self._check_identity(look)
             await self._deliver(look)
-        self._hub.refresh(catalog)
+        self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
+        self._changed.clear()
         self._unwatched = catalog.settings.unwatched
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():

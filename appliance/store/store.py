@@ -137,6 +137,10 @@ class Store:
         """Read what commands and requests have set: what there is to do when only the generation has moved."""
         return await self._writer.alone(_settings)
 
+    async def read_shapes(self) -> Mapping[int, Shape]:
+        """Read every shape that a row of the outbox may have."""
+        return await self._writer.alone(watch.load_shapes)
+
     async def create_topic(self, topic: Topic) -> int:
         """Store a new user topic; give the generation. Raises ``TopicExists`` and what ``Writer.commit`` raises."""
         return await self._writer.commit(lambda db: topics.create(db, topic))
