@@ -4,7 +4,7 @@ They run inside the writer's transaction, in the writer's SQLite, under the writ
 fails, somebody's write fails. So they are made of plain INSERT, SELECT, UPDATE, DELETE and CASE, with ``length`` and
 ``typeof`` as the only functions, need SQLite 3.31, and keep below the limits that SQLite recommends against hostile
 input (https://sqlite.org/security.html): an expression depth of 10 above all, in which SQLite counts a subquery's
-expressions twice. (A composite UNIQUE index with a WHERE and a collation that is not its columns' takes 12.)
+expressions twice.
 
 The REPLACE recipe. ``INSERT OR REPLACE`` fires no delete trigger for the rows it displaces unless the writer has
 set ``recursive_triggers``. So BEFORE triggers copy the rows that are at risk to the scratch table – only if there
@@ -12,16 +12,17 @@ are any – and the AFTER trigger finds those that are gone: the one whose prima
 ``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
 firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
 
-Two histories are known not to be told in full, both of a user's trigger that REPLACEs rows of the table that is just
-being written (``NESTED`` in the tests).
+Known not to be told in full: a user's trigger, or a foreign key of the table to itself, that writes the very row that is
+just being replaced, updated or deleted (``NESTED`` in the tests).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appliance.capture.outbox import KEYS, VALUE_LIMIT, VALUES, WIDTH, parts
+from appliance.capture.expressions import any_of, collated, equal, outbox_row, vector
+from appliance.capture.outbox import KEYS, VALUES, WIDTH, parts
 from appliance.capture.shape import Table, UniqueIndex
 from appliance.capture.sql import tokens
 from appliance.model import Affinity, Op, Shape, ascii_fold, quote_identifier
@@ -43,17 +44,6 @@ class Trigger:
 def triggers(table: Table, shape: Shape) -> tuple[Trigger, ...]:
     """Give all triggers of a table, in the order in which they must be created: SQLite fires the newest first."""
     return _Writer(table, shape).all()
-
-
-def any_of(conditions: Iterable[str]) -> str:
-    """OR conditions as one flat CASE: any number of them has the same depth, and the first that holds ends it."""
-    cases = " ".join(f"WHEN {condition} THEN 1" for condition in conditions)
-    return f"CASE {cases} ELSE 0 END" if cases else "0"
-
-
-def too_long(value: str) -> str:
-    """Whether a value is over the limit. Numbers are told apart first: ``length`` would have to render them."""
-    return f"{value} COLLATE BINARY>='' AND length(CAST({value} AS BLOB))>{VALUE_LIMIT}"
 
 
 class _Writer:
@@ -137,7 +127,7 @@ class _Writer:
         """Write one image, ``NEW`` or ``OLD``, as rows of the outbox; the first has ``op``."""
         written = []
         for part in range(self._parts):
-            columns, shown, cut = _row([f"{row}.{value}" for value in self._of_part(part)])
+            columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
             first = op if part == 0 else str(int(Op.MORE))
             all_values = ",".join([str(self._id), first, cut, *shown])
             written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({all_values})")
@@ -150,15 +140,15 @@ class _Writer:
 
     def _is(self, row: str) -> str:
         """Say that a scratch row is a copy of ``NEW`` or ``OLD``."""
-        return _equal([(kept, f"{row}.{name}", collation) for kept, (name, collation) in self._kept_identity()])
+        return equal([(kept, f"{row}.{name}", collation) for kept, (name, collation) in self._kept_identity()])
 
     def _kept_identity(self) -> list[tuple[str, tuple[str, str]]]:
         return list(zip(KEYS, self._identity, strict=False))
 
     def _gone(self) -> str:
         """Say that the row that a scratch row is a copy of is not in the table any more."""
-        kept = [_collated(key, collation) for key, (_, collation) in self._kept_identity()]
-        return f"{_vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
+        kept = [collated(key, collation) for key, (_, collation) in self._kept_identity()]
+        return f"{vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
 
     def _same_key(self) -> str:
         """Say that a scratch row has the primary key of NEW."""
@@ -166,7 +156,7 @@ class _Writer:
             return self._is("NEW")
         later = KEYS[len(self._identity) :]
         compared = zip(later, self._key, strict=False)
-        return _equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
+        return equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
 
     def _ways(self) -> list[_Way]:
         """Give the ways in which another row of the table can stand in the way of NEW."""
@@ -187,7 +177,7 @@ class _Writer:
         declared = {each.name: each.collation for each in self._table.columns}
         columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
         # The comparison has the column's own collation, unless the index has another.
-        conflict = _equal(
+        conflict = equal(
             [
                 (f"{self._row}.{name}", f"NEW.{name}", "" if collation == declared.get(bare) else collation)
                 for name, bare, collation in columns
@@ -195,8 +185,8 @@ class _Writer:
             plain="",
         )
         moved = (
-            f"{_vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
-            f"{_vector([f'NEW.{name}' for name, _, _ in columns])}"
+            f"{vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
+            f"{vector([f'NEW.{name}' for name, _, _ in columns])}"
         )
         named = {name for name, _ in unique.columns}
         if unique.where:
@@ -217,7 +207,8 @@ class _Writer:
         """
         made = []
         for number, way in enumerate(self._ways()):
-            there = f"EXISTS(SELECT 1 FROM {self._from} WHERE {way.conflict})"
+            # Inside FROM, because the depth of a condition right in a subquery counts twice.
+            there = f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
             made.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
             when = f"{way.moved} AND {there}" if way.moved else there
             of = f" OF {','.join(way.columns)}" if way.columns else ""
@@ -236,7 +227,7 @@ class _Writer:
 
     def _own(self) -> str:
         """Say that a row of the table is the one that is being updated."""
-        return _equal([(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._identity])
+        return equal([(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._identity])
 
     def _clear(self) -> list[str]:
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
@@ -249,10 +240,10 @@ class _Writer:
         """Copy the rows at risk to the scratch table, those that are not there yet."""
         written = []
         kept = [f"{self._row}.{name}" for name in self._kept]
-        identity = _vector([_collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
+        identity = vector([collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
         keys = ",".join(KEYS[: len(kept)])
         for part in range(self._parts):
-            columns, shown, cut = _row([f"{self._row}.{value}" for value in self._of_part(part)])
+            columns, shown, cut = outbox_row([f"{self._row}.{value}" for value in self._of_part(part)])
             there = (
                 f"SELECT {','.join(KEYS[: len(self._identity)])} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
             )
@@ -299,7 +290,7 @@ class _Writer:
         written = []
         kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
         for part in range(self._parts):
-            _, shown, cut = _row([f"NEW.{value}" for value in self._of_part(part)])
+            _, shown, cut = outbox_row([f"NEW.{value}" for value in self._of_part(part)])
             values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]
             written.append(
                 f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
@@ -332,30 +323,3 @@ class _Way:
     conflict: str
     moved: str
     columns: tuple[str, ...]
-
-
-def _equal(pairs: Sequence[tuple[str, str, str]], plain: str = "BINARY") -> str:
-    """Say that values are equal, each pair under its collation; ``plain`` needs no mention.
-
-    As one comparison of row values, because SQLite limits the depth of an expression, and inside a subquery counts it
-    twice (https://sqlite.org/rowvalue.html).
-    """
-    left = _vector([each for each, _, _ in pairs])
-    right = _vector([_collated(each, collation, plain) for _, each, collation in pairs])
-    return f"{left}={right}"
-
-
-def _vector(values: Sequence[str]) -> str:
-    return values[0] if len(values) == 1 else f"({','.join(values)})"
-
-
-def _collated(value: str, collation: str, plain: str = "BINARY") -> str:
-    return value if collation == plain else f"{value} COLLATE {quote_identifier(collation)}"
-
-
-def _row(values: Sequence[str]) -> tuple[str, list[str], str]:
-    """Give the columns, the values and the ``cut`` of one outbox or scratch row."""
-    columns = "".join(f",{name}" for name in VALUES[: len(values)])
-    shown = [f"CASE WHEN {too_long(value)} THEN x'' ELSE {value} END" for value in values]
-    cut = f"CASE {' '.join(f'WHEN {too_long(value)} THEN 1' for value in values)} END" if values else "NULL"
-    return columns, shown, cut

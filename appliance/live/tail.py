@@ -62,6 +62,7 @@ class Tail:
         self._schema_version: int | None = catalog.schema_version
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
+        self._at_least = 0
         self._known: int | None = None
         self._woken = trio.Event()
         self._rechecks: tuple[float, ...] = ()
@@ -101,7 +102,7 @@ class Tail:
     async def _catch_up(self) -> None:
         """Deliver everything that is committed."""
         while True:
-            look = await self._store.look(self._hub.position.id, self._known)
+            look = await self._store.look(self._hub.position.id, self._known, self._at_least)
             self.state.last_look = trio.current_time()
             if look is None:
                 self.state.behind = False
@@ -140,6 +141,8 @@ class Tail:
             decoded = decode(look.rows, self._shapes, more=look.full)
         for fault in decoded.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
+        # An event that is longer than a look: the next one is to be longer.
+        self._at_least = 0 if decoded.consumed else 2 * len(look.rows)
         if decoded.consumed:
             highest = int(str(look.rows[decoded.consumed - 1][0]))
             self._store.handed_out(highest)
@@ -161,7 +164,7 @@ class Tail:
         self._schema_version = None
         self._shapes = catalog.shapes
         while self._hub.position.id < catalog.highest:
-            look = await self._store.look(self._hub.position.id, None)
+            look = await self._store.look(self._hub.position.id, None, self._at_least)
             if look is None or not look.rows:
                 break
             self._check_identity(look)

@@ -117,13 +117,13 @@ class Store:
         """Give the newest position in the store."""
         return Position(self.epoch, await self._writer.alone(schema.highest))
 
-    async def look(self, after: int, known: int | None) -> Look | None:
-        """Read what comes after the event id ``after``.
+    async def look(self, after: int, known: int | None, at_least: int = 0) -> Look | None:
+        """Read what comes after the event id ``after``; so many rows at least, however long they are.
 
         ``None`` when nothing was committed by anyone since a look whose ``data_version`` was ``known`` (about
         10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
         """
-        return await self._reader.run(lambda db: _look(db, after, known))
+        return await self._reader.run(lambda db: _look(db, after, known, at_least))
 
     def handed_out(self, highest: int) -> None:
         """Note that ids up to ``highest`` are about to be sent."""
@@ -207,7 +207,7 @@ def _begin(db: sqlite3.Connection, path: Path, live: LiveFile, patience_s: float
     return incarnation.begin(db, live)
 
 
-def _look(db: sqlite3.Connection, after: int, known: int | None) -> Look | None:
+def _look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -> Look | None:
     (version,) = db.execute("PRAGMA data_version").fetchone()
     if version == known:
         return None
@@ -221,14 +221,14 @@ def _look(db: sqlite3.Connection, after: int, known: int | None) -> Look | None:
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
         highest = schema.highest(db)
         try:
-            rows, full = _rows(db, after)
+            rows, full = _rows(db, after, at_least)
         except sqlite3.OperationalError as error:
             if "decode" not in str(error).lower():
                 raise
             # Text that is not UTF-8. Decoding by a function of ours costs every row, so only these looks pay it.
             db.text_factory = connections.text
             try:
-                rows, full = _rows(db, after)
+                rows, full = _rows(db, after, at_least)
             finally:
                 db.text_factory = str
     finally:
@@ -238,17 +238,18 @@ def _look(db: sqlite3.Connection, after: int, known: int | None) -> Look | None:
     )
 
 
-def _rows(db: sqlite3.Connection, after: int) -> tuple[list[OutboxRow], bool]:
-    cursor = db.execute(outbox.SELECT_AFTER, (after, LOOK_ROWS))
+def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[OutboxRow], bool]:
+    limit = max(LOOK_ROWS, at_least)
+    cursor = db.execute(outbox.SELECT_AFTER, (after, limit))
     rows: list[OutboxRow] = []
     size = 0
     while chunk := cursor.fetchmany(_CHUNK_ROWS):
         rows += chunk
         size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        if size > LOOK_BYTES:
+        if size > LOOK_BYTES and len(rows) >= at_least:
             cursor.close()
             return rows, True
-    return rows, len(rows) == LOOK_ROWS
+    return rows, len(rows) == limit
 
 
 def _settings(db: sqlite3.Connection) -> Settings:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.capture.expressions import any_of
 from appliance.capture.outbox import VALUE_LIMIT
 from appliance.capture.shape import Table, TableColumn, UniqueIndex, shape_of
-from appliance.capture.triggers import any_of, triggers
+from appliance.capture.triggers import triggers
 from tests.capture.support import Captured, Replica, nothing_secret
 
 #: CREATE TABLE note(id INTEGER PRIMARY KEY, word TEXT COLLATE NOCASE UNIQUE)

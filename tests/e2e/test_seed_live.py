@@ -253,3 +253,21 @@ def test_secrets_stay_in_the_file(live: Live) -> None:
         assert client.all_until_now() == []
         dump = sql(live.db, "SELECT * FROM _appliance_outbox; SELECT * FROM _appliance_shape")
         assert "canary" not in dump
+
+
+def test_a_row_that_is_longer_than_the_tail_reads_at_once_arrives_cut_short(live: Live) -> None:
+    columns = [f"c{number}" for number in range(1500)]
+    with live.client() as client, closing(sqlite3.connect(live.db)) as other:
+        other.execute(f"CREATE TABLE wide(id INTEGER PRIMARY KEY, {', '.join(columns)})")
+        other.commit()
+        until(lambda: "wide" in client.done("list-topic")["topics"], "the table is a topic")
+        client.done("subscribe", topic="wide")
+        other.execute(f"INSERT INTO wide VALUES(1, {', '.join('?' for _ in columns)})", [b"x" * 20_000] * 1500)
+        other.execute("UPDATE wide SET c0 = 1")
+        other.execute("UPDATE wide SET c1 = 2 WHERE id = 1")
+        other.commit()
+        events = client.events(3)
+        assert [event["EventType"] for event in events] == ["create", "update", "update"]
+        assert events[2]["EventData"] == {"__type": "wide", "id": 1, "__truncated": True}
+        assert events[2]["Key"] == [1]
+        assert client.all_until_now() == []
