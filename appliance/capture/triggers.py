@@ -12,8 +12,8 @@ are any – and the AFTER trigger finds those that are gone: the one whose prima
 ``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
 firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
 
-Known not to be told in full: a user's trigger, or a foreign key of the table to itself, that writes the very row that is
-just being replaced, updated or deleted (``NESTED`` in the tests).
+Known not to be told in full: a user's trigger, or a foreign key of the table to itself, that writes the very row that
+is just being replaced, updated or deleted (``NESTED`` in the tests).
 """
 
 from __future__ import annotations

@@ -59,9 +59,10 @@ class Tail:
         self._store = store
         self._hub = hub
         self._shapes = catalog.shapes
-        self._schema_version: int | None = catalog.schema_version
+        self._schema_version, self._fingerprint = catalog.schema_version, catalog.fingerprint
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
+        self._told = True
         self._at_least = 0
         self._known: int | None = None
         self._woken = trio.Event()
@@ -113,7 +114,7 @@ class Tail:
             self._known = None if look.full else look.data_version
             if look.full:
                 continue
-            if look.schema_version != self._schema_version:
+            if look.schema_version != self._schema_version or not self._told:
                 await self._renew()
             elif look.generation != self._hub.generation:
                 await self._renew_settings()
@@ -161,7 +162,9 @@ class Tail:
         catalog = await self._store.synchronise()
         # Remembered until everybody has been told, even if reading fails in between.
         self._changed.update(catalog.changed)
-        self._schema_version = None
+        self._changed.update(self._renumbered(catalog))
+        self._schema_version, self._fingerprint = catalog.schema_version, catalog.fingerprint
+        self._told = False
         self._shapes = catalog.shapes
         while self._hub.position.id < catalog.highest:
             look = await self._store.look(self._hub.position.id, None, self._at_least)
@@ -171,11 +174,18 @@ class Tail:
             await self._deliver(look)
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
         self._changed.clear()
+        self._told = True
         self._unwatched = catalog.settings.unwatched
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():
             log.warning("table_not_captured", table=table, reason=reason)
-        self._schema_version = catalog.schema_version
+
+    def _renumbered(self, catalog: Catalog) -> list[str]:
+        """Name the tables whose rowid is their key and may be another now: VACUUM moves only the schema's version."""
+        steps = catalog.found_version - self._schema_version
+        if steps == 0 or (steps == 1 and catalog.fingerprint != self._fingerprint):
+            return []
+        return [shape.table for shape in catalog.tables.values() if shape.rowid]
 
     async def _wait(self) -> None:
         now = trio.current_time()

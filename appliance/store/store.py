@@ -74,12 +74,16 @@ class Catalog:
     ``tables`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name tables, ``taken``
     the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
     or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
+    ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``fingerprint``
+    stands for all of it that is not ours.
     """
 
     tables: Mapping[str, Shape]
     settings: Settings
     shapes: Mapping[int, Shape]
-    schema_version: int | None
+    found_version: int
+    schema_version: int
+    fingerprint: int
     highest: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -262,19 +266,18 @@ def _settings(db: sqlite3.Connection) -> Settings:
 
 
 def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
-    (before,) = db.execute("PRAGMA schema_version").fetchone()
     off = _settings(db).unwatched
     synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
     taken = topics.end_taken(db, synced.shapes)
     settings = _settings(db)
-    (after,) = db.execute("PRAGMA schema_version").fetchone()
     return Catalog(
         tables={ascii_fold(name): shape for name, shape in synced.shapes.items()},
         # Were a table taken off the watch only now, the next look would find a generation that nobody has seen.
         settings=settings if settings.unwatched == off else replace(settings, unwatched=off, generation=-1),
         shapes=watch.load_shapes(db),
-        # What moved it may have been somebody else as well as us: then it is looked at once more.
-        schema_version=before if after == before else None,
+        found_version=synced.found_version,
+        schema_version=synced.schema_version,
+        fingerprint=synced.fingerprint,
         highest=schema.highest(db),
         changed=synced.changed,
         dropped=synced.dropped,

@@ -24,10 +24,14 @@ class Synced:
     ``shapes``, ``skipped`` and ``warnings`` go by table name. ``changed`` are tables that have been captured before, at
     whatever time, and whose triggers had to be made anew, so that changes may have been missed or mean something else.
     ``dropped`` (folded) are those whose triggers were still there and that are captured no more: unwatched or renamed;
-    a table that is dropped takes its triggers with it.
+    a table that is dropped takes its triggers with it. ``found_version`` is the schema's
+    version before it, ``schema_version`` after it; ``fingerprint`` stands for all of the schema that is not ours.
     """
 
     shapes: Mapping[str, Shape]
+    found_version: int
+    schema_version: int
+    fingerprint: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -54,14 +58,13 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
     db.execute("BEGIN")
     try:
         plan = _plan(db, secret, watched)
+        if plan.is_done:
+            return plan.result(db, {})
     finally:
         db.execute("COMMIT")
-    if plan.is_done:
-        return plan.result(db, {})
     with schema.transaction(db):
         plan = _plan(db, secret, watched)
-        skipped = plan.carry_out(db)
-    return plan.result(db, skipped)
+        return plan.result(db, plan.carry_out(db))
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class _Plan:
     superfluous: list[str]
     before: frozenset[str]
     known: frozenset[str]
+    version: int
 
     @property
     def is_done(self) -> bool:
@@ -108,6 +112,9 @@ class _Plan:
         noted = {name: warnings(self.tables[name], shape) for name, shape in self.right.items()}
         return Synced(
             shapes=self.right,
+            found_version=self.version,
+            schema_version=db.execute("PRAGMA schema_version").fetchone()[0],
+            fingerprint=_fingerprint(db),
             changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
             skipped=skipped,
@@ -122,7 +129,8 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
     captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(_shape_id, found) if shape_id in shapes}
     known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
-    plan = _Plan({}, {}, [], [], frozenset(captured), known)
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    plan = _Plan({}, {}, [], [], frozenset(captured), known, version)
     kept: set[str] = set()
     for table in catalog.tables(db):
         if not watched(table.name):
@@ -193,6 +201,14 @@ def _newest_foreign(db: sqlite3.Connection) -> dict[str, int]:
         "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\' ORDER BY rowid"
     )
     return {ascii_fold(table): place for table, place in rows.fetchall()}
+
+
+def _fingerprint(db: sqlite3.Connection) -> int:
+    """Tell schemas apart, but for what is ours in them; within this process."""
+    rows = db.execute(
+        "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
+    )
+    return hash(tuple(rows.fetchall()))
 
 
 def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:

@@ -271,3 +271,16 @@ def test_a_row_that_is_longer_than_the_tail_reads_at_once_arrives_cut_short(live
         assert events[2]["EventData"] == {"__type": "wide", "id": 1, "__truncated": True}
         assert events[2]["Key"] == [1]
         assert client.all_until_now() == []
+
+
+def test_vacuum_tells_subscribers_of_tables_without_a_key(live: Live) -> None:
+    with live.client() as client:
+        client.done("subscribe", topic="world")  # its key is the rowid, which VACUUM may change
+        client.done("subscribe", topic="test")
+        sql(live.db, "CREATE TABLE another(a)")
+        until(lambda: "another" in client.done("list-topic")["topics"], "the schema has been looked at")
+        assert client.all_until_now() == []
+        sql(live.db, "VACUUM")
+        event = client.event()
+        assert (event["EventType"], event["ObjectType"]) == ("resync", "world")
+        assert client.all_until_now() == []
