@@ -71,10 +71,20 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
             change = Change(event_id, Op.DELETE, shape, None, _image(rows, place, span, shape))
         else:
             old, new = _image(rows, place, span, shape), _image(rows, place + span, span, shape)
+            if _same(old, new):  # a REPLACE by the very same values; the triggers tell no other such update
+                place = last
+                continue
             change = Change(event_id, Op.UPDATE, shape, new, old)
         events.append(change)
         place = last
     return Decoded(events, place, faults)
+
+
+def _same(one: Image, other: Image) -> bool:
+    """Whether two images are one to the bit. 1 and 1.0 are equal to Python; of a cut value nothing is known."""
+    if one.values != other.values or one.rowid != other.rowid or one.cut or other.cut:
+        return False
+    return all(type(left) is type(right) for left, right in zip(one.values, other.values, strict=True))
 
 
 def _message(row: tuple[Any, ...]) -> Message:

@@ -212,8 +212,8 @@ class _Writer:
             made.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
             when = f"{way.moved} AND {there}" if way.moved else there
             of = f" OF {','.join(way.columns)}" if way.columns else ""
-            other = f"{way.conflict} AND NOT {self._own()}"
-            made.append(self._trigger(f"before_update_{number}", f"BEFORE UPDATE{of}", when, self._copies(other)))
+            body = self._copies(way.conflict, f" AND NOT {self._own()}")
+            made.append(self._trigger(f"before_update_{number}", f"BEFORE UPDATE{of}", when, body))
         # SQLite loads for BEFORE UPDATE triggers only the columns that they name, and computes generated ones from what
         # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
         named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
@@ -236,7 +236,7 @@ class _Writer:
         newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
         return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
 
-    def _copies(self, conflict: str) -> list[str]:
+    def _copies(self, conflict: str, others: str = "") -> list[str]:
         """Copy the rows at risk to the scratch table, those that are not there yet."""
         written = []
         kept = [f"{self._row}.{name}" for name in self._kept]
@@ -250,7 +250,7 @@ class _Writer:
             written.append(
                 f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
                 f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
-                f"FROM {self._from} WHERE {identity} NOT IN ({there}) AND {conflict}"
+                f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
             )
         return written
 

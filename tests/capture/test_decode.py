@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.capture.decode import Fault, decode
+from appliance.capture.decode import Decoded, Fault, decode
 from appliance.capture.outbox import WIDTH
 from appliance.model import Affinity, Change, Column, Image, Message, Op, Shape
 
@@ -115,12 +115,22 @@ def test_what_comes_instead_of_a_continuation_is_not_lost() -> None:
 
 @pytest.mark.parametrize("there", [1, 2, 3])
 def test_an_event_whose_rest_is_still_to_be_read_is_left(there: int) -> None:
-    event = [row(2, 3, 2), row(3, 3, 0), row(4, 3, 0), row(5, 3, 0)]
+    event = [row(2, 3, 2), row(3, 3, 0), row(4, 3, 0, "new"), row(5, 3, 0)]
     rows = [row(1, 1, 1, "a", 1), *event[:there]]
     decoded = decode(rows, SHAPES, more=True)
     assert ([each.id for each in decoded.events], decoded.consumed, decoded.faults) == ([1], 1, [])
     whole = decode([*event, row(6, 1, 1, "b", 1)], SHAPES, more=True)
     assert [each.id for each in whole.events] == [5, 6]
+
+
+def test_an_update_that_changed_nothing_to_the_bit_is_no_event() -> None:
+    same = [row(1, 1, 2, "a", 1), row(2, 1, 0, "a", 1)]
+    assert decode(same, SHAPES, more=False) == Decoded([], 2, [])
+    for new in (1.0, True):
+        (event,) = decode([row(1, 1, 2, "a", 1), row(2, 1, 0, "a", new)], SHAPES, more=False).events
+        assert event.id == 2
+    (event,) = decode([row(1, 1, 2, "a", b"", cut=1), row(2, 1, 0, "a", b"", cut=1)], SHAPES, more=False).events
+    assert event.id == 2  # of values that are too long nothing is known
 
 
 def test_an_event_whose_rest_will_never_come_is_a_fault() -> None:

@@ -46,7 +46,7 @@ def test_they_say_what_is_done(tmp_path: Path) -> None:
     assert file.said("INSERT INTO note VALUES(2, 'x') ON CONFLICT DO UPDATE SET word = 'B'") == [
         ("update", "note", (2, "b"), (2, "B"))
     ]
-    assert file.said("REPLACE INTO note VALUES(2, 'B')") == [("update", "note", (2, "B"), (2, "B"))]
+    assert file.said("REPLACE INTO note VALUES(2, 'B')") == []
     assert file.said("REPLACE INTO note VALUES(2, 'C')") == [
         ("delete", "note", (3, "c"), None),
         ("update", "note", (2, "B"), (2, "C")),
