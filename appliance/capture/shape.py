@@ -44,6 +44,7 @@ class Table:
     ``rowid`` is the name its rowid can be had by, ``None`` for WITHOUT ROWID tables and where columns take all three
     names. ``integer_key`` is the column that is the rowid. ``nested``: while one of its rows is being written, others
     of it may be, by the user's triggers or foreign keys to itself.
+    ``disturbed``: so may be between our BEFORE triggers and the write itself, by a BEFORE trigger of the user's.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Table:
     rowid: str | None = "rowid"
     integer_key: str | None = None
     nested: bool = False
+    disturbed: bool = False
 
     @property
     def key(self) -> tuple[TableColumn, ...]:

@@ -146,3 +146,15 @@ def column_collations(create_table: str) -> dict[str, str]:
             else:
                 collates = token.keyword == "COLLATE"
     return found
+
+
+def fires_before_a_write(create_trigger: str) -> bool:
+    """Whether a CREATE TRIGGER statement is of a BEFORE INSERT or BEFORE UPDATE trigger; BEFORE is the default."""
+    words = [token.keyword for token in tokens(create_trigger)]
+    place = words.index("TRIGGER") + 1
+    if words[place : place + 3] == ["IF", "NOT", "EXISTS"]:
+        place += 3
+    place += 3 if words[place + 1] == "." else 1
+    if words[place] in ("AFTER", "INSTEAD"):
+        return False
+    return words[place + (words[place] == "BEFORE")] in ("INSERT", "UPDATE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
-from appliance.capture.sql import column_collations, functions, index_predicate, virtual_module
+from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
 from appliance.model import INTERNAL_PREFIX, ascii_fold, quote_identifier
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
@@ -33,7 +33,11 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
     nested = _nested(db, [name for name, *_ in ordinary])
-    found = [_table(db, *each, nested=ascii_fold(each[0]) in nested) for each in ordinary]
+    disturbed = _disturbed(db)
+    found = [
+        _table(db, *each, nested=ascii_fold(each[0]) in nested, disturbed=ascii_fold(each[0]) in disturbed)
+        for each in ordinary
+    ]
     return sorted(found, key=lambda table: table.name)
 
 
@@ -46,7 +50,9 @@ def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
     return {ascii_fold(name) for name, sql in made if ascii_fold(virtual_module(sql) or "") not in here}
 
 
-def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, *, nested: bool) -> Table:
+def _table(
+    db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, *, nested: bool, disturbed: bool
+) -> Table:
     (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE type='table' AND name=?", (name,)).fetchone()
     collations = {ascii_fold(column): each for column, each in column_collations(sql or "").items()}
     columns = tuple(
@@ -81,6 +87,7 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool,
         rowid=rowid,
         integer_key=integer_key,
         nested=nested,
+        disturbed=disturbed,
     )
 
 
@@ -143,3 +150,12 @@ def _nested(db: sqlite3.Connection, names: list[str]) -> set[str]:
         if name in reached or not triggered.isdisjoint({name, *reached}):
             found.add(name)
     return found
+
+
+def _disturbed(db: sqlite3.Connection) -> set[str]:
+    """Name (folded) the tables with a BEFORE INSERT or BEFORE UPDATE trigger of the user's."""
+    rows = db.execute(
+        "SELECT tbl_name, sql FROM main.sqlite_schema WHERE type='trigger' "
+        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
+    ).fetchall()
+    return {ascii_fold(table) for table, sql in rows if fires_before_a_write(sql)}

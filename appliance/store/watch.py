@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
-from appliance.capture.triggers import Trigger, triggers
+from appliance.capture.triggers import triggers
 from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
 from appliance.store import catalog, schema
 

@@ -1,0 +1,87 @@
+"""The triggers that write every change into the outbox, but for what a REPLACE displaces.
+
+They run inside the writer's transaction, in the writer's SQLite, under the writer's limits and settings; if one
+fails, somebody's write fails. So they are made of plain INSERT, SELECT, UPDATE, DELETE and CASE, with ``length`` and
+``typeof`` as the only functions, need SQLite 3.31, and keep below the limits that SQLite recommends against hostile
+input (https://sqlite.org/security.html): an expression depth of 10 above all, in which SQLite counts a subquery's
+expressions twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from appliance.capture.expressions import any_of, outbox_row
+from appliance.capture.outbox import WIDTH, parts
+from appliance.capture.shape import Table
+from appliance.model import Affinity, Op, Shape, quote_identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One trigger: its name, and the whole CREATE TRIGGER statement."""
+
+    name: str
+    sql: str
+
+
+class Images:
+    """Writes the triggers that every table has: those that copy a row as it was or is."""
+
+    def __init__(self, table: Table, shape: Shape) -> None:
+        self._table = table
+        self._shape = shape
+        self._name = quote_identifier(table.name)
+        self._id = shape.id
+        self._values = [quote_identifier(column.name) for column in shape.columns]
+        if shape.rowid:
+            self._values.insert(0, str(table.rowid))
+        self._parts = parts(shape.width)
+
+    def all(self) -> tuple[Trigger, ...]:
+        """Give the triggers in the order in which they must be created."""
+        return (self._update(), self._delete(), self._insert())
+
+    def _trigger(self, kind: str, event: str, when: str | None, body: Iterable[str]) -> Trigger:
+        name = f"_appliance_{self._id}_{kind}"
+        condition = f"WHEN {when}\n" if when else ""
+        statements = "".join(f"{statement};\n" for statement in body)
+        head = f"CREATE TRIGGER {quote_identifier(name)} {event} ON {self._name} FOR EACH ROW"
+        return Trigger(name, f"{head}\n{condition}BEGIN\n{statements}END")
+
+    def _insert(self) -> Trigger:
+        return self._trigger("insert", "AFTER INSERT", None, self._image("NEW", str(int(Op.CREATE))))
+
+    def _delete(self) -> Trigger:
+        return self._trigger("delete", "AFTER DELETE", None, self._image("OLD", str(int(Op.DELETE))))
+
+    def _update(self) -> Trigger:
+        body = self._image("OLD", str(int(Op.UPDATE))) + self._image("NEW", str(int(Op.MORE)))
+        return self._trigger("update", "AFTER UPDATE", any_of(self._changes()), body)
+
+    def _changes(self) -> list[str]:
+        """Say of each captured value that it has changed, to the bit."""
+        found = []
+        if self._shape.rowid:
+            found.append(f"OLD.{self._table.rowid}<>NEW.{self._table.rowid}")
+        for column in self._shape.columns:
+            name = quote_identifier(column.name)
+            found.append(f"OLD.{name} COLLATE BINARY IS NOT NEW.{name}")
+            # 1 IS 1.0. Only TEXT and REAL affinity leave no two values that are equal and yet of two types.
+            if column.affinity not in (Affinity.TEXT, Affinity.REAL):
+                found.append(f"typeof(OLD.{name})<>typeof(NEW.{name})")
+        return found
+
+    def _image(self, row: str, op: str) -> list[str]:
+        """Write one image, ``NEW`` or ``OLD``, as rows of the outbox; the first has ``op``."""
+        written = []
+        for part in range(self._parts):
+            columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
+            first = op if part == 0 else str(int(Op.MORE))
+            all_values = ",".join([str(self._id), first, cut, *shown])
+            written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({all_values})")
+        return written
+
+    def _of_part(self, part: int) -> list[str]:
+        return self._values[part * WIDTH : (part + 1) * WIDTH]

@@ -1,0 +1,305 @@
+"""The REPLACE recipe: the triggers that tell of rows which a REPLACE displaces.
+
+``INSERT OR REPLACE`` fires no delete trigger for the rows it displaces unless the writer has
+set ``recursive_triggers``. So BEFORE triggers copy the rows that are at risk to the scratch table – only if there
+are any – and the AFTER trigger finds those that are gone: the one whose primary key the new row has becomes an
+``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
+firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
+
+Known not to be told as it should: a nested REPLACE in the midst of one whose displaced row has not had its delete
+trigger yet (``recursive_triggers``, ON DELETE CASCADE, a user's trigger) tells that row's ``delete`` a second time; and
+the new image of a row that refers to itself with ON UPDATE CASCADE is from before that action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.capture.expressions import any_of, collated, equal, outbox_row, vector
+from appliance.capture.images import Images, Trigger
+from appliance.capture.outbox import KEYS, VALUES
+from appliance.capture.shape import Table, UniqueIndex
+from appliance.capture.sql import tokens
+from appliance.model import Op, Shape, ascii_fold, quote_identifier
+
+#: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
+RING = 32
+
+SCRATCH = "_appliance_scratch"
+
+
+def covers(table: Table, shape: Shape) -> bool:
+    """Whether the recipe can tell the rows of a table apart; where not, the table has the plain triggers only."""
+    return table.replaceable and (_key_is_captured(table, shape) or not table.without_rowid)
+
+
+def _key_is_captured(table: Table, shape: Shape) -> bool:
+    return len(shape.key) == len(table.key)
+
+
+class Recipe(Images):
+    """Writes the triggers of a table, with the REPLACE recipe."""
+
+    def __init__(self, table: Table, shape: Shape) -> None:
+        super().__init__(table, shape)
+        # A row of the table in a subquery goes by the table's name, but where NEW and OLD are meant by that.
+        shadowed = ascii_fold(table.name) in ("new", "old")
+        self._row = "_appliance_row" if shadowed else self._name
+        self._from = f"{self._name} AS {self._row}" if shadowed else self._name
+        # What tells rows apart: the rowid, or the key of a WITHOUT ROWID table under its index's collations.
+        primary = next((each for each in table.uniques if each.primary), None)
+        key = primary.columns if primary else tuple((each.name, each.collation) for each in table.key)
+        self._key = [(quote_identifier(name), collation) for name, collation in key]
+        if not _key_is_captured(table, shape):
+            self._key = []  # a key that is secret is not copied, either
+        self._identity = self._key if table.without_rowid else [(str(table.rowid), "BINARY")]
+        # What a scratch row keeps beside the values: identity first, then what decides whether it is the same key.
+        self._kept = [name for name, _ in self._identity]
+        if not table.without_rowid and table.integer_key is None:
+            self._kept += [name for name, _ in self._key]
+
+    def all(self) -> tuple[Trigger, ...]:
+        """Give the triggers in the order in which they must be created."""
+        # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
+        after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
+        return (*after, *self._before())
+
+    def _insert(self) -> Trigger:
+        body = [*self._image("NEW", str(int(Op.CREATE))), *self._keep()]
+        return self._trigger("insert", "AFTER INSERT", f"NOT {self._has_scratch()}", body)
+
+    def _delete(self) -> Trigger:
+        body = [
+            *self._image("OLD", str(int(Op.DELETE))),
+            f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND {self._is('OLD')}",
+            *self._there_again(),
+        ]
+        return self._trigger("delete", "AFTER DELETE", None, body)
+
+    def _there_again(self) -> list[str]:
+        """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.
+
+        Actions come before AFTER triggers, so its ``create`` was told before this ``delete``.
+        """
+        if not self._table.nested:
+            return []
+        key = equal(
+            [(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._key or self._identity]
+        )
+        written = []
+        for part in range(self._parts):
+            columns, shown, cut = outbox_row([f"{self._row}.{value}" for value in self._of_part(part)])
+            op = int(Op.CREATE if part == 0 else Op.MORE)
+            written.append(
+                f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) "
+                f"SELECT {','.join([str(self._id), str(op), cut, *shown])} FROM {self._from} WHERE {key}"
+            )
+        return written
+
+    def _has_scratch(self) -> str:
+        return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"
+
+    def _is(self, row: str) -> str:
+        """Say that a scratch row is a copy of ``NEW`` or ``OLD``."""
+        return equal([(kept, f"{row}.{name}", collation) for kept, (name, collation) in self._kept_identity()])
+
+    def _kept_identity(self) -> list[tuple[str, tuple[str, str]]]:
+        return list(zip(KEYS, self._identity, strict=False))
+
+    def _gone(self) -> str:
+        """Say that the row that a scratch row is a copy of is not in the table any more."""
+        kept = [collated(key, collation) for key, (_, collation) in self._kept_identity()]
+        return f"{vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
+
+    def _same_key(self) -> str:
+        """Say that a scratch row has the primary key of NEW."""
+        if len(self._kept) == len(self._identity):
+            return self._is("NEW")
+        later = KEYS[len(self._identity) :]
+        compared = zip(later, self._key, strict=False)
+        return equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
+
+    def _ways(self) -> list[_Way]:
+        """Give the ways in which another row of the table can stand in the way of NEW."""
+        found = []
+        if not self._table.without_rowid:
+            rowid = str(self._table.rowid)
+            names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
+            found.append(
+                _Way(
+                    conflict=f"{self._row}.{rowid}=NEW.{rowid}",
+                    moved=f"OLD.{rowid}<>NEW.{rowid}",
+                    columns=("rowid", "oid", "_rowid_", *names),
+                )
+            )
+        return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
+
+    def _way(self, unique: UniqueIndex) -> _Way:
+        declared = {each.name: each.collation for each in self._table.columns}
+        columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
+        # The comparison has the column's own collation, unless the index has another.
+        conflict = equal(
+            [
+                (f"{self._row}.{name}", f"NEW.{name}", "" if collation == declared.get(bare) else collation)
+                for name, bare, collation in columns
+            ],
+            plain="",
+        )
+        moved = (
+            f"{vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
+            f"{vector([f'NEW.{name}' for name, _, _ in columns])}"
+        )
+        named = {name for name, _ in unique.columns}
+        if unique.where:
+            # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
+            # And a row may enter it by a column of its WHERE.
+            written = {ascii_fold(token.name) for token in tokens(unique.where)}
+            named |= {each.name for each in self._table.columns if ascii_fold(each.name) in written}
+            conflict, moved = f"{conflict} AND ({unique.where})", ""
+        if any(each.generated and each.name in named for each in self._table.columns):
+            return _Way(conflict, moved, ())  # it changes with the columns that it is computed from
+        return _Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
+
+    def _before(self) -> list[Trigger]:
+        """Copy the rows at risk: a trigger for each way, and before them one that clears what came to nothing.
+
+        An update of other columns does not even compile its triggers: it may come from a writer without the collation
+        or the function of a UNIQUE index that it does not touch.
+        """
+        made = []
+        for number, way in enumerate(self._ways()):
+            # Inside FROM, because the depth of a condition right in a subquery counts twice.
+            there = f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
+            made.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
+            when = f"{way.moved} AND {there}" if way.moved else there
+            of = f" OF {','.join(way.columns)}" if way.columns else ""
+            body = self._copies(way.conflict, f" AND NOT {self._own()}")
+            made.append(self._trigger(f"before_update_{number}", f"BEFORE UPDATE{of}", when, body))
+        # SQLite loads for BEFORE UPDATE triggers only the columns that they name, and computes generated ones from what
+        # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
+        named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
+        loads = [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
+        has = self._has_scratch()
+        computed = len(named) < len(self._table.columns)
+        update = any_of([*loads, has]) if computed else has
+        made.append(self._trigger("before_insert_clear", "BEFORE INSERT", has, self._clear()))
+        made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
+        return made
+
+    def _own(self) -> str:
+        """Say that a row of the table is the one that is being updated."""
+        return equal([(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._identity])
+
+    def _clear(self) -> list[str]:
+        """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
+        if not self._table.nested:
+            return [f"DELETE FROM {SCRATCH} WHERE shape={self._id}"]
+        newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
+        return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
+
+    def _copies(self, conflict: str, others: str = "") -> list[str]:
+        """Copy the rows at risk to the scratch table, those that are not there yet."""
+        written = []
+        kept = [f"{self._row}.{name}" for name in self._kept]
+        identity = vector([collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
+        keys = ",".join(KEYS[: len(kept)])
+        for part in range(self._parts):
+            columns, shown, cut = outbox_row([f"{self._row}.{value}" for value in self._of_part(part)])
+            there = (
+                f"SELECT {','.join(KEYS[: len(self._identity)])} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
+            )
+            written.append(
+                f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
+                f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
+                f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
+            )
+        return written
+
+    def _insert_displacing(self) -> Trigger:
+        first = f"CASE WHEN EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND fate={int(Op.UPDATE)})"
+        body = [
+            self._fate(Op.DELETE, self._gone()),
+            self._fate(Op.DELETE, self._is("NEW")),
+            self._fate(Op.UPDATE, f"fate={int(Op.DELETE)} AND {self._same_key()}"),
+            self._from_scratch(Op.DELETE),
+            self._from_scratch(Op.UPDATE),
+            *self._image("NEW", f"{first} THEN {int(Op.MORE)} ELSE {int(Op.CREATE)} END"),
+            self._settle(),
+            *self._keep(),
+        ]
+        return self._trigger("insert_displacing", "AFTER INSERT", self._has_scratch(), body)
+
+    def _displaced_by_update(self) -> Trigger:
+        body = [
+            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._gone()}"),
+            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._is('NEW')}"),
+            self._from_scratch(Op.DELETE),
+            self._settle(),
+        ]
+        if self._table.nested:
+            body += self._keep_in_step()
+        body += self._keep()
+        when = None if self._table.disturbed else self._has_scratch()
+        return self._trigger("displaced_by_update", "AFTER UPDATE", when, body)
+
+    def _fate(self, op: Op, condition: str) -> str:
+        return f"UPDATE {SCRATCH} SET fate={int(op)} WHERE shape={self._id} AND {condition}"
+
+    def _settle(self) -> str:
+        """Clear the copies that are done with: in the midst of another statement, only those that have a fate."""
+        return f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (" AND fate IS NOT NULL" if self._table.nested else "")
+
+    def _keep(self) -> list[str]:
+        """Copy the row that was written, where the statement round this one may displace it.
+
+        That is where a user's BEFORE trigger wrote it: our own BEFORE triggers, newer than it, fired before it did.
+        """
+        if not (self._table.disturbed):
+            return []
+        written = []
+        keys = ",".join(KEYS[: len(self._kept)])
+        kept = [f"NEW.{name}" for name in self._kept]
+        for part in range(self._parts):
+            columns, shown, cut = outbox_row([f"NEW.{value}" for value in self._of_part(part)])
+            there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is('NEW')}"
+            written.append(
+                f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
+                f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} WHERE NOT EXISTS({there})"
+            )
+        return written
+
+    def _keep_in_step(self) -> list[str]:
+        """Make a copy of the row that was updated the copy of what it now is."""
+        written = []
+        kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
+        for part in range(self._parts):
+            _, shown, cut = outbox_row([f"NEW.{value}" for value in self._of_part(part)])
+            values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]
+            written.append(
+                f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
+                f"WHERE shape={self._id} AND part={part} AND {self._is('OLD')}"
+            )
+        return written
+
+    def _from_scratch(self, fate: Op) -> str:
+        """Write the copies that have a fate into the outbox, each row's parts together."""
+        values = "".join(f",{name}" for name in VALUES[: self._shape.width])
+        order = ",".join([*KEYS[: len(self._identity)], "part"])
+        return (
+            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
+            f"SELECT shape,CASE part WHEN 0 THEN fate ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
+            f"WHERE shape={self._id} AND fate={int(fate)} ORDER BY {order}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way in which a row can stand in the way of NEW.
+
+    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
+    ``columns`` are those whose update can (none: any can).
+    """
+
+    conflict: str
+    moved: str
+    columns: tuple[str, ...]
