@@ -59,7 +59,7 @@ class Tail:
         self._store = store
         self._hub = hub
         self._shapes = catalog.shapes
-        self._schema_version, self._fingerprint = catalog.schema_version, catalog.fingerprint
+        self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
         self._told = True
@@ -163,7 +163,7 @@ class Tail:
         # Remembered until everybody has been told, even if reading fails in between.
         self._changed.update(catalog.changed)
         self._changed.update(self._renumbered(catalog))
-        self._schema_version, self._fingerprint = catalog.schema_version, catalog.fingerprint
+        self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._told = False
         self._shapes = catalog.shapes
         while self._hub.position.id < catalog.highest:
@@ -181,9 +181,15 @@ class Tail:
             log.warning("table_not_captured", table=table, reason=reason)
 
     def _renumbered(self, catalog: Catalog) -> list[str]:
-        """Name the tables whose rowid is their key and may be another now: VACUUM moves only the schema's version."""
+        """Name the tables whose rowid is their key and may be another now.
+
+        Each statement that changes the schema moves its version, and VACUUM moves nothing else. So there was a VACUUM
+        if the version has moved further than what is different can account for.
+        """
         steps = catalog.found_version - self._schema_version
-        if steps == 0 or (steps == 1 and catalog.fingerprint != self._fingerprint):
+        names = self._foreign.keys() | catalog.foreign.keys()
+        different = sum(self._foreign.get(name, name) != catalog.foreign.get(name, name) for name in names)
+        if steps <= different:
             return []
         return [shape.table for shape in catalog.tables.values() if shape.rowid]
 

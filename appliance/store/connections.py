@@ -23,6 +23,9 @@ OLD_SQLITE_BUGS = (
 #: ``quick_check`` at the start only for files up to this size: about a second at 100 MB/s. Bytes.
 QUICK_CHECK_LIMIT = 64 << 20
 
+#: The shortest and the longest pause between two tries for the write lock, seconds.
+LOCK_PAUSE_S = (0.0001, 0.001)
+
 #: File systems whose locks SQLite cannot trust (https://sqlite.org/howtocorrupt.html, section 2.1).
 NETWORK_FILE_SYSTEMS = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2",
@@ -67,6 +70,33 @@ def is_unwritable(error: sqlite3.Error) -> bool:
     """Whether the disk is full, failing or read-only."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+
+
+def begin_immediate(db: sqlite3.Connection) -> None:
+    """Take the write lock; wait for it as long as the connection's busy timeout.
+
+    SQLite's own busy handler sleeps up to 100 ms between two tries and so loses for seconds against a program that
+    writes in a loop. Tries that follow each other within a millisecond find the gap between two of its commits.
+
+    Raises ``sqlite3.OperationalError``.
+    """
+    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience_ms / 1000
+    db.execute("PRAGMA busy_timeout=0").fetchall()
+    try:
+        pause = LOCK_PAUSE_S[0]
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_locked(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(pause)  # in the connection's own thread
+                pause = min(pause * 2, LOCK_PAUSE_S[1])
+            else:
+                return
+    finally:
+        db.execute(f"PRAGMA busy_timeout={int(patience_ms)}").fetchall()
 
 
 def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
@@ -115,7 +145,7 @@ def _examine(path: Path, busy_timeout_s: float) -> None:
                 if finding != "ok":
                     raise StoreUnusable(f"{path} is corrupt ({finding}); restore a backup, or recover it with "
                                         f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
-            db.execute("BEGIN IMMEDIATE")
+            begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise refusal(path, error) from error

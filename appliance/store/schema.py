@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.capture import outbox
 from appliance.errors import StoreUnusable
-from appliance.store.connections import is_locked
+from appliance.store.connections import begin_immediate
 
 #: The format of the tables below. A file of a later format is refused, one of an earlier is migrated.
 FORMAT = 1
@@ -26,9 +25,6 @@ DDL = (
     *outbox.DDL,
 )
 
-#: The shortest and the longest pause between two tries for the write lock, seconds.
-LOCK_PAUSE_S = (0.0001, 0.001)
-
 _GET = "SELECT value FROM _appliance_meta WHERE name=?"
 _SET = "INSERT INTO _appliance_meta(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
 
@@ -39,7 +35,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
     Waits for other writers for as long as the connection's busy timeout. Raises ``sqlite3.OperationalError``.
     """
-    _begin(db)
+    begin_immediate(db)
     try:
         yield
         db.execute("COMMIT")
@@ -47,31 +43,6 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-
-
-def _begin(db: sqlite3.Connection) -> None:
-    """Take the write lock.
-
-    SQLite's own busy handler sleeps up to 100 ms between two tries and so loses for seconds against a program that
-    writes in a loop. Tries that follow each other within a millisecond find the gap between two of its commits.
-    """
-    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + patience_ms / 1000
-    db.execute("PRAGMA busy_timeout=0").fetchall()
-    try:
-        pause = LOCK_PAUSE_S[0]
-        while True:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_locked(error) or time.monotonic() >= deadline:
-                    raise
-                time.sleep(pause)  # in the connection's own thread
-                pause = min(pause * 2, LOCK_PAUSE_S[1])
-            else:
-                return
-    finally:
-        db.execute(f"PRAGMA busy_timeout={int(patience_ms)}").fetchall()
 
 
 def exists(db: sqlite3.Connection) -> bool:

@@ -74,8 +74,8 @@ class Catalog:
     ``tables`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name tables, ``taken``
     the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
     or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
-    ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``fingerprint``
-    stands for all of it that is not ours.
+    ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``foreign``
+    is all of it that is not ours: SQL by type and name.
     """
 
     tables: Mapping[str, Shape]
@@ -83,7 +83,7 @@ class Catalog:
     shapes: Mapping[int, Shape]
     found_version: int
     schema_version: int
-    fingerprint: int
+    foreign: Mapping[str, str | None]
     highest: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -277,7 +277,7 @@ def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
         shapes=watch.load_shapes(db),
         found_version=synced.found_version,
         schema_version=synced.schema_version,
-        fingerprint=synced.fingerprint,
+        foreign=synced.foreign,
         highest=schema.highest(db),
         changed=synced.changed,
         dropped=synced.dropped,

@@ -26,13 +26,13 @@ class Synced:
     whatever time, and whose triggers had to be made anew, so that changes may have been missed or mean something else.
     ``dropped`` (folded) are those whose triggers were still there and that are captured no more: unwatched or renamed;
     a table that is dropped takes its triggers with it. ``found_version`` is the schema's
-    version before it, ``schema_version`` after it; ``fingerprint`` stands for all of the schema that is not ours.
+    version before it, ``schema_version`` after it; ``foreign`` is all of the schema that is not ours.
     """
 
     shapes: Mapping[str, Shape]
     found_version: int
     schema_version: int
-    fingerprint: int
+    foreign: Mapping[str, str | None]
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class _Plan:
             shapes=self.right,
             found_version=self.version,
             schema_version=db.execute("PRAGMA schema_version").fetchone()[0],
-            fingerprint=_fingerprint(db),
+            foreign=_foreign(db),
             changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
             skipped=skipped,
@@ -204,12 +204,12 @@ def _newest_foreign(db: sqlite3.Connection) -> dict[str, int]:
     return {ascii_fold(table): place for table, place in rows.fetchall()}
 
 
-def _fingerprint(db: sqlite3.Connection) -> int:
-    """Tell schemas apart, but for what is ours in them; within this process."""
+def _foreign(db: sqlite3.Connection) -> dict[str, str | None]:
+    """Give the SQL of everything in the schema that is not ours, by its type and name."""
     rows = db.execute(
-        "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
+        "SELECT type || ' ' || name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
     )
-    return hash(tuple(rows.fetchall()))
+    return dict(rows.fetchall())
 
 
 def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:
