@@ -229,6 +229,8 @@ def _limits(config: Config) -> Limits:
         head_bytes=config.head_bytes,
         head_s=config.head_s,
         body_bytes=config.body_bytes,
+        handshake_s=config.handshake_s,
+        write_s=config.write_s,
         message_bytes=config.message_bytes,
         fragments=config.message_fragments,
         unsent_bytes=config.unsent_bytes,

@@ -60,27 +60,31 @@ class Images:
         body = self._image("OLD", str(int(Op.UPDATE))) + self._image("NEW", str(int(Op.MORE)))
         return self._trigger("update", "AFTER UPDATE", any_of(self._changes()), body)
 
-    def _changes(self) -> list[str]:
+    def _changes(self, was: str = "OLD", now: str = "NEW") -> list[str]:
         """Say of each captured value that it has changed, to the bit."""
         found = []
         if self._shape.rowid:
-            found.append(f"OLD.{self._table.rowid}<>NEW.{self._table.rowid}")
+            found.append(f"{was}.{self._table.rowid}<>{now}.{self._table.rowid}")
         for column in self._shape.columns:
             name = quote_identifier(column.name)
-            found.append(f"OLD.{name} COLLATE BINARY IS NOT NEW.{name}")
+            found.append(f"{was}.{name} COLLATE BINARY IS NOT {now}.{name}")
             # 1 IS 1.0. Only TEXT and REAL affinity leave no two values that are equal and yet of two types.
             if column.affinity not in (Affinity.TEXT, Affinity.REAL):
-                found.append(f"typeof(OLD.{name})<>typeof(NEW.{name})")
+                found.append(f"typeof({was}.{name})<>typeof({now}.{name})")
         return found
 
-    def _image(self, row: str, op: str) -> list[str]:
-        """Write one image, ``NEW`` or ``OLD``, as rows of the outbox; the first has ``op``."""
+    def _image(self, row: str, op: str, source: str = "") -> list[str]:
+        """Write one image, ``NEW`` or ``OLD``, as rows of the outbox; the first has ``op``.
+
+        With a ``source``, `` FROM … WHERE …``, of which there is at most one row: if there is one; ``row`` may be its.
+        """
         written = []
         for part in range(self._parts):
             columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
             first = op if part == 0 else str(int(Op.MORE))
             all_values = ",".join([str(self._id), first, cut, *shown])
-            written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) VALUES({all_values})")
+            given = f"SELECT {all_values}{source}" if source else f"VALUES({all_values})"
+            written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) {given}")
         return written
 
     def _of_part(self, part: int) -> list[str]:

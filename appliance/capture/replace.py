@@ -6,9 +6,9 @@ are any – and the AFTER trigger finds those that are gone: the one whose prima
 ``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
 firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
 
-Known not to be told as it should: a nested REPLACE in the midst of one whose displaced row has not had its delete
-trigger yet (``recursive_triggers``, ON DELETE CASCADE, a user's trigger) tells that row's ``delete`` a second time; and
-the new image of a row that refers to itself with ON UPDATE CASCADE is from before that action.
+Known not to be told as it should: with ``recursive_triggers``, a REPLACE whose foreign-key actions come back to the
+table that is being written, by a user's trigger that does a REPLACE there (one ``delete`` too many) or by a row that
+refers to itself with ON DELETE SET NULL.
 """
 
 from __future__ import annotations
@@ -81,20 +81,29 @@ class Recipe(Images):
 
         Actions come before AFTER triggers, so its ``create`` was told before this ``delete``.
         """
-        if not self._table.nested:
+        if not self._table.acted:
             return []
-        key = equal(
-            [(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._key or self._identity]
-        )
-        written = []
-        for part in range(self._parts):
-            columns, shown, cut = outbox_row([f"{self._row}.{value}" for value in self._of_part(part)])
-            op = int(Op.CREATE if part == 0 else Op.MORE)
-            written.append(
-                f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) "
-                f"SELECT {','.join([str(self._id), str(op), cut, *shown])} FROM {self._from} WHERE {key}"
-            )
-        return written
+        return self._image(self._row, str(int(Op.CREATE)), f" FROM {self._from} WHERE {self._keyed('OLD')}")
+
+    def _update(self) -> Trigger:
+        plain = super()._update()
+        if not self._table.acted:
+            return plain
+        # A foreign key's action may have changed the row once more, or deleted it, and that was told before this.
+        here = f" FROM {self._from} WHERE {self._keyed('NEW')}"
+        again = f"{here} AND {any_of(self._changes('NEW', self._row))}"
+        more = [
+            *self._image("NEW", str(int(Op.UPDATE)), again),
+            *self._image(self._row, str(int(Op.MORE)), again),
+            *self._image("NEW", str(int(Op.DELETE)), f" WHERE NOT EXISTS(SELECT 1{here})"),
+        ]
+        body = "".join(f"{statement};\n" for statement in more)
+        return Trigger(plain.name, f"{plain.sql.removesuffix('END')}{body}END")
+
+    def _keyed(self, row: str) -> str:
+        """Say that a row of the table has the key of ``NEW`` or ``OLD``."""
+        key = self._key or self._identity
+        return equal([(f"{self._row}.{name}", f"{row}.{name}", collation) for name, collation in key])
 
     def _has_scratch(self) -> str:
         return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"

@@ -45,6 +45,7 @@ class Table:
     names. ``integer_key`` is the column that is the rowid. ``nested``: while one of its rows is being written, others
     of it may be, by the user's triggers or foreign keys to itself.
     ``disturbed``: so may be between our BEFORE triggers and the write itself, by a BEFORE trigger of the user's.
+    ``acted``: so may be between the write and our AFTER triggers, by what a foreign key's action leads to.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Table:
     integer_key: str | None = None
     nested: bool = False
     disturbed: bool = False
+    acted: bool = False
 
     @property
     def key(self) -> tuple[TableColumn, ...]:

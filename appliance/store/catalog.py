@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
@@ -32,10 +33,15 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         and not ascii_fold(name).startswith(("sqlite_", ascii_fold(INTERNAL_PREFIX)))
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
-    nested = _nested(db, [name for name, *_ in ordinary])
+    nested, acted = _nested(db, [name for name, *_ in ordinary])
     disturbed = _disturbed(db)
     found = [
-        _table(db, *each, nested=ascii_fold(each[0]) in nested, disturbed=ascii_fold(each[0]) in disturbed)
+        replace(
+            _table(db, *each),
+            nested=ascii_fold(each[0]) in nested,
+            disturbed=ascii_fold(each[0]) in disturbed,
+            acted=ascii_fold(each[0]) in acted,
+        )
         for each in ordinary
     ]
     return sorted(found, key=lambda table: table.name)
@@ -50,9 +56,7 @@ def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
     return {ascii_fold(name) for name, sql in made if ascii_fold(virtual_module(sql) or "") not in here}
 
 
-def _table(
-    db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, *, nested: bool, disturbed: bool
-) -> Table:
+def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> Table:
     (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE type='table' AND name=?", (name,)).fetchone()
     collations = {ascii_fold(column): each for column, each in column_collations(sql or "").items()}
     columns = tuple(
@@ -86,8 +90,6 @@ def _table(
         without_rowid=without_rowid,
         rowid=rowid,
         integer_key=integer_key,
-        nested=nested,
-        disturbed=disturbed,
     )
 
 
@@ -122,8 +124,8 @@ def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Un
     return tuple(sorted(found, key=repr))
 
 
-def _nested(db: sqlite3.Connection, names: list[str]) -> set[str]:
-    """Name (folded) the tables whose rows may be written while one of them is being written.
+def _nested(db: sqlite3.Connection, names: list[str]) -> tuple[set[str], set[str]]:
+    """Name (folded) the tables whose rows may be written while one of them is being written; and where an action leads.
 
     That is where a foreign key's action, or a chain of them, comes to a table with a trigger of the user's, which may
     write anything, or back to the table.
@@ -139,7 +141,7 @@ def _nested(db: sqlite3.Connection, names: list[str]) -> set[str]:
     for name in names:
         for row in db.execute(f"PRAGMA main.foreign_key_list({quote_identifier(name)})").fetchall():
             children.setdefault(ascii_fold(row[2]), set()).add(ascii_fold(name))
-    found = set()
+    nested, acted = set(), set()
     for name in map(ascii_fold, names):
         reached: set[str] = set()
         ahead = [name]
@@ -147,9 +149,11 @@ def _nested(db: sqlite3.Connection, names: list[str]) -> set[str]:
             for child in children.get(ahead.pop(), set()) - reached:
                 reached.add(child)
                 ahead.append(child)
-        if name in reached or not triggered.isdisjoint({name, *reached}):
-            found.add(name)
-    return found
+        if name in reached or not triggered.isdisjoint(reached):
+            acted.add(name)
+        if name in acted or name in triggered:
+            nested.add(name)
+    return nested, acted
 
 
 def _disturbed(db: sqlite3.Connection) -> set[str]:
