@@ -14,7 +14,6 @@ from appliance.model import Principal
 
 ALGORITHM: Final = "HS256"
 ISSUER: Final = "live-appliance"
-TTL_S: Final = 72 * 3600.0
 #: How far two clocks may be apart, seconds.
 LEEWAY_S: Final = 5.0
 #: A longer text is not looked at, bytes.

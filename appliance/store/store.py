@@ -38,7 +38,6 @@ class StoreSettings:
     secret: Secret
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
-    create: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     """
     path, busy = settings.path, settings.busy_timeout_s
     await trio.to_thread.run_sync(
-        lambda: connections.inspect(path, busy_timeout_s=busy, create=settings.create), abandon_on_cancel=False
+        lambda: connections.inspect(path, busy_timeout_s=busy, create=True), abandon_on_cancel=False
     )
     store: Store | None = None
     with incarnation.hold(path) as live:
