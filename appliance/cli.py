@@ -18,7 +18,7 @@ import click
 import trio
 
 from appliance import __version__, client, config, logs
-from appliance.errors import ApplianceError, CommandError
+from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.live import access
 from appliance.model import Topic
 from appliance.ops.check import examine
@@ -62,17 +62,12 @@ def main() -> None:
         own, rest = group.split(ApplianceError)
         if own is None or rest is not None:
             raise
-        sys.exit(_complain(_first(own)))
+        sys.exit(_complain(first_of(own)))
 
 
-def _complain(error: ApplianceError) -> int:
+def _complain(error: BaseException) -> int:
     click.echo(f"live-appliance: {error}", err=True)
     return error.exit_status if isinstance(error, CommandError) else 1
-
-
-def _first(group: BaseExceptionGroup[ApplianceError]) -> ApplianceError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -17,7 +17,7 @@ from trio_websocket import (
     open_websocket_url,
 )
 
-from appliance.errors import CommandError, UnknownTopic
+from appliance.errors import CommandError, UnknownTopic, first_of
 
 #: The largest event is 1 MiB of row and a little around it; bytes.
 MESSAGE_LIMIT: Final = 8 << 20
@@ -70,13 +70,13 @@ async def _connected(url: str, token: str, cafile: str | None) -> AsyncIterator[
         ) as connection:
             yield connection
     except* CommandError as group:
-        raise group.exceptions[0] from None
+        raise first_of(group) from None
     except* ConnectionRejected as group:
-        rejected = group.exceptions[0]
+        rejected = first_of(group)
         assert isinstance(rejected, ConnectionRejected)  # noqa: S101
         raise CommandError(f"{url} refused the connection: {_reason(rejected)}") from None
     except* ConnectionClosed as group:
-        closed = group.exceptions[0]
+        closed = first_of(group)
         assert isinstance(closed, ConnectionClosed)  # noqa: S101
         why = f"{closed.reason.code} {closed.reason.reason or closed.reason.name}" if closed.reason else "lost"
         raise CommandError(f"the connection has ended ({why}); start again to go on") from None
@@ -86,7 +86,8 @@ async def _connected(url: str, token: str, cafile: str | None) -> AsyncIterator[
 
 def _root(error: BaseException) -> str:
     """Say what an error comes from: the innermost cause that has something to say."""
-    inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    error = first_of(error)
+    inner = error.__cause__ or error.__context__
     return (_root(inner) if inner is not None else "") or str(error) or type(error).__name__
 
 

@@ -199,3 +199,8 @@ class CloseCode(enum.IntEnum):
     TOO_MANY = 4429
     BAD_CLIENT = 4501
     FORBIDDEN = 4503
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Give an error itself, or the first that a group of errors holds, however deep."""
+    return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from appliance.config import Config
-from appliance.errors import BadConfiguration, StoreUnusable
+from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
 from appliance.live.access import Authority
 from appliance.live.hub import Hub
@@ -79,11 +79,11 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
             nursery.start_soon(_obey, signals, stop, certificate)
             async with open_bridge():
                 while not stop.is_set():
-                    replaced: StoreReplaced | None = None
+                    replaced: BaseException | None = None
                     try:
                         await _serve_store(config, certificate, announced, stop)
                     except* StoreReplaced as group:
-                        replaced = next(error for error in group.exceptions if isinstance(error, StoreReplaced))
+                        replaced = first_of(group)
                     if replaced is None:
                         break
                     log.warning("store_replaced", reason=str(replaced))

@@ -57,8 +57,16 @@ class Images:
         return self._trigger("delete", "AFTER DELETE", None, self._image("OLD", str(int(Op.DELETE))))
 
     def _update(self) -> Trigger:
-        body = self._image("OLD", str(int(Op.UPDATE))) + self._image("NEW", str(int(Op.MORE)))
+        body = [
+            *self._image("OLD", str(int(Op.UPDATE))),
+            *self._image("NEW", str(int(Op.MORE))),
+            *self._changed_again(),
+        ]
         return self._trigger("update", "AFTER UPDATE", any_of(self._changes()), body)
+
+    def _changed_again(self) -> list[str]:
+        """Tell what has become of a row between its update and this trigger; only the REPLACE recipe knows."""
+        return []
 
     def _changes(self, was: str = "OLD", now: str = "NEW") -> list[str]:
         """Say of each captured value that it has changed, to the bit."""

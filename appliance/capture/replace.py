@@ -85,20 +85,17 @@ class Recipe(Images):
             return []
         return self._image(self._row, str(int(Op.CREATE)), f" FROM {self._from} WHERE {self._keyed('OLD')}")
 
-    def _update(self) -> Trigger:
-        plain = super()._update()
+    def _changed_again(self) -> list[str]:
+        """Tell of a row that a foreign key's action has changed once more, or deleted: that was told before this."""
         if not self._table.acted:
-            return plain
-        # A foreign key's action may have changed the row once more, or deleted it, and that was told before this.
+            return []
         here = f" FROM {self._from} WHERE {self._keyed('NEW')}"
         again = f"{here} AND {any_of(self._changes('NEW', self._row))}"
-        more = [
+        return [
             *self._image("NEW", str(int(Op.UPDATE)), again),
             *self._image(self._row, str(int(Op.MORE)), again),
             *self._image("NEW", str(int(Op.DELETE)), f" WHERE NOT EXISTS(SELECT 1{here})"),
         ]
-        body = "".join(f"{statement};\n" for statement in more)
-        return Trigger(plain.name, f"{plain.sql.removesuffix('END')}{body}END")
 
     def _keyed(self, row: str) -> str:
         """Say that a row of the table has the key of ``NEW`` or ``OLD``."""
@@ -209,20 +206,20 @@ class Recipe(Images):
     def _copies(self, conflict: str, others: str = "") -> list[str]:
         """Copy the rows at risk to the scratch table, those that are not there yet."""
         written = []
-        kept = [f"{self._row}.{name}" for name in self._kept]
         identity = vector([collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
-        keys = ",".join(KEYS[: len(kept)])
+        keys = ",".join(KEYS[: len(self._identity)])
         for part in range(self._parts):
-            columns, shown, cut = outbox_row([f"{self._row}.{value}" for value in self._of_part(part)])
-            there = (
-                f"SELECT {','.join(KEYS[: len(self._identity)])} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
-            )
-            written.append(
-                f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
-                f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} "
-                f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
-            )
+            there = f"SELECT {keys} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
+            source = f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
+            written.append(self._into_scratch(self._row, part, source))
         return written
+
+    def _into_scratch(self, row: str, part: int, source: str) -> str:
+        """Copy one part of ``row``, of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
+        columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
+        keys = ",".join(KEYS[: len(self._kept)])
+        values = ",".join([*(f"{row}.{name}" for name in self._kept), cut, *shown])
+        return f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) SELECT {self._id},{part},{values} {source}"
 
     def _insert_displacing(self) -> Trigger:
         first = f"CASE WHEN EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND fate={int(Op.UPDATE)})"
@@ -263,18 +260,12 @@ class Recipe(Images):
 
         That is where a user's BEFORE trigger wrote it: our own BEFORE triggers, newer than it, fired before it did.
         """
-        if not (self._table.disturbed):
+        if not self._table.disturbed:
             return []
         written = []
-        keys = ",".join(KEYS[: len(self._kept)])
-        kept = [f"NEW.{name}" for name in self._kept]
         for part in range(self._parts):
-            columns, shown, cut = outbox_row([f"NEW.{value}" for value in self._of_part(part)])
             there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is('NEW')}"
-            written.append(
-                f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) "
-                f"SELECT {self._id},{part},{','.join([*kept, cut, *shown])} WHERE NOT EXISTS({there})"
-            )
+            written.append(self._into_scratch("NEW", part, f"WHERE NOT EXISTS({there})"))
         return written
 
     def _keep_in_step(self) -> list[str]:

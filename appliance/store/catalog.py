@@ -33,8 +33,9 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         and not ascii_fold(name).startswith(("sqlite_", ascii_fold(INTERNAL_PREFIX)))
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
-    nested, acted = _nested(db, [name for name, *_ in ordinary])
-    disturbed = _disturbed(db)
+    foreign = _foreign_triggers(db)
+    nested, acted = _nested(db, [name for name, *_ in ordinary], {table for table, _ in foreign})
+    disturbed = {table for table, sql in foreign if fires_before_a_write(sql)}
     found = [
         replace(
             _table(db, *each),
@@ -124,19 +125,12 @@ def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Un
     return tuple(sorted(found, key=repr))
 
 
-def _nested(db: sqlite3.Connection, names: list[str]) -> tuple[set[str], set[str]]:
+def _nested(db: sqlite3.Connection, names: list[str], triggered: set[str]) -> tuple[set[str], set[str]]:
     """Name (folded) the tables whose rows may be written while one of them is being written; and where an action leads.
 
     That is where a foreign key's action, or a chain of them, comes to a table with a trigger of the user's, which may
     write anything, or back to the table.
     """
-    triggered = {
-        ascii_fold(table)
-        for (table,) in db.execute(
-            "SELECT DISTINCT tbl_name FROM main.sqlite_schema WHERE type='trigger' "
-            "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
-        ).fetchall()
-    }
     children: dict[str, set[str]] = {}
     for name in names:
         for row in db.execute(f"PRAGMA main.foreign_key_list({quote_identifier(name)})").fetchall():
@@ -156,10 +150,10 @@ def _nested(db: sqlite3.Connection, names: list[str]) -> tuple[set[str], set[str
     return nested, acted
 
 
-def _disturbed(db: sqlite3.Connection) -> set[str]:
-    """Name (folded) the tables with a BEFORE INSERT or BEFORE UPDATE trigger of the user's."""
+def _foreign_triggers(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Give the table (folded) and the SQL of each trigger that is not ours."""
     rows = db.execute(
         "SELECT tbl_name, sql FROM main.sqlite_schema WHERE type='trigger' "
         "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
     ).fetchall()
-    return {ascii_fold(table) for table, sql in rows if fires_before_a_write(sql)}
+    return [(ascii_fold(table), sql) for table, sql in rows]
