@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from appliance.errors import BadFilter
 from appliance.model import JSON
 from appliance.protocol.json import identity
-from appliance.protocol.operators import ITEMS_LIMIT
-from appliance.protocol.wording import kind, quote, unknown
+from appliance.protocol.operators import each_operator, listed
+from appliance.protocol.wording import kind
 
 Test: TypeAlias = Callable[[JSON], bool]
 
@@ -34,21 +34,7 @@ class Condition:
 
 def conditions(key: str, wanted: JSON) -> list[Condition]:
     """Compile what a filter wants of one key. Raises ``BadFilter``, naming the key."""
-    if isinstance(wanted, list):
-        wanted = {"in": wanted}
-    elif not isinstance(wanted, dict):
-        wanted = {"eq": wanted}
-    if not wanted:
-        raise BadFilter(f"the filter on {quote(key)} is empty; give it one of: {', '.join(OPERATORS)}")
-    found = []
-    for name, operand in wanted.items():
-        if name not in OPERATORS:
-            raise BadFilter(f"filter on {quote(key)}: {unknown(name, 'an operator', OPERATORS)}")
-        try:
-            found.append(OPERATORS[name](key, operand))
-        except BadFilter as error:
-            raise BadFilter(f"filter on {quote(key)}: {quote(name)} {error.message}") from None
-    return found
+    return each_operator(key, wanted, OPERATORS, lambda name, operand: OPERATORS[name](key, operand))
 
 
 def _any_of(key: str, operands: Sequence[JSON]) -> Condition:
@@ -59,14 +45,6 @@ def _any_of(key: str, operands: Sequence[JSON]) -> Condition:
 def _none_of(key: str, operands: Sequence[JSON]) -> Condition:
     keys = frozenset(map(identity, operands))
     return Condition(key, lambda value: identity(value) not in keys)
-
-
-def _listed(operand: JSON) -> Sequence[JSON]:
-    if not isinstance(operand, list):
-        raise BadFilter(f"takes a list, this is {kind(operand)}")
-    if len(operand) > ITEMS_LIMIT:
-        raise BadFilter(f"takes a list of at most {ITEMS_LIMIT} values, this has {len(operand)}")
-    return operand
 
 
 def _ordering(relation: Callable[[Any, Any], bool]) -> Callable[[str, JSON], Condition]:
@@ -116,8 +94,8 @@ OPERATORS: dict[str, Callable[[str, JSON], Condition]] = {
     "gte": _ordering(operator.ge),
     "lt": _ordering(operator.lt),
     "lte": _ordering(operator.le),
-    "in": lambda key, x: _any_of(key, _listed(x)),
-    "nin": lambda key, x: _none_of(key, _listed(x)),
+    "in": lambda key, x: _any_of(key, listed(x)),
+    "nin": lambda key, x: _none_of(key, listed(x)),
     "contains": _contains,
     "startswith": _startswith,
     "null": _null,

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.model import JSON, Affinity, Column, SQLiteValue, quote_identifier
@@ -28,6 +28,7 @@ from appliance.protocol.wording import kind, quote, unknown
 ITEMS_LIMIT = 256  # values in one list
 COLLATIONS = frozenset(("BINARY", "NOCASE", "RTRIM"))  # SQLite's own, the only ones whose order we know
 
+C = TypeVar("C")
 Test: TypeAlias = Callable[[SQLiteValue], bool]
 
 
@@ -55,20 +56,32 @@ def conditions(column: Column, position: int, wanted: JSON) -> list[Condition]:
             f"the column {quote(column.name)} has the collation {quote(column.collation)} of an application, "
             "whose order is not known here; it cannot be filtered by"
         )
+
+    def build(name: str, operand: JSON) -> Condition:
+        return OPERATORS[name].build(column, position, operand)
+
+    return each_operator(column.name, wanted, OPERATORS, build)
+
+
+def each_operator(name: str, wanted: JSON, known: Collection[str], build: Callable[[str, JSON], C]) -> list[C]:
+    """Compile what a filter wants of one column or key: a value, a list of values, or operators with their operands.
+
+    ``build`` compiles one of the ``known`` operators. Raises ``BadFilter``, naming the column or key.
+    """
     if isinstance(wanted, list):
         wanted = {"in": wanted}
     elif not isinstance(wanted, dict):
         wanted = {"eq": wanted}
     if not wanted:
-        raise BadFilter(f"the filter on {quote(column.name)} is empty; give it one of: {', '.join(OPERATORS)}")
+        raise BadFilter(f"the filter on {quote(name)} is empty; give it one of: {', '.join(known)}")
     found = []
-    for name, operand in wanted.items():
-        if name not in OPERATORS:
-            raise BadFilter(f"filter on {quote(column.name)}: {unknown(name, 'an operator', OPERATORS)}")
+    for operator_name, operand in wanted.items():
+        if operator_name not in known:
+            raise BadFilter(f"filter on {quote(name)}: {unknown(operator_name, 'an operator', known)}")
         try:
-            found.append(OPERATORS[name].build(column, position, operand))
+            found.append(build(operator_name, operand))
         except BadFilter as error:
-            raise BadFilter(f"filter on {quote(column.name)}: {quote(name)} {error.message}") from None
+            raise BadFilter(f"filter on {quote(name)}: {quote(operator_name)} {error.message}") from None
     return found
 
 
@@ -191,7 +204,8 @@ def _identities(
     return sql, tuple(each.bound for each in found), frozenset(key(each.value) for each in found)
 
 
-def _listed(operand: JSON) -> Sequence[JSON]:
+def listed(operand: JSON) -> Sequence[JSON]:
+    """Give the items of a list operand. Raises ``BadFilter``."""
     if not isinstance(operand, list):
         raise BadFilter(f"takes a list, this is {kind(operand)}")
     if len(operand) > ITEMS_LIMIT:
@@ -277,8 +291,8 @@ OPERATORS: dict[str, Operator] = {
     "gte": Operator("c >= x, among numbers or among text", _ORDERED, _ordering(">=", operator.ge)),
     "lt": Operator("c < x, among numbers or among text", _ORDERED, _ordering("<", operator.lt)),
     "lte": Operator("c <= x, among numbers or among text", _ORDERED, _ordering("<=", operator.le)),
-    "in": Operator("c IS x1 OR c IS x2 …", _LIST, lambda column, at, x: _any_of(column, at, _listed(x))),
-    "nin": Operator("c IS NOT x1 AND c IS NOT x2 …", _LIST, lambda column, at, x: _none_of(column, at, _listed(x))),
+    "in": Operator("c IS x1 OR c IS x2 …", _LIST, lambda column, at, x: _any_of(column, at, listed(x))),
+    "nin": Operator("c IS NOT x1 AND c IS NOT x2 …", _LIST, lambda column, at, x: _none_of(column, at, listed(x))),
     "contains": Operator("instr(c, x) > 0", "a string", _contains),
     "startswith": Operator("instr(c, x) = 1", "a string", _startswith),
     "null": Operator("c IS NULL for true, c IS NOT NULL for false", "true or false", _null),
