@@ -167,12 +167,22 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a connection acts for. ``expires_at`` is in seconds since the Unix epoch."""
+    """Who a connection acts for: an issuer's subject, or a guest.
+
+    ``subject`` is the ``reference_id`` of a user of ours, or an external issuer's ``sub``. ``groups`` are those that an
+    external token names; a user of ours is in the groups that the store says, at the moment it is asked. Times are in
+    seconds since the Unix epoch.
+    """
 
     issuer: str
     subject: str
     admin: bool
     expires_at: float
+    groups: frozenset[str] = frozenset()
+    guest: bool = False
+    issued_at: float = 0.0
+    token_id: str = ""
+    key_id: str = ""
 
 
 def ascii_fold(name: str) -> str:

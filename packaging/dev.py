@@ -20,6 +20,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 RUN_LOCK = ROOT / "packaging" / "requirements.lock"
 TEST_LOCK = ROOT / "packaging" / "requirements-dev.lock"
+PACKAGE_LOCK = ROOT / "packaging" / "requirements-package.lock"
 
 
 def run(*command: str | Path, **options: object) -> None:
@@ -82,7 +83,12 @@ def lock(arguments: list[str]) -> None:
     """Resolve the dependencies anew, for every platform, with hashes."""
     make_venv()
     run(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "uv")
-    for file, group, constraints in ((RUN_LOCK, "build", []), (TEST_LOCK, "dev", ["-c", str(RUN_LOCK)])):
+    like_run = ["-c", str(RUN_LOCK)]
+    for file, group, constraints in (
+        (RUN_LOCK, "build", []),
+        (TEST_LOCK, "dev", like_run),
+        (PACKAGE_LOCK, "package", like_run),
+    ):
         run(
             *(BIN / "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url"),
             *("--python-version", "3.11", "--custom-compile-command", "python3 packaging/dev.py lock"),

@@ -16,7 +16,8 @@ import click
 import pytest
 
 from appliance import config
-from appliance.cli import DEFAULT_URL, commands
+from appliance.cli import commands
+from appliance.cli.clients import DEFAULT_URL
 from appliance.errors import REQUEST_ERRORS, BadConfiguration, CloseCode, CommandError, StoreInUse, StoreUnusable
 from appliance.live import frames as live_frames
 from appliance.live import hub, outgoing, session

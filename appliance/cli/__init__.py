@@ -1,0 +1,64 @@
+"""The command line: every command, one module a group, and the exit status of whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from appliance.cli import clients, program, serving, tables, tokens, topics
+from appliance.errors import ApplianceError, CommandError, first_of
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        status = commands.main(standalone_mode=False, prog_name="live-appliance")
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "live-appliance"
+        click.echo(f"live-appliance: {error.format_message()} (see {help_for} --help)", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ApplianceError as error:
+        sys.exit(_complain(error))
+    except BaseExceptionGroup as group:
+        own, rest = group.split(ApplianceError)
+        if own is None or rest is not None:
+            raise
+        sys.exit(_complain(first_of(own)))
+
+
+def _complain(error: BaseException) -> int:
+    click.echo(f"live-appliance: {error}", err=True)
+    return error.exit_status if isinstance(error, CommandError) else 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """Turn a SQLite file into a realtime backend.
+
+    Every committed change of every table reaches WebSocket subscribers, whoever wrote it.
+    """
+
+
+for _command in (
+    serving.serve_command,
+    tokens.token,
+    tables.table,
+    topics.topic,
+    clients.tail_command,
+    clients.publish_command,
+    program.check_command,
+    program.version_command,
+):
+    commands.add_command(_command)

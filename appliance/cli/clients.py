@@ -1,0 +1,110 @@
+"""``tail`` and ``publish``: clients of a running server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+
+from appliance import client
+from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, own_token
+from appliance.errors import ApplianceError
+from appliance.protocol import json as strict_json
+from appliance.store import offline, schema
+
+DEFAULT_URL: Final = "ws://localhost:6336/live"
+
+
+def client_options(command: F) -> F:
+    """Give a command the options that every client has: where the server is, and the token."""
+    for decorate in (
+        click.option("--cafile", default=None, metavar="FILE", help="Trust this certificate (PEM) for wss."),
+        click.option(
+            "--db", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_DB",
+            help="Make the token with the secret of this store.",
+        ),
+        click.option(
+            "--token", default=None, envvar="LIVE_APPLIANCE_TOKEN", metavar="JWT",
+            help="The token; better in LIVE_APPLIANCE_TOKEN, which no process list shows.",
+        ),
+        click.option("--url", default=DEFAULT_URL, show_default=True, envvar="LIVE_APPLIANCE_URL"),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def client_token(given: str | None, db: Path | None) -> str:
+    """Give the token to connect with. Raises ``click.UsageError`` when there is none to be had."""
+    if given:
+        return given.strip()
+    if db is None:
+        raise click.UsageError("give a token (LIVE_APPLIANCE_TOKEN or --token), or the store with --db FILE")
+    with offline.open_store(db) as store:
+        return own_token(str(schema.get(store, "secret")), ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
+
+
+@click.command("tail")
+@click.argument("topic_name", metavar="TOPIC")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="K=V", help="EventType or a column, and its value; or JSON."
+)
+@click.option("--count", type=click.IntRange(min=1), default=None, help="Stop after so many events.")
+@click.option("--wait", is_flag=True, help="Wait for the topic if it is not there yet.")
+@client_options
+def tail_command(
+    topic_name: str, filters: tuple[str, ...], count: int | None, wait: bool, url: str, token: str | None,
+    db: Path | None, cafile: str | None,
+) -> None:  # fmt: skip
+    """Print a topic's events as they come, one JSON text a line."""
+    wanted = _filters(filters)
+    key = client_token(token, db)
+
+    async def run() -> None:
+        await client.tail(url, key, topic_name, wanted, _print_line, count=count, wait=wait, cafile=cafile)
+
+    trio.run(run)
+
+
+def _print_line(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def _filters(given: tuple[str, ...]) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--filter takes column=value, not {each!r}")
+        if name in wanted:
+            raise click.UsageError(f'--filter {name} stands twice; several values are a list: {name}=["a","b"]')
+        wanted[name] = _json(value, "--filter") if value.startswith(("{", "[")) else value
+    return wanted
+
+
+@click.command("publish")
+@click.argument("topic_name", metavar="TOPIC")
+@click.argument("message", metavar="JSON")
+@client_options
+def publish_command(
+    topic_name: str, message: str, url: str, token: str | None, db: Path | None, cafile: str | None
+) -> None:
+    """Send a message to a user topic and print its EventId, once it is committed."""
+    body = _json(message, "the message")
+    key = client_token(token, db)
+
+    async def run() -> dict[str, Any]:
+        return await client.publish(url, key, topic_name, body, cafile)
+
+    click.echo(json.dumps(trio.run(run)["EventId"]))
+
+
+def _json(text: str, what: str) -> object:
+    try:
+        return strict_json.decode(text)
+    except ApplianceError as error:
+        raise click.UsageError(f"{what} is not JSON: {error}; quote strings: '\"text\"'") from error

@@ -1,0 +1,49 @@
+"""What several commands share: options, the token a command makes for itself, and how durations are read."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from appliance.protocol import tokens
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Tokens that commands make for themselves live so long, seconds.
+OWN_TOKEN_S: Final = 3600.0
+#: Who acts when an administrator works with the file itself.
+ADMINISTRATOR: Final = "administrator"
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def config_option(command: F) -> F:
+    """Give a command the option ``--config``."""
+    return click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_CONFIG",
+        help="TOML file with settings.",
+    )(command)  # fmt: skip
+
+
+def db_option(command: F) -> F:
+    """Give a command the option ``--db``, which it needs."""
+    return click.option(
+        "--db", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_DB", required=True, help="The SQLite file.",
+    )(command)  # fmt: skip
+
+
+def own_token(secret: str, subject: str, *, admin: bool, ttl_s: float) -> str:
+    """Sign a token with the store's own secret, valid from now on."""
+    return tokens.issue(secret, subject=subject, admin=admin, now=time.time(), ttl_s=ttl_s, token_id=str(uuid.uuid4()))
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as ``72h``. Raises ``click.UsageError``."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not (number.isascii() and number.isdecimal()) or int(number) == 0:
+        raise click.UsageError(f"--ttl must be a number with s, m, h or d, such as 72h, not {text!r}")
+    return float(int(number) * _UNITS[unit])

@@ -1,0 +1,34 @@
+"""``check`` and ``version``: the store and the program themselves."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import click
+
+from appliance import __version__, config
+from appliance.cli.options import config_option, db_option
+from appliance.ops.check import examine
+from appliance.store.secrecy import Secrecy
+
+
+@click.command("check")
+@db_option
+@config_option
+def check_command(db: Path, config_file: Path | None) -> int:
+    """Examine a store and say what is wrong with it and what to do; changes nothing."""
+    settings = config.load({}, os.environ, config_file)
+    findings = examine(db, Secrecy(settings.secret_columns, settings.reveal))
+    for finding in findings:
+        click.echo(f"{finding.grade}: {finding.words}")
+    return max((finding.exit_status for finding in findings), default=0)
+
+
+@click.command("version")
+def version_command() -> None:
+    """Print the versions of this program, of Python and of SQLite."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    click.echo(f"live-appliance {__version__} (Python {python}, SQLite {sqlite3.sqlite_version})")

@@ -1,0 +1,98 @@
+"""``serve``: the server itself, and what it says when it is ready."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+
+from appliance import __version__, config, logs
+from appliance.cli.clients import DEFAULT_URL
+from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, config_option, own_token
+from appliance.serve import Announcement, serve
+
+
+def setting_options(command: F) -> F:
+    """Give a command one option for each setting."""
+    for each in reversed(config.settings()):
+        words = f"{each.metadata['help']}  [default: {_shown(each.default)}]"
+        if each.metadata["choices"]:
+            words = f"{each.metadata['help']}  [{'|'.join(each.metadata['choices'])}; default: {each.default}]"
+        if str(each.type) == "bool":
+            flag = config.flag(each)
+            decorate = click.option(f"{flag}/--no-{flag[2:]}", each.name, default=None, help=words)
+        else:
+            several = str(each.type) == "tuple[str, ...]"
+            metavar = {"int": "N", "float": "N", "Path": "FILE", "Path | None": "FILE"}.get(str(each.type), "TEXT")
+            decorate = click.option(
+                config.flag(each), each.name, type=str, default=None, multiple=several, metavar=metavar, help=words
+            )
+        command = decorate(command)
+    return command
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return " ".join(default) or "none"
+    return "none" if default is None else str(default)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+@click.command("serve")
+@config_option
+@setting_options
+def serve_command(config_file: Path | None, **options: object) -> None:
+    """Serve a SQLite file until stopped.
+
+    Settings come from these flags, else from LIVE_APPLIANCE_<NAME>, else from the configuration file.
+    """
+    settings = config.load(_given(options), os.environ, config_file)
+    logs.configure(settings.log_format, settings.log_level)
+    trio.run(serve, settings, lambda announcement: _announce(settings, announcement))
+
+
+def _announce(settings: config.Config, announcement: Announcement) -> None:
+    host, port = announcement.addresses[0]
+    name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 – only compared
+    url = f"{'wss' if announcement.secure else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}/live"
+    click.echo(f"live-appliance {__version__} serves {settings.db}")
+    click.echo(f"  live:   {url}")
+    click.echo(f"  try it: {_line_to_paste(settings.db, url, announcement.tables)}")
+    if sys.stdout.isatty():
+        token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
+        click.echo(f"  token:  {token}  (an administrator's, for one hour)")
+    sys.stdout.flush()
+
+
+def _line_to_paste(db: Path, url: str, tables: list[str] | tuple[str, ...] | Any) -> str:
+    """Give a shell line that shows a change arriving; where there are tables already, it changes none of them."""
+    program, file = shlex.quote(_program()), shlex.quote(str(db))
+    where = "" if url == DEFAULT_URL else f" --url {shlex.quote(url)}"
+    if tables:
+        return f"{program} tail {shlex.quote(tables[0])} --db {file}{where}   # then change a row of it"
+    shell = "sqlite3" if shutil.which("sqlite3") else _PYTHON_SHELL
+    return (
+        f'{shell} {file} "CREATE TABLE hello(text)"; '
+        f"(sleep 2; {shell} {file} \"INSERT INTO hello VALUES('world')\") & "
+        f"{program} tail hello --db {file}{where} --wait --count 1"
+    )
+
+
+_PYTHON_SHELL: Final = (
+    "python3 -c 'import sqlite3,sys; d=sqlite3.connect(sys.argv[1]); d.execute(sys.argv[2]); d.commit()'"
+)
+
+
+def _program() -> str:
+    """Name this program as it was called, so that a line can be pasted."""
+    called = sys.argv[0]
+    return "live-appliance" if shutil.which("live-appliance") or not called else called
