@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
@@ -17,6 +18,7 @@ from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
 from appliance.store import connections, incarnation, schema, topics, watch
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
+from appliance.store.readers import Readers, open_readers
 from appliance.store.writer import Writer
 
 log = structlog.get_logger()
@@ -28,6 +30,7 @@ LOOK_BYTES = 8 << 20
 _CHUNK_ROWS = 50
 
 OutboxRow = tuple[SQLiteValue, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,14 @@ class Store:
     """The store as the server uses it. Made by ``open_store``."""
 
     def __init__(
-        self, settings: StoreSettings, writer: Writer, reader: Database, live: LiveFile, epoch: str, incarnation: str
+        self,
+        settings: StoreSettings,
+        writer: Writer,
+        reader: Database,
+        readers: Readers,
+        live: LiveFile,
+        epoch: str,
+        incarnation: str,
     ) -> None:
         self.path = settings.path
         self.epoch = epoch
@@ -106,6 +116,7 @@ class Store:
         self._secret = settings.secret
         self._writer = writer
         self._reader = reader
+        self._readers = readers
         self._live = live
 
     def on_commit(self, committed: Callable[[], None]) -> None:
@@ -127,6 +138,10 @@ class Store:
         10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
         """
         return await self._reader.run(lambda db: _look(db, after, known, at_least))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
+        return await self._readers.read(work)
 
     def handed_out(self, highest: int) -> None:
         """Note that ids up to ``highest`` are about to be sent."""
@@ -184,12 +199,13 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
     async with (
         connect(lambda: connections.open_file(path, busy_timeout_s=busy, synchronous=settings.synchronous)) as writing,
         connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading,
+        open_readers(lambda: connections.open_reader(path, busy_timeout_s=busy)) as readers,
     ):
         try:
             own, epoch = await writing.run(lambda db: _begin(db, path, live, busy))
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
-        store = Store(settings, Writer(writing), reading, live, epoch, own)
+        store = Store(settings, Writer(writing), reading, readers, live, epoch, own)
         try:
             yield store
         finally:

@@ -1,0 +1,48 @@
+"""The connections that read beside the tail: for replay, snapshots and the HTTP API.
+
+Each has a thread of its own, and a work that waits for one waits in line: ten thousand clients that come back at once
+ask one after another, and nothing of theirs is in memory meanwhile.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from appliance.store.bridge import Database, connect
+
+T = TypeVar("T")
+
+#: Connections: one more than there are long works at a time, on the smallest machine that is likely.
+READERS: Final = 2
+
+
+class Readers:
+    """A few connections that only read, taken in turn."""
+
+    def __init__(self, databases: list[Database]) -> None:
+        self._free = databases
+        self._places = trio.Semaphore(len(databases))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work``, which leaves no transaction open, on a connection that is free.
+
+        Works begin in the order in which they were asked for. Raises: whatever ``work`` raises.
+        """
+        async with self._places:
+            database = self._free.pop()
+            try:
+                return await database.run(work)
+            finally:
+                self._free.append(database)
+
+
+@asynccontextmanager
+async def open_readers(open_connection: Callable[[], sqlite3.Connection]) -> AsyncIterator[Readers]:
+    """Open the connections; close them on the way out. Raises: whatever ``open_connection`` raises."""
+    async with AsyncExitStack() as opened:
+        yield Readers([await opened.enter_async_context(connect(open_connection)) for _ in range(READERS)])
