@@ -20,10 +20,12 @@ WIDTH: Final = 24
 #: A longer value is not stored: it stands as an empty blob in a row whose ``cut`` is 1. Bytes.
 VALUE_LIMIT: Final = 1 << 20
 
-#: So many rows are kept, whoever writes and whether or not a server runs.
+#: So many rows are kept, whoever writes and whether or not a server runs, unless configured otherwise.
 ROW_BOUND: Final = 1_000_000
-#: Every so many rows the bound is looked to.
+#: Every so many rows the bound is looked to, and at most so many rows are then deleted: a bound that was lowered is
+#: come down to step by step, not by one long statement of whoever writes next.
 TRIM_EVERY: Final = 64
+TRIM_AT_MOST: Final = 256
 
 #: Columns of a scratch row that say which row of the user's table it is a copy of.
 KEY_WIDTH: Final = 8
@@ -41,12 +43,23 @@ DDL: Final = (
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
     id INTEGER PRIMARY KEY, shape, part, fate, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",
-    f"""CREATE TRIGGER IF NOT EXISTS "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
+    # Up to ``id`` all was committed by ``at`` (seconds since 1970); what came since the mark before takes ``bytes``.
+    """CREATE TABLE IF NOT EXISTS "_appliance_mark" (id INTEGER PRIMARY KEY, at, bytes)""",
+)
+
+
+def trim_trigger(rows: int) -> str:
+    """Write the trigger that keeps the newest ``rows`` rows, also while no server runs.
+
+    Ids have no gaps, so the difference of two ids is a number of rows.
+    """
+    return f"""CREATE TRIGGER "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
 WHEN NEW.id % {TRIM_EVERY} = 0
 BEGIN
-DELETE FROM _appliance_outbox WHERE id <= NEW.id - {ROW_BOUND};
-END""",
-)
+DELETE FROM _appliance_outbox
+WHERE id <= NEW.id - {rows} AND id < (SELECT min(id) FROM _appliance_outbox) + {TRIM_AT_MOST};
+END"""
+
 
 #: What comes after an id, in order: parameters id, row limit.
 SELECT_AFTER: Final = (

@@ -193,6 +193,31 @@ def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:
                             "memory; move it to a local disk")  # fmt: skip
 
 
+def keep_copy(db: sqlite3.Connection, suffix: str) -> Path:
+    """Copy the file that ``db`` has open to ``<file>.<suffix>``, as of one moment; one that is there is replaced.
+
+    Made whole under another name first, and readable for nobody who may not read the original.
+    Raises ``StoreUnusable`` when it cannot be made.
+    """
+    (path,) = (Path(file) for _, name, file in db.execute("PRAGMA database_list").fetchall() if name == "main")
+    copy, unfinished = Path(f"{path}.{suffix}"), Path(f"{path}.{suffix}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        unfinished.chmod(path.stat().st_mode & 0o666)
+        with closing(sqlite3.connect(unfinished)) as target:
+            db.backup(target)  # in one step, so in one read transaction
+            target.execute("PRAGMA journal_mode=DELETE").fetchall()  # a copy is one file
+        unfinished.replace(copy)
+    except (OSError, sqlite3.Error) as error:
+        unfinished.unlink(missing_ok=True)
+        raise StoreUnusable(
+            f"{path} must be migrated, and the copy {copy} that is kept before cannot be made ({error}); "
+            "make room on the disk, or give write permission on the directory"
+        ) from error
+    return copy
+
+
 def _file_system(folder: Path) -> str:
     """Name the type of the file system that holds ``folder``; ``""`` where the system does not tell (not Linux)."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,15 @@ BUSY_TIMEOUT_S = 5.0
 
 @contextmanager
 def open_store(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file and make it a store if it is none yet. Raises ``StoreUnusable``."""
+    """Open the file and make it a store if it is none yet; one of an earlier version is migrated.
+
+    Raises ``StoreUnusable``, and ``StoreInUse`` when it is to be migrated while an earlier version serves it.
+    """
     connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
     try:
         with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
-            schema.prepare(db)
+            with incarnation.hold(path) if schema.is_outdated(db) else nullcontext():
+                schema.prepare(db)
             yield db
     except sqlite3.Error as error:
         raise connections.refusal(path, error) from error

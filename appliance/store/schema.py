@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from appliance import __version__
 from appliance.capture import outbox
 from appliance.errors import StoreUnusable
-from appliance.store.connections import begin_immediate
+from appliance.store.connections import begin_immediate, keep_copy
 
 #: The format of the tables below. A file of a later format is refused, one of an earlier is migrated.
-FORMAT = 1
+FORMAT = 2
 
 DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_meta" (name TEXT PRIMARY KEY, value) WITHOUT ROWID""",
@@ -22,8 +24,13 @@ DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_unwatched" (
     "table" TEXT PRIMARY KEY COLLATE NOCASE
 ) WITHOUT ROWID""",
+    # The events of a table are complete only after ``id``: then its triggers were made anew.
+    """CREATE TABLE IF NOT EXISTS "_appliance_break" (
+    "table" TEXT PRIMARY KEY COLLATE NOCASE, id INTEGER NOT NULL
+) WITHOUT ROWID""",
     *outbox.DDL,
 )
+_NAMES = frozenset(re.findall(r'EXISTS "?(_appliance_\w+)', "\n".join(DDL)))
 
 _GET = "SELECT value FROM _appliance_meta WHERE name=?"
 _SET = "INSERT INTO _appliance_meta(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
@@ -63,27 +70,82 @@ def put(db: sqlite3.Connection, name: str, value: str | int) -> None:
 
 def check_format(db: sqlite3.Connection) -> None:
     """Raise ``StoreUnusable`` when a later version of this program has made the tables."""
-    found = get(db, "format") if exists(db) else None
-    if isinstance(found, int) and found > FORMAT:
+    found = _format(db)
+    if found is not None and found > FORMAT:
+        maker = get(db, "program")
+        name = f"live-appliance {maker}" if isinstance(maker, str) else "a newer live-appliance"
         raise StoreUnusable(
-            f"this store has format {found}, this program knows formats up to {FORMAT}; use the newer live-appliance"
+            f"this store was made by {name} (format {found}); this is {__version__}, which knows formats up to "
+            f"{FORMAT}: use that version, or a newer one"
         )
 
 
-def prepare(db: sqlite3.Connection) -> None:
-    """Make what is missing of our tables. Idempotent; writes nothing when all is there.
+def is_outdated(db: sqlite3.Connection) -> bool:
+    """Whether an earlier version of this program has made the tables, so that ``prepare`` will migrate them."""
+    found = _format(db)
+    return found is not None and found < FORMAT
 
-    Raises ``StoreUnusable`` for a store of a later format.
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make what is missing of our tables, and bring those of an earlier version up to date.
+
+    Idempotent; writes nothing when all is there. Before a file is migrated, a copy of it is kept beside it. A
+    migration is for who holds the store: nobody may serve it meanwhile.
+
+    Raises ``StoreUnusable`` for a store of a later format, and when no copy can be made.
     """
     check_format(db)
-    if exists(db) and get(db, "format") == FORMAT:
+    if _format(db) == FORMAT and _there(db) >= _NAMES:
         return
+    if is_outdated(db):
+        keep_copy(db, f"before-format-{FORMAT}")
     with transaction(db):
+        check_format(db)  # somebody may have been quicker
+        found = _format(db)
         for statement in DDL:
             db.execute(statement)
-        put(db, "format", FORMAT)
-        put(db, "secret", secrets.token_hex(32))
-        put(db, "generation", 0)
+        for number in range(found or FORMAT, FORMAT):
+            _MIGRATIONS[number](db)
+        if found is None:
+            db.execute(outbox.trim_trigger(outbox.ROW_BOUND))
+            put(db, "secret", secrets.token_hex(32))
+            put(db, "generation", 0)
+        if found != FORMAT:
+            put(db, "format", FORMAT)
+            put(db, "program", __version__)
+
+
+def keep_rows(db: sqlite3.Connection, rows: int) -> None:
+    """Have the outbox keep the newest ``rows`` rows; writes nothing when it does so already."""
+    found = db.execute("SELECT sql FROM sqlite_schema WHERE type='trigger' AND name='_appliance_trim'").fetchone()
+    if found is not None and found[0] == outbox.trim_trigger(rows):
+        return
+    with transaction(db):
+        _trim(db, rows)
+
+
+def _trim(db: sqlite3.Connection, rows: int) -> None:
+    db.execute("DROP TRIGGER IF EXISTS main._appliance_trim")
+    db.execute(outbox.trim_trigger(rows))
+
+
+def _from_1(db: sqlite3.Connection) -> None:
+    # Format 1 could delete any number of rows in one statement of a user's.
+    _trim(db, outbox.ROW_BOUND)
+
+
+#: What leads from each format to the next, beside the tables that were missing.
+_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1}
+
+
+def _format(db: sqlite3.Connection) -> int | None:
+    found = get(db, "format") if exists(db) else None
+    return found if isinstance(found, int) else None
+
+
+def _there(db: sqlite3.Connection) -> set[str]:
+    rows = db.execute("SELECT name FROM sqlite_schema WHERE type='table' AND name LIKE '\\_appliance\\_%' ESCAPE '\\'")
+    return {name for (name,) in rows.fetchall()}
 
 
 def bump(db: sqlite3.Connection) -> int:
@@ -102,3 +164,9 @@ def highest(db: sqlite3.Connection) -> int:
     """Give the highest id that the outbox has handed out; 0 when none."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name='_appliance_outbox'").fetchone()
     return 0 if row is None else int(row[0])
+
+
+def oldest(db: sqlite3.Connection) -> int:
+    """Give the lowest position that can still be resumed from: everything after it is in the outbox."""
+    row = db.execute("SELECT min(id) FROM _appliance_outbox").fetchone()
+    return highest(db) if row[0] is None else int(row[0]) - 1

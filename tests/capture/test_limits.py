@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.model import quote_identifier as quote
+from appliance.store import schema
 from tests.capture.support import Captured, Replica
 
 HARDENED = {
@@ -99,6 +100,16 @@ def test_a_hardened_writer_can_write_a_table_of_one_column(tmp_path: Path) -> No
         ("delete", "t", (2,), None),
         ("update", "t", (1,), (2,)),
     ]
+    file.close()
+
+
+def test_a_hardened_writers_insert_can_trim_the_outbox(tmp_path: Path) -> None:
+    file = Captured(tmp_path / "a.db", "CREATE TABLE t(a INTEGER PRIMARY KEY)")
+    schema.keep_rows(file.server, 100)
+    harden(file.writer)
+    for number in range(300):
+        file.writer.execute("INSERT INTO t VALUES(?)", (number,))
+    assert file.server.execute("SELECT min(id), max(id) FROM _appliance_outbox").fetchone() == (157, 300)
     file.close()
 
 
