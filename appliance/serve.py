@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -27,6 +28,7 @@ from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Sessions
 from appliance.live.tail import StoreReplaced, Tail
 from appliance.ops.health import Health
+from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
@@ -35,7 +37,7 @@ from appliance.store.store import Catalog, Store, StoreSettings, open_store
 from appliance.web.admission import Admission
 from appliance.web.door import Door
 from appliance.web.limits import Limits
-from appliance.web.listen import open_listeners
+from appliance.web.listen import open_listeners, passed_listeners
 from appliance.web.routes import application
 from appliance.web.tls import Certificate
 
@@ -47,6 +49,9 @@ GRACE_S: Final = 7.0
 DESCRIPTORS_BESIDE: Final = 128
 #: How long to wait for a database file that was taken away to be there again, seconds.
 REAPPEAR_S: Final = 10.0
+#: The one-file program is two processes, and the first hands on to the second what it is sent. So Ctrl-C, or a service
+#: manager that signals them all, comes to us twice: within so many seconds it is the same signal.
+DOUBLED_S: Final = 0.25 if getattr(sys, "frozen", False) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,17 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
     if config.tls_cert is not None and config.tls_key is not None:
         certificate = Certificate(config.tls_cert, config.tls_key)
     stop = trio.Event()
+    manager = ServiceManager(os.environ)
 
     def announced(announcement: Announcement) -> None:
         nonlocal config
         config = replace(config, port=announcement.addresses[0][1])  # the same port if it has to begin anew
         announce(announcement)
+        manager.ready()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, stop, certificate)
+            nursery.start_soon(_obey, signals, stop, certificate, manager)
             async with open_bridge():
                 while not stop.is_set():
                     replaced: BaseException | None = None
@@ -92,15 +99,22 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
     log.info("stopped")
 
 
-async def _obey(signals: AsyncIterator[int], stop: trio.Event, certificate: Certificate | None) -> None:
+async def _obey(
+    signals: AsyncIterator[int], stop: trio.Event, certificate: Certificate | None, manager: ServiceManager
+) -> None:
+    first = 0.0
     async for number in signals:
         if number == signal.SIGHUP:
+            manager.reloading()
             _reload(certificate)
-        elif stop.is_set():
-            os._exit(128 + number)  # SQLite survives this: whatever was not committed was not acknowledged
-        else:
+            manager.ready()
+        elif not stop.is_set():
             log.info("stopping", signal=signal.Signals(number).name)
+            manager.stopping()
+            first = trio.current_time()
             stop.set()
+        elif trio.current_time() - first >= DOUBLED_S:
+            os._exit(128 + number)  # SQLite survives this: whatever was not committed was not acknowledged
 
 
 def _reload(certificate: Certificate | None) -> None:
@@ -138,7 +152,8 @@ async def _serve_store(
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
     )
-    listeners, notes = open_listeners(config.host, config.port)
+    passed = passed_listeners(os.environ)
+    listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
     with contextlib.ExitStack() as opened:
         for listener in listeners:
             opened.enter_context(listener)
@@ -173,9 +188,10 @@ async def _serve_on(
     backend = Backend(store, hub, Authority(secret), sessions, limits)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
+    health = Health(tail.state)
     door = Door(
         listeners,
-        app=application(Health(tail.state)),
+        app=application(health),
         websocket=admission,
         log=log,
         limits=_limits(config),
@@ -187,6 +203,7 @@ async def _serve_on(
         background.start_soon(
             lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
         )
+        background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
         async with trio.open_nursery() as connections:
             await connections.start(door.run)
             _raise_descriptor_limit(config.connections)
@@ -210,6 +227,13 @@ async def _announcements(store: Store, tail: Tail) -> None:
         reason = str(error)
     tail.announced = False
     log.warning("polling", reason=reason)
+
+
+def _status(hub: Hub, sessions: Sessions, health: Health) -> str:
+    """Say in a line how the server is."""
+    for problem in health.problems():
+        return f"not ready: {problem}"
+    return f"serving {len(hub.tables())} tables to {len(sessions)} connections"
 
 
 def _report(catalog: Catalog) -> None:

@@ -11,6 +11,7 @@ import click
 
 from appliance import __version__, config
 from appliance.cli.options import config_option, db_option
+from appliance.ops.build import commit
 from appliance.ops.check import examine
 from appliance.store.secrecy import Secrecy
 
@@ -29,6 +30,7 @@ def check_command(db: Path, config_file: Path | None) -> int:
 
 @click.command("version")
 def version_command() -> None:
-    """Print the versions of this program, of Python and of SQLite."""
+    """Print the versions of this program, of Python and of SQLite, and the commit it was built from."""
     python = ".".join(map(str, sys.version_info[:3]))
-    click.echo(f"live-appliance {__version__} (Python {python}, SQLite {sqlite3.sqlite_version})")
+    origin = f"commit {commit()}" if commit() else "from source"
+    click.echo(f"live-appliance {__version__} (Python {python}, SQLite {sqlite3.sqlite_version}, {origin})")

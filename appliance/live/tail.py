@@ -41,9 +41,13 @@ class StoreReplaced(Exception):
 
 @dataclass(slots=True)
 class TailState:
-    """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``."""
+    """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``.
+
+    ``last_look`` is when the store was last read, ``last_turn`` when that was last begun, whether or not it could be.
+    """
 
     last_look: float = 0.0
+    last_turn: float = 0.0
     failing: str | None = None
     behind: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
@@ -88,6 +92,7 @@ class Tail:
 
     async def _run(self) -> None:
         while True:
+            self.state.last_turn = trio.current_time()
             try:
                 await self._catch_up()
                 self._failed(None)

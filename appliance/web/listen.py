@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from appliance.errors import CommandError
@@ -16,6 +16,8 @@ LOOPBACK: Final = ("127.0.0.1", "::1")
 _ABSENT = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 #: How often a free port is looked for that is free on every address.
 _TRIES = 16
+#: The first descriptor of the sockets that a service manager hands over (sd_listen_fds(3)).
+_FIRST_PASSED: Final = 3
 
 
 def open_listeners(hosts: Sequence[str] = LOOPBACK, port: int = 0) -> tuple[list[socket.socket], list[str]]:
@@ -30,6 +32,35 @@ def open_listeners(hosts: Sequence[str] = LOOPBACK, port: int = 0) -> tuple[list
         except _PortTaken as taken:
             refusal = taken
     raise CommandError(str(refusal))
+
+
+def passed_listeners(environment: Mapping[str, str]) -> list[socket.socket]:
+    """Give the listening sockets that a service manager has opened for us (socket activation), non-blocking.
+
+    None where ``LISTEN_FDS`` is not set for this process. They are duplicates: closing them leaves what was handed
+    over, and the clients that wait there. Raises ``CommandError`` for anything but TCP sockets that listen.
+    """
+    count, process = environment.get("LISTEN_FDS", ""), environment.get("LISTEN_PID", "")
+    if not count.isdecimal() or process != str(os.getpid()):
+        return []
+    listeners: list[socket.socket] = []
+    try:
+        for number in range(_FIRST_PASSED, _FIRST_PASSED + int(count)):
+            os.set_inheritable(number, False)
+            listener = socket.socket(fileno=os.dup(number))
+            listeners.append(listener)
+            internet = listener.family in (socket.AF_INET, socket.AF_INET6)
+            if not internet or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise OSError(errno.EINVAL, "it is no TCP socket that listens")
+            listener.setblocking(False)
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise CommandError(
+            f"a socket that the service manager has passed cannot be used: {error.strerror}; "
+            "the socket unit is to have ListenStream= with a port, and Accept=no"
+        ) from None
+    return listeners
 
 
 class _PortTaken(Exception):

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from appliance.errors import CommandError
 from appliance.web import listen
-from appliance.web.listen import open_listeners
+from appliance.web.listen import open_listeners, passed_listeners
 
 
 def close(listeners: list[socket.socket]) -> None:
@@ -46,3 +50,60 @@ def test_a_loopback_address_that_the_machine_lacks_is_left_out(monkeypatch: pyte
 def test_an_address_asked_for_must_be_there(host: str, words: str) -> None:
     with pytest.raises(CommandError, match=words):
         open_listeners(("127.0.0.1", host))
+
+
+PASSED = """
+import os, socket, sys
+from appliance.errors import CommandError
+from appliance.web.listen import passed_listeners
+os.environ["LISTEN_PID"] = str(os.getpid())
+try:
+    for _ in range(2):  # what is passed outlives what was made of it
+        listeners = passed_listeners(os.environ)
+        print([(each.getsockname()[1], each.getblocking(), each.get_inheritable()) for each in listeners])
+        for each in listeners:
+            each.close()
+except CommandError as error:
+    sys.exit(str(error))
+"""
+
+
+def passed(sockets: list[socket.socket], count: int) -> subprocess.CompletedProcess[str]:
+    """Start a process that is handed ``sockets`` from descriptor 3 on, as a service manager does."""
+    script = ["import os, sys"]
+    script += [f"os.dup2({each.fileno()}, {number})" for number, each in enumerate(sockets, 3)]
+    script += [f"os.execv(sys.executable, [sys.executable, '-c', {PASSED!r}])"]
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(script)], pass_fds=[each.fileno() for each in sockets],
+        env={**os.environ, "LISTEN_FDS": str(count)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def above(*sockets: socket.socket) -> list[socket.socket]:
+    """Give duplicates whose numbers are out of the way of those that are passed."""
+    return [socket.socket(fileno=fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100)) for each in sockets]
+
+
+def test_sockets_that_a_service_manager_passes_are_taken() -> None:
+    listeners, _ = open_listeners(("127.0.0.1", "127.0.0.2"))
+    duplicates = above(*listeners)
+    done = passed(duplicates, 2)
+    port = listeners[0].getsockname()[1]
+    close([*listeners, *duplicates])
+
+    assert done.stdout == f"[({port}, False, False), ({port}, False, False)]\n" * 2, done.stderr
+
+
+def test_a_socket_that_does_not_listen_is_refused_with_what_to_do() -> None:
+    with socket.socket() as idle:
+        duplicates = above(idle)
+        done = passed(duplicates, 1)
+        close(duplicates)
+
+    assert done.returncode == 1
+    assert "ListenStream=" in done.stderr
+
+
+def test_sockets_that_were_passed_to_another_process_are_left_alone() -> None:
+    assert passed_listeners({"LISTEN_FDS": "1", "LISTEN_PID": "1"}) == []
+    assert passed_listeners({}) == []
