@@ -97,8 +97,8 @@ class Forbidden(RequestError):
 
 class Conflict(RequestError):
     code, status = "conflict", 409
-    cause = "The idempotency key was used before, with another body."
-    cure = "Use a new key for a new message."
+    cause = "The idempotency key came with another body before, or the write collides with what is there."
+    cure = "Use a new key for a new message; correct the value that the message names."
 
 
 class Gap(RequestError):
@@ -143,6 +143,42 @@ class Unavailable(RequestError):
     cure = "Send the request again after a moment."
 
 
+class NotFound(RequestError):
+    code, status = "not-found", 404
+    cause = "There is nothing at this path, or you may not know of it."
+    cure = "Look at the path, and whether the token is the one of somebody who may see it."
+
+
+class NotAllowed(RequestError):
+    code, status = "not-allowed", 405
+    cause = "The path does not take this HTTP method."
+    cure = "Use one of the methods in the `Allow` header."
+
+
+class NotAcceptable(RequestError):
+    code, status = "not-acceptable", 406
+    cause = "The `Accept` header asks for a form of JSON:API that is not known here."
+    cure = "Ask for `application/vnd.api+json` without parameters."
+
+
+class Stale(RequestError):
+    code, status = "stale", 412
+    cause = "The row has changed since you read it: `If-Match` names another version than it has."
+    cure = "Read the row again, and decide whether your change is still right."
+
+
+class UnsupportedMedia(RequestError):
+    code, status = "unsupported-media-type", 415
+    cause = "The body is not of a media type that this path takes."
+    cure = "Send it with the `Content-Type` that the message names."
+
+
+class Invalid(RequestError):
+    code, status = "invalid", 422
+    cause = "The document is well formed, but what it asks for cannot be stored."
+    cure = "Correct the member that `source` points to."
+
+
 class Internal(RequestError):
     code, status = "internal", 500
     cause = "The server has a fault; its log names it."
@@ -153,7 +189,7 @@ class Internal(RequestError):
 REQUEST_ERRORS: tuple[type[RequestError], ...] = (
     BadJson, BadRequest, UnknownMethod, UnknownTopic, TopicExists, SystemTopic, AlreadySubscribed, NotSubscribed,
     BadFilter, Forbidden, Conflict, Gap, TooLarge, RateLimited, TooManySubscriptions, Unauthorized, ReadOnly,
-    Unavailable, Internal,
+    Unavailable, NotFound, NotAllowed, NotAcceptable, Stale, UnsupportedMedia, Invalid, Internal,
 )  # fmt: skip
 
 

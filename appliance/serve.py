@@ -35,6 +35,7 @@ from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Catalog, Store, StoreSettings, open_store
 from appliance.web.admission import Admission
+from appliance.web.api.messages import Messages
 from appliance.web.door import Door
 from appliance.web.limits import Limits
 from appliance.web.listen import open_listeners, passed_listeners
@@ -185,13 +186,14 @@ async def _serve_on(
         burst=config.request_burst,
         user_topics=config.user_topics,
     )
-    backend = Backend(store, hub, Authority(secret), sessions, limits)
+    authority = Authority(secret)
+    backend = Backend(store, hub, authority, sessions, limits)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state)
     door = Door(
         listeners,
-        app=application(health),
+        app=application(health, Messages(store, hub, authority)),
         websocket=admission,
         log=log,
         limits=_limits(config),

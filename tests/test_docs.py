@@ -33,7 +33,8 @@ PACKAGE = ROOT / "appliance"
 README = ROOT / "README.md"
 PROTOCOL = PACKAGE / "docs" / "protocol.md"
 CONFIGURATION = PACKAGE / "docs" / "configuration.md"
-PAGES = (README, PROTOCOL, CONFIGURATION)
+HTTP_API = PACKAGE / "docs" / "http-api.md"
+PAGES = (README, PROTOCOL, CONFIGURATION, HTTP_API)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
 
@@ -383,7 +384,7 @@ def called() -> list[tuple[str, list[str]]]:
     """Give every call of the program in a shell block or in running text: its page and its words."""
     found = []
     for page in PAGES:
-        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
         prose = re.sub(r"\n(?!\n)", " ", page.read_text())  # a call may run over the end of a line
         lines += re.findall(r"`((?:live-appliance|serve) --?[^`]*|live-appliance [a-z][^`]*)`", prose)
         for line in lines:
@@ -533,4 +534,4 @@ def test_the_documentation_is_shipped_with_the_package() -> None:
 
     assert wheel["packages"] == [PACKAGE.name]
     assert "exclude" not in wheel
-    assert all(PACKAGE in page.parents for page in (PROTOCOL, CONFIGURATION))
+    assert all(PACKAGE in page.parents for page in PAGES[1:])

@@ -28,6 +28,12 @@ DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_break" (
     "table" TEXT PRIMARY KEY COLLATE NOCASE, id INTEGER NOT NULL
 ) WITHOUT ROWID""",
+    # Messages sent with an idempotency key (``idempotency``).
+    """CREATE TABLE IF NOT EXISTS "_appliance_sent" (
+    issuer TEXT NOT NULL, sender TEXT NOT NULL, topic TEXT NOT NULL COLLATE NOCASE, key TEXT NOT NULL,
+    digest BLOB NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(issuer, sender, topic, key)
+) WITHOUT ROWID""",
+    """CREATE INDEX IF NOT EXISTS "_appliance_sent_at" ON "_appliance_sent"(at)""",
     *outbox.DDL,
 )
 _NAMES = frozenset(re.findall(r'EXISTS "?(_appliance_\w+)', "\n".join(DDL)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import trio
 from appliance.capture import outbox
 from appliance.capture.shape import Secret
 from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
-from appliance.store import connections, incarnation, schema, topics, watch
+from appliance.store import connections, idempotency, incarnation, schema, topics, watch
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
 from appliance.store.readers import Readers, open_readers
@@ -170,6 +171,17 @@ class Store:
     async def publish(self, topic: str, sender: str, body: bytes) -> int:
         """Commit a durable message and give its event id. Raises ``UnknownTopic`` and what ``commit`` raises."""
         return await self._writer.commit(lambda db: topics.publish(db, topic, sender, body))
+
+    async def publish_once(self, topic: str, *, issuer: str, sender: str, body: bytes, key: str) -> idempotency.Sent:
+        """Commit a durable message unless ``key`` has done so before. Raises as ``idempotency.publish`` says."""
+        now = time.time()
+        return await self._writer.commit(
+            lambda db: idempotency.publish(db, topic, issuer=issuer, sender=sender, body=body, key=key, now=now)
+        )
+
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a write transaction, perhaps together with others'. Raises as ``Writer.commit`` says."""
+        return await self._writer.commit(work)
 
 
 @asynccontextmanager

@@ -10,20 +10,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from appliance.errors import BadRequest, Internal
+from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError, Unauthorized
 from appliance.ops.health import Health
+from appliance.web.api.messages import Messages
 from appliance.web.problem import error_body
 
 #: What a 404 says there is.
 PATHS: Final = {
     "/live": "the WebSocket (ws:// or wss://)",
+    "/live/topics/<topic>/messages": "POST sends a message to a user topic",
     "/healthz": "200 while the process is up",
     "/readyz": "200 when changes are captured and delivered, else 503 and the reasons",
 }
 _JSON: Final = "application/json"
 
 
-def application(health: Health) -> Starlette:
+def application(health: Health, messages: Messages) -> Starlette:
     """Make the application that answers all that is not a WebSocket."""
 
     async def healthz(request: Request) -> Response:
@@ -40,9 +42,20 @@ def application(health: Health) -> Starlette:
 
     return Starlette(
         # The door answers a GET of /live; it is here for the other methods.
-        routes=[Route("/live", live), Route("/healthz", healthz), Route("/readyz", readyz)],
-        exception_handlers={HTTPException: _refused, Exception: _refused},
+        routes=[
+            Route("/live", live),
+            Route("/live/topics/{topic:path}/messages", messages.publish, methods=["POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        exception_handlers={HTTPException: _refused, RequestError: _cannot, Exception: _refused},
     )
+
+
+async def _cannot(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)  # noqa: S101 – it is registered for nothing else
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == Unauthorized.status else {}
+    return Response(error_body(error.code, error.message), error.status, headers, _JSON)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -50,9 +63,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if status == 404:
         there = "; ".join(f"{path} – {what}" for path, what in PATHS.items())
-        body = error_body("not-found", f"there is nothing at this path. There is: {there}")
+        body = error_body(NotFound.code, f"there is nothing at this path. There is: {there}")
     elif status == 405:
-        body = error_body(BadRequest.code, f"this path takes: {headers.get('allow', headers.get('Allow', 'GET'))}")
+        body = error_body(NotAllowed.code, f"this path takes: {headers.get('allow', headers.get('Allow', 'GET'))}")
     else:
         body = error_body(Internal.code, "the server has a fault; its log names it")
     return Response(body, status, headers, _JSON)

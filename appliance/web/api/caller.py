@@ -1,0 +1,44 @@
+"""Who sends an HTTP request, and what its path names."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from urllib.parse import unquote
+
+from starlette.requests import Request
+
+from appliance.errors import NotFound, Unauthorized
+from appliance.model import Principal
+
+
+class Authority(Protocol):
+    """What says whom a token stands for."""
+
+    def principal(self, token: str) -> Principal:
+        """Say whom ``token`` stands for now. Raises ``Unauthorized``."""
+
+
+def principal_of(request: Request, authority: Authority) -> Principal:
+    """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""
+    token = request.query_params.get("token")
+    if token is None:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            token = credentials.strip()
+        elif scheme:
+            raise Unauthorized("the Authorization header must be: Bearer <token>")
+    if token is None:
+        raise Unauthorized("a token is needed: an Authorization header (Bearer <token>), or ?token=…")
+    return authority.principal(token)
+
+
+def segments(request: Request) -> list[str]:
+    """Give the parts of the path between its slashes, each decoded by itself, so that a name may hold a slash.
+
+    Raises ``NotFound`` when one is not UTF-8.
+    """
+    raw: bytes = request.scope["raw_path"]
+    try:
+        return [unquote(part, errors="strict") for part in raw.decode("ascii").split("/")[1:]]
+    except UnicodeDecodeError:
+        raise NotFound("there is nothing at this path: it is not UTF-8 in percent-encoding") from None

@@ -1,0 +1,72 @@
+"""``POST /live/topics/<topic>/messages``: a message of a user topic, by HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.live import access
+from appliance.live.hub import Hub
+from appliance.model import JSON, Message, Principal, Topic
+from appliance.protocol.json import decode, encode
+from appliance.protocol.wording import quote
+from appliance.store.store import Store
+from appliance.web.api.caller import Authority, principal_of, segments
+
+_JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Takes messages for user topics."""
+
+    store: Store
+    hub: Hub
+    authority: Authority
+
+    async def publish(self, request: Request) -> Response:
+        """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
+        principal = principal_of(request, self.authority)
+        topic = self._topic(principal, segments(request)[2])
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+            raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
+        body = encode(decode(await request.body()))
+        key = _key(request)
+        if not topic.durable:
+            if key is not None:
+                raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
+            self.hub.broadcast(Message(None, topic.name, principal.subject, body))
+            return _sent(topic, None)
+        if key is None:
+            return _sent(topic, await self.store.publish(topic.name, principal.subject, body))
+        sent = await self.store.publish_once(
+            topic.name, issuer=principal.issuer, sender=principal.subject, body=body, key=key
+        )
+        return _sent(topic, sent.event_id, replayed=sent.replayed)
+
+    def _topic(self, principal: Principal, name: str) -> Topic:
+        table = self.hub.table(name)
+        if table is not None and access.may_see_tables(principal):
+            raise SystemTopic(f"{quote(table.table)} is a table and takes no messages: change its rows instead")
+        topic = self.hub.topic(name)
+        if table is not None or topic is None:
+            raise UnknownTopic(f"there is no topic {quote(name)}; create-topic on the WebSocket makes one")
+        return topic
+
+
+def _key(request: Request) -> str | None:
+    """Give the idempotency key; in quotation marks (draft-ietf-httpapi-idempotency-key-header) or bare."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    return key
+
+
+def _sent(topic: Topic, event_id: int | None, *, replayed: bool = False) -> Response:
+    data: dict[str, JSON] = {"topic": topic.name, "EventId": event_id}
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    return Response(encode(data), 201, headers, _JSON)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.model import Topic
+from tests.web.api.application import Served, served
+
+BODY = {"content": b'{"hello": "w\\u00f6rld"}', "headers": {"Content-Type": "application/json"}}
+PATH = "/live/topics/news/messages"
+
+
+async def make(live: Served, name: str = "news", durable: bool = True) -> None:
+    topic = Topic(name, durable, 589696, None)
+    live.hub.add_topic(topic, await live.store.create_topic(topic))
+
+
+async def test_a_message_is_committed_before_it_is_answered(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await make(live)
+        answer = await live.ask("POST", PATH, "ann", **BODY)
+
+        assert (answer.status_code, answer.json()) == (201, {"topic": "news", "EventId": 1})
+        assert live.sql("SELECT id, v0, v1, v2 FROM _appliance_outbox WHERE op = 4") == [
+            (1, "news", "ann", '{"hello":"wörld"}'.encode())
+        ]
+
+
+async def test_a_key_makes_a_message_one_however_often_it_is_sent(tmp_path: Path) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+    async with served(tmp_path / "live.db") as live:
+        await make(live)
+        first = await live.ask("POST", PATH, "ann", content=b"1", headers=headers)
+        again = await live.ask("POST", PATH, "ann", content=b"1", headers=headers | {"Idempotency-Key": '"k"'})
+        other = await live.ask("POST", PATH, "ann", content=b"2", headers=headers)
+
+        assert [first.json()["EventId"], again.json()["EventId"]] == [1, 1]
+        assert "Idempotency-Replayed" not in first.headers
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_a_topic_that_is_not_durable_takes_messages_and_no_key(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await make(live, durable=False)
+        sent = await live.ask("POST", PATH, **BODY)
+        keyed = await live.ask("POST", PATH, content=b"1", headers=BODY["headers"] | {"Idempotency-Key": "k"})  # type: ignore[operator]
+
+        assert (sent.status_code, sent.json()["EventId"]) == (201, None)
+        assert (keyed.status_code, keyed.json()["error"]["code"]) == (400, "bad-request")
+
+
+async def test_a_topics_name_may_hold_a_slash(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await make(live, "a/b c")
+
+        assert (await live.ask("POST", "/live/topics/a%2Fb%20c/messages", **BODY)).json()["topic"] == "a/b c"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "expected"),
+    [
+        ("/live/topics/nothing/messages", {}, (404, "unknown-topic")),
+        ("/live/topics/t/messages", {}, (404, "unknown-topic")),  # a table, which ann may not know of
+        (PATH, {"content": b"{"}, (400, "bad-json")),
+        (PATH, {"content": b'{"a":1,"a":2}'}, (400, "bad-json")),
+        (PATH, {"headers": {"Content-Type": "text/plain"}}, (415, "unsupported-media-type")),
+    ],
+)
+async def test_what_cannot_be_sent_says_why(
+    tmp_path: Path, path: str, options: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(a)") as live:
+        await make(live)
+        answer = await live.ask("POST", path, "ann", **(BODY | options))
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == expected
+        assert live.sql("SELECT count(*) FROM _appliance_outbox") == [(0,)]
+
+
+async def test_a_table_takes_no_messages(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(a)") as live:
+        answer = await live.ask("POST", "/live/topics/t/messages", **BODY)
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "system-topic")
+
+
+async def test_without_a_token_nothing_is_sent(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await make(live)
+        none = await live.client.post(PATH, **BODY)  # type: ignore[arg-type]
+        bad = await live.client.post(PATH + "?token=bad", **BODY)  # type: ignore[arg-type]
+        basic = await live.client.post(PATH, content=b"1", headers={"Authorization": "Basic YTpi"})
+
+        assert {answer.status_code for answer in (none, bad, basic)} == {401}
+        assert none.headers["WWW-Authenticate"] == "Bearer"
