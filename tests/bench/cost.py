@@ -1,0 +1,139 @@
+"""Items 4, 5 and 6: what one event costs – the server's own processor time – and what capturing costs the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tests.bench.fanout import CREATE, TABLE, writing
+from tests.bench.figures import Bench, Figure, median, ratio
+from tests.bench.servers import address, ours, subscribe
+from tests.bench.tools import Load, cpu_s
+from tests.e2e.live import Live
+
+#: Values that one subscription's filter names: 5,000 connections, one subscription each, name 100,000.
+VALUES_EACH = 20
+COLUMNS = 8
+ROWS = 100  # a transaction
+
+
+def matching(bench: Bench) -> Iterator[Figure]:
+    """Item 4: an event that one of many equality filters matches."""
+    preset = bench.preset
+    few, many = preset.connections(50), preset.connections(5000)
+    with ours(bench.folder, tables=CREATE) as live:
+        costs: dict[int, list[float]] = {few: [], many: []}
+        for _ in range(preset.runs):
+            for n in (few, many):
+                costs[n].append(_cost_of_match(live, n, many * VALUES_EACH))
+        times = ratio(costs[many], costs[few])
+        yield Figure(
+            4, f"one of {many * VALUES_EACH:,} filtered values matches", median(costs[many]), "µs/event",
+            f"≤ 1.3 × with {few * VALUES_EACH:,}", times <= 1.3, times, {f"{few * VALUES_EACH:,}": median(costs[few])},
+        )  # fmt: skip
+
+
+def filters(bench: Bench) -> Iterator[Figure]:
+    """Item 5: filters that all match, at 1,000 subscribers."""
+    preset = bench.preset
+    n = preset.connections(1000)
+    kinds = {
+        "none": "",
+        "equality": '{"room":0}',
+        "range": '{"room":{"gte":0}}',
+        "text": '{"pad":{"startswith":"x"}}',
+    }
+    with ours(bench.folder, tables=CREATE) as live:
+        costs: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(preset.runs):
+            for kind, wanted in kinds.items():
+                request = subscribe(TABLE, filters=wanted) if wanted else subscribe(TABLE)
+                costs[kind].append(_cost(live, n, request, preset.amount(1000), {"rows": ROWS}))
+        for kind in kinds:
+            if kind != "none":
+                times = ratio(costs[kind], costs["none"])
+                yield Figure(
+                    5, f"a filter ({kind}) that matches for all of {n}", median(costs[kind]), "µs/event",
+                    "≤ 1.2 × without", times <= 1.2, times, {"without": median(costs["none"])},
+                )  # fmt: skip
+
+
+def capture(bench: Bench) -> Iterator[Figure]:
+    """Item 6: what a writer pays for the triggers."""
+    preset = bench.preset
+    columns = ", ".join(f"c{number} TEXT" for number in range(COLUMNS - 3))
+    plain = f"CREATE TABLE wide(id INTEGER PRIMARY KEY, a INTEGER, b REAL, {columns});"
+    unique = plain.replace("a INTEGER", "a INTEGER UNIQUE")
+    rows = preset.amount(50_000)
+    files = {"plain": _watched(bench, plain), "unique": _watched(bench, unique)}
+    rates: dict[str, list[float]] = {}
+    for _ in range(preset.runs):
+        for name, db in files.items():
+            rates.setdefault(f"{name}, without", []).append(_rate(db, rows, drop="_appliance_%"))
+            rates.setdefault(f"{name}, no BEFORE", []).append(_rate(db, rows, drop="_appliance_%before%"))
+            rates.setdefault(name, []).append(_rate(db, rows))
+    for name in files:
+        times = ratio(rates[name], rates[f"{name}, without"])
+        kind = "a UNIQUE column" if name == "unique" else "no UNIQUE column"
+        yield Figure(
+            6, f"insert, 8 columns, {kind}, {ROWS} a transaction", median(rates[name]), "rows/s",
+            "≥ 0.5 × without triggers", times >= 0.5, times, {"without": median(rates[f"{name}, without"])},
+        )  # fmt: skip
+        share = [1 - whole / bare for whole, bare in zip(rates[name], rates[f"{name}, no BEFORE"], strict=True)]
+        yield Figure(
+            6, f"the BEFORE trigger's share of that, {kind}", median(share) * 100, "%", "≤ 15 %", median(share) <= 0.15
+        )
+
+
+def _cost_of_match(live: Live, n: int, rows: int) -> float:
+    values = ",".join(f'"{{i}}{number:02}"' for number in range(VALUES_EACH))
+    request = subscribe(TABLE, filters=f'{{"room":[{values}]}}')
+    return _cost(live, n, request, rows, {"rows": ROWS, "rooms": n * VALUES_EACH, "each": VALUES_EACH}, n)
+
+
+def _cost(live: Live, n: int, request: str, rows: int, options: dict[str, float], shared_by: int = 1) -> float:
+    """Give the server's processor time for one event, µs, while ``n`` subscribers are each sent their share."""
+    with Load(address(live), n, (request,), expect_setup=1, wait_stdin=True, external=rows // shared_by) as load:
+        load.ready()
+        before = cpu_s(live.process.pid)
+        with writing(live, transactions=rows // ROWS, **options):
+            load.go()
+            result = load.end()
+        spent = cpu_s(live.process.pid) - before
+    if result["lost"] or result["first_error"]:
+        raise RuntimeError(f"events were lost: {result}")
+    return spent / rows * 1e6
+
+
+def _watched(bench: Bench, create: str) -> Path:
+    """Have the server make its triggers on a new file, and stop."""
+    with ours(bench.folder, tables=create) as live:
+        return live.db
+
+
+def _rate(source: Path, rows: int, drop: str = "") -> float:
+    """Insert rows into a copy of the file; give rows a second. Triggers LIKE ``drop`` are taken off first."""
+    path = source.with_suffix(".copy")
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(path)) as copy:
+        original.backup(copy)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        found = "SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name='wide' AND name LIKE ?"
+        for (name,) in db.execute(found, (drop,)).fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')
+        marks = ",".join("?" * (COLUMNS - 1))
+        names = ",".join(["a", "b", *(f"c{number}" for number in range(COLUMNS - 3))])
+        insert = f"INSERT INTO wide({names}) VALUES({marks})"
+        texts = ["a text of a few words"] * (COLUMNS - 3)
+        begun = time.perf_counter()
+        for first in range(0, rows, ROWS):
+            db.execute("BEGIN IMMEDIATE")
+            for number in range(first, first + ROWS):
+                db.execute(insert, (number, number + 0.5, *texts))
+            db.execute("COMMIT")
+        return rows / (time.perf_counter() - begun)
