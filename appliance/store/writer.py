@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, cast
 
 import trio
 
-from appliance.errors import ApplianceError, Internal, ReadOnly, Unavailable
+from appliance.errors import ApplianceError, Conflict, Internal, ReadOnly, Unavailable
 from appliance.store import schema
 from appliance.store.bridge import Database
 from appliance.store.connections import is_locked, is_unwritable
@@ -30,6 +30,9 @@ class _Job(Generic[T]):
         self.done = False
         self.error: BaseException | None = None
         self.result: T | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.error, self.done = _translated(error) if isinstance(error, sqlite3.Error) else error, True
 
     def outcome(self) -> T:
         if self.error is not None:
@@ -50,11 +53,12 @@ class Writer:
     async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in a transaction, perhaps together with others', and return its result after the commit.
 
-        ``work`` may raise: then what it wrote is undone, and nothing else is. Cancelling does not take back a
-        write that was begun; when this returns or raises, it is known what became of it.
+        ``work`` may raise: then what it wrote is undone, and nothing else is. It may be run a second time, after what
+        it wrote was undone. Cancelling does not take back a write that was begun; when this returns or raises, it is
+        known what became of it.
 
         Raises: what ``work`` raises; ``Unavailable`` when the database is locked for longer than the busy
-        timeout, ``ReadOnly`` when it cannot be written.
+        timeout, ``ReadOnly`` when it cannot be written, ``Conflict`` when a constraint of the file's refuses it.
         """
         job = _Job(work)
         self._waiting.append(cast("_Job[object]", job))
@@ -67,8 +71,8 @@ class Writer:
                         await self._database.run(lambda db: _commit(db, batch))
                     except Exception as error:
                         for each in batch:
-                            each.done = True
-                            each.error = _translated(error) if isinstance(error, sqlite3.Error) else error
+                            if not each.done:
+                                each.fail(error)
                     self.committed()
         return job.outcome()
 
@@ -91,6 +95,22 @@ def _nobody() -> None:
 
 
 def _commit(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
+    try:
+        _commit_together(db, batch)
+    except (sqlite3.IntegrityError, ApplianceError):
+        # A deferred foreign key, or a user's RAISE(ROLLBACK), takes all of the transaction along: each by itself, then.
+        if len(batch) == 1:
+            raise
+        for job in batch:
+            try:
+                _commit_together(db, [job])
+            except (sqlite3.IntegrityError, ApplianceError) as error:
+                job.fail(error)
+
+
+def _commit_together(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
+    for job in batch:
+        job.error = None
     with schema.transaction(db):
         for job in batch:
             db.execute("SAVEPOINT job")
@@ -98,7 +118,7 @@ def _commit(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
                 job.result = job.work(db)
                 db.execute("RELEASE job")
             except Exception as error:
-                if not db.in_transaction:  # a full disk may have rolled back all of it
+                if not db.in_transaction:  # a full disk may have rolled back all of it, or a user's trigger
                     raise
                 job.error = _translated(error) if isinstance(error, sqlite3.Error) else error
                 db.execute("ROLLBACK TO job")
@@ -112,6 +132,8 @@ def _translated(error: sqlite3.Error) -> ApplianceError:
         translated: ApplianceError = Unavailable("the database is locked by another program; send the request again")
     elif is_unwritable(error):
         translated = ReadOnly("the database cannot be written just now (disk full or read-only); nothing was changed")
+    elif isinstance(error, sqlite3.IntegrityError):
+        translated = Conflict(f"the database refuses the write: {error}")
     else:
         translated = Internal("the database refused the write; the server's log names the reason")
     translated.__cause__ = error

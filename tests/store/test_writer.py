@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from appliance.errors import Internal, TopicExists, Unavailable
+from appliance.errors import Conflict, TopicExists, Unavailable
 from appliance.store.bridge import Database, connect, open_bridge
 from appliance.store.connections import open_file
 from appliance.store.writer import Writer
@@ -79,9 +79,38 @@ async def test_a_write_that_fails_takes_no_other_with_it(path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.commit, insert(1))
             nursery.start_soon(fails, refuse, TopicExists)
-            nursery.start_soon(fails, insert(2), Internal)  # UNIQUE
+            nursery.start_soon(fails, insert(2), Conflict)  # UNIQUE
             nursery.start_soon(writer.commit, insert(3))
     assert rows(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "CREATE TABLE u(a REFERENCES t(a) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TABLE u(a); CREATE TRIGGER r BEFORE INSERT ON u BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+    ],
+)
+async def test_a_write_that_rolls_back_the_transaction_takes_no_other_with_it(path: Path, schema: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(schema)
+
+    def refused(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO u VALUES(99)")
+
+    async with opened(path) as database:
+        writer = Writer(database)
+
+        async def fails() -> None:
+            with pytest.raises(Conflict):
+                await writer.commit(refused)
+
+        await fails()
+        async with trio.open_nursery() as nursery:
+            for value in range(3):
+                nursery.start_soon(writer.commit, insert(value))
+                nursery.start_soon(fails)
+    assert rows(path) == [0, 1, 2]
 
 
 async def test_a_cancelled_write_is_committed_all_the_same(path: Path) -> None:
