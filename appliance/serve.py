@@ -24,6 +24,7 @@ from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
 from appliance.live.access import Authority
 from appliance.live.hub import Hub
+from appliance.live.keeper import Keeper
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Sessions
 from appliance.live.tail import StoreReplaced, Tail
@@ -32,6 +33,7 @@ from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
+from appliance.store.retention import Retention
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Catalog, Store, StoreSettings, open_store
 from appliance.web.admission import Admission
@@ -152,6 +154,7 @@ async def _serve_store(
         secret=Secrecy(config.secret_columns, config.reveal),
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
+        retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
     )
     passed = passed_listeners(os.environ)
     listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
@@ -202,6 +205,7 @@ async def _serve_on(
     async with trio.open_nursery() as background:
         background.start_soon(tail.run)
         background.start_soon(_announcements, store, tail)
+        background.start_soon(Keeper(store, lambda: hub.position.id).run)
         background.start_soon(
             lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
         )

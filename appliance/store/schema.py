@@ -150,7 +150,7 @@ def _format(db: sqlite3.Connection) -> int | None:
 
 
 def _there(db: sqlite3.Connection) -> set[str]:
-    rows = db.execute("SELECT name FROM sqlite_schema WHERE type='table' AND name LIKE '\\_appliance\\_%' ESCAPE '\\'")
+    rows = db.execute("SELECT name FROM sqlite_schema WHERE name LIKE '\\_appliance\\_%' ESCAPE '\\'")
     return {name for (name,) in rows.fetchall()}
 
 

@@ -20,6 +20,7 @@ from appliance.store import connections, idempotency, incarnation, schema, topic
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
 from appliance.store.readers import Readers, open_readers
+from appliance.store.retention import Retention
 from appliance.store.writer import Writer
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ class StoreSettings:
     secret: Secret
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Store:
         #: Set by who finds that the file at ``path`` is another one now.
         self.replaced = False
         self.identity = connections.identity(settings.path)
+        self.retention = settings.retention
         self._secret = settings.secret
         self._writer = writer
         self._reader = reader
@@ -214,7 +217,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         open_readers(lambda: connections.open_reader(path, busy_timeout_s=busy)) as readers,
     ):
         try:
-            own, epoch = await writing.run(lambda db: _begin(db, path, live, busy))
+            own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
         store = Store(settings, Writer(writing), reading, readers, live, epoch, own)
@@ -228,10 +231,11 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
                     log.error("store_not_marked_clean", reason=str(error))
 
 
-def _begin(db: sqlite3.Connection, path: Path, live: LiveFile, patience_s: float) -> tuple[str, str]:
+def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> tuple[str, str]:
     schema.check_format(db)
-    former = connections.enter_wal(db, path, patience_s=patience_s)
+    former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
     schema.prepare(db)
+    schema.keep_rows(db, settings.retention.rows)
     if former != "wal":
         with schema.transaction(db):
             schema.put(db, "journal_mode", former)  # what ``offline.release`` restores

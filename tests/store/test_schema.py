@@ -121,7 +121,8 @@ def test_a_store_of_a_later_format_is_refused_with_the_version_that_made_it(tmp_
 
 
 def insert(db: sqlite3.Connection, count: int) -> None:
-    db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * count)
+    with schema.transaction(db):
+        db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * count)
 
 
 def kept(db: sqlite3.Connection) -> tuple[int, int]:

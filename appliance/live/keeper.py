@@ -1,0 +1,91 @@
+"""The keeper: one task that keeps the outbox within its bounds, a little at a time.
+
+It sets marks and deletes what is too old or too much, in batches of a few milliseconds with pauses between, so that
+other writers are not kept waiting; never what the tail has not read yet. Whoever reads on from a position that is
+trimmed meanwhile finds so by ``schema.oldest``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from appliance.errors import ApplianceError
+from appliance.store import retention, schema
+from appliance.store.retention import BATCH_ROWS, BATCH_S, Clock, Kept
+from appliance.store.store import Store
+
+log = structlog.get_logger()
+
+#: Seconds between two marks at most, so also how exactly the age of an event is known.
+MARK_EVERY_S: Final = 10.0
+#: Marks in the time that events are kept for, at least.
+MARKS: Final = 10
+#: Seconds between two batches of deletions: the write lock is free for far longer than it is held.
+PAUSE_S: Final = 0.01
+
+
+class Keeper:
+    """Keeps the outbox within the store's bounds. ``position`` is up to where the tail has read."""
+
+    def __init__(self, store: Store, position: Callable[[], int]) -> None:
+        #: What the outbox holds, as of the last turn.
+        self.kept: Kept | None = None
+        self._store = store
+        self._limits = store.retention
+        self._position = position
+        self._batch = BATCH_ROWS // 10
+        self._failing = False
+
+    async def run(self) -> None:
+        """Keep the bounds for as long as the server lives."""
+        clock: Clock | None = None
+        while True:
+            try:
+                if clock is None:
+                    last = await self._store.read(retention.last_mark)
+                    clock = Clock(last[1] if last is not None else None)
+                await self.turn(clock)
+                self._failing = False
+            except (sqlite3.Error, ApplianceError) as error:
+                # Locked or full just now; what is to be deleted is still there at the next turn.
+                if not self._failing:
+                    log.warning("not_trimmed", reason=str(error))
+                self._failing = True
+            await trio.sleep(min(MARK_EVERY_S, self._limits.age_s / MARKS))
+
+    async def turn(self, clock: Clock) -> None:
+        """Set a mark if anything was written since the last one, and delete what is to go."""
+        await self._mark(clock)
+        upto = await self._store.read(lambda db: retention.due(db, self._limits, clock.now()))
+        trimmed = 0
+        while True:
+            last = min(upto, self._position())
+            if last <= await self._store.read(schema.oldest):
+                break
+            trimmed += await self._trim(last)
+            await trio.sleep(PAUSE_S)
+        self.kept = await self._store.read(retention.kept)
+        if trimmed:
+            log.info("trimmed", rows=trimmed, oldest=self.kept.oldest)
+
+    async def _mark(self, clock: Clock) -> None:
+        highest, last = await self._store.read(lambda db: (schema.highest(db), retention.last_mark(db)))
+        before = last[0] if last is not None else 0
+        if highest > before:
+            now = clock.now()
+            size = await self._store.read(lambda db: retention.measure(db, before, highest))
+            await self._store.commit(lambda db: retention.mark(db, highest, now, size))
+
+    async def _trim(self, last: int) -> int:
+        rows, seconds = await self._store.commit(lambda db: retention.trim(db, last, self._batch))
+        # As many rows as take the time they may: small ones by the thousand, of a MiB one or two.
+        if seconds > BATCH_S:
+            self._batch = max(1, self._batch // 2)
+        elif seconds < BATCH_S / 4:
+            self._batch = min(BATCH_ROWS, self._batch * 2)
+        return rows
