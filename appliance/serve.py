@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from appliance.config import Config
+from appliance.counters import Counters
 from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
 from appliance.live.access import Authority
@@ -177,7 +178,8 @@ async def _serve_on(
 ) -> None:
     catalog = await store.synchronise()
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
-    hub = Hub(catalog, await store.position(), options)
+    counters = Counters()
+    hub = Hub(catalog, await store.position(), options, counters)
     tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.signing_secret()
@@ -201,6 +203,7 @@ async def _serve_on(
         log=log,
         limits=_limits(config),
         certificate=certificate,
+        counters=counters,
     )
     async with trio.open_nursery() as background:
         background.start_soon(tail.run)

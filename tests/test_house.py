@@ -21,11 +21,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": {"web", "config"},
     "client": {"errors"},
     "config": {"errors"},
+    "counters": {"model"},
     "logs": set(),
     "web": {"live", "ops"},  # the door hands a WebSocket to live; /readyz asks ops
     "ops": {"live"},  # health is how the tail is
     "live": {"store"},
-    "store": {"capture", "protocol"},
+    "store": {"capture", "protocol", "counters"},
     "capture": {"model", "errors"},
     "protocol": {"model", "errors"},
     "errors": {"model"},

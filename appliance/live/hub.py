@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from appliance.counters import Counters
 from appliance.errors import BadFilter, UnknownTopic
 from appliance.live.frames import text_frame
 from appliance.model import JSON, Change, Image, Message, Op, Position, Row, Shape, SQLiteValue, Topic, ascii_fold
@@ -125,8 +126,11 @@ class _Subscribers:
 class Hub:
     """All topics, all subscriptions, and the position up to which everything has been delivered."""
 
-    def __init__(self, catalog: Catalog, position: Position, options: ValueOptions) -> None:
+    def __init__(
+        self, catalog: Catalog, position: Position, options: ValueOptions, counters: Counters | None = None
+    ) -> None:
         self.position = position
+        self.counters = counters or Counters()
         #: The store's generation that this is the picture of; the tail compares it with each look.
         self.generation = catalog.settings.generation
         self._newest_generation = catalog.settings.generation
@@ -230,6 +234,7 @@ class Hub:
                 subscription.receiver.deliver([text_frame(frames.notice(TABLE_DROPPED, shape.table, ended))])
             else:
                 renewed.add(subscription)
+                self.counters.resyncs += 1
                 subscription.receiver.deliver([resync])
         self._subscribers[folded] = renewed
 
@@ -241,6 +246,7 @@ class Hub:
             name = shape.table if shape is not None else topic.name if topic is not None else folded
             frame = text_frame(frames.notice(RESYNC, name, {"reason": "overrun"}))
             for subscription in subscribers:
+                self.counters.resyncs += 1
                 subscription.receiver.deliver([frame])
 
     # -- subscriptions -----------------------------------------------------------------------------------
@@ -293,6 +299,7 @@ class Hub:
 
     def broadcast(self, message: Message) -> None:
         """Deliver a message that is not durable."""
+        self.counters.passing_messages += 1
         owed: dict[Receiver, list[bytes]] = {}
         self._match_message(message, owed)
         for receiver, due in owed.items():

@@ -69,6 +69,9 @@ class Outgoing(trio.abc.Stream):
     ) -> None:
         #: Why we ended the connection, where it was not the WebSocket library that did.
         self.ended: CloseCode | None = None
+        #: Bytes of frames that the socket or TLS took, and that the peer has sent.
+        self.sent = 0
+        self.received = 0
         #: When the peer was last heard (``trio.current_time()``).
         self.last_received = trio.current_time()
         self._stream = stream
@@ -134,6 +137,7 @@ class Outgoing(trio.abc.Stream):
                 except OSError:
                     self.hang_up()
                     return False
+                self.sent += sent
                 if sent == len(frame):
                     return True
                 if sent:
@@ -218,6 +222,7 @@ class Outgoing(trio.abc.Stream):
 
     def _count(self, sent: int) -> None:
         self._taken += sent
+        self.sent += sent
         self._unsent -= sent
         queue = self._queue
         while sent:
@@ -265,6 +270,7 @@ class Outgoing(trio.abc.Stream):
 
     def _flown(self) -> None:
         self._taken += self._flying
+        self.sent += self._flying
         self._unsent -= min(self._flying, self._unsent)
         self._flying = 0
         self._wake()
@@ -299,6 +305,7 @@ class Outgoing(trio.abc.Stream):
             if not data:
                 break
             self.last_received = trio.current_time()
+            self.received += len(data)
             self._gate.feed(data)
         return b""
 

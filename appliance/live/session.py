@@ -15,12 +15,12 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from appliance.errors import CloseCode, Internal, RateLimited, RequestError
+from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
 from appliance.live.access import Authority
 from appliance.live.frames import PING, text_frame
 from appliance.live.hub import Hub, Subscription
 from appliance.live.outgoing import Outgoing
-from appliance.live.sessions import Sessions
+from appliance.live.sessions import Sessions, Traffic
 from appliance.model import JSON, Principal
 from appliance.protocol import frames
 from appliance.protocol.requests import Authenticate, Refused, Request, parse
@@ -75,6 +75,8 @@ class Session:
         self.backend = backend
         self.subscriptions: dict[str, Subscription] = {}
         self.ending: tuple[CloseCode, str] | None = None
+        #: Frames that were handed to the connection.
+        self.delivered = 0
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
         self.pinged_at: float | None = None
         self._connection = connection
@@ -111,8 +113,17 @@ class Session:
 
     def deliver(self, frames: list[bytes]) -> None:
         """Send these WebSocket frames, in this order. Never raises and never waits."""
-        if self.ending is None and not self._outgoing.offer(frames[0] if len(frames) == 1 else b"".join(frames)):
+        if self.ending is not None:
+            return
+        if self._outgoing.offer(frames[0] if len(frames) == 1 else b"".join(frames)):
+            self.delivered += len(frames)
+        else:
             self.end(CloseCode.TOO_SLOW, "too slow: connect again")
+
+    @property
+    def traffic(self) -> Traffic:
+        """Give what this session has been sent and has sent until now."""
+        return Traffic(len(self.subscriptions), self.delivered, self._outgoing.sent, self._outgoing.received)
 
     def forget(self, topic: str) -> None:
         """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
@@ -193,6 +204,7 @@ class Session:
         try:
             asked = parse(message)
         except Refused as refused:
+            self.backend.hub.counters.requests[refused.object_type or "", refused.error.code] += 1
             self._reply(frames.error(refused.error, refused.object_type, refused.id))
             self._malformed += 1
             if self._malformed >= MALFORMED_LIMIT:
@@ -207,11 +219,18 @@ class Session:
                 raise RateLimited("too many requests on this connection; send more slowly")
             data = await answers[type(asked)](self, asked)
         except RequestError as error:
+            self._count(asked, error.code)
             if isinstance(error, Internal):
                 log.error("request_failed", method=asked.object_type, error=repr(error.__cause__ or error))
             self._reply(frames.error(error, asked.object_type, asked.id))
         else:
+            self._count(asked, "ok")
             self._reply(frames.response(asked.object_type, data, asked.id))
+
+    def _count(self, asked: Request, code: str) -> None:
+        counters = self.backend.hub.counters
+        counters.requests[asked.object_type, code] += 1
+        counters.bad_tokens += code == Unauthorized.code
 
     def _reply(self, text: bytes) -> None:
         self.deliver([text_frame(text)])

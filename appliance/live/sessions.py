@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 import trio
@@ -22,8 +23,30 @@ SPREAD_STEP_S: Final = 0.005
 User: TypeAlias = tuple[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What sessions have: subscriptions, frames that they were handed, bytes that they took and sent."""
+
+    subscriptions: int
+    frames: int
+    bytes_out: int
+    bytes_in: int
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.subscriptions + other.subscriptions,
+            self.frames + other.frames,
+            self.bytes_out + other.bytes_out,
+            self.bytes_in + other.bytes_in,
+        )
+
+
 class Session(Protocol):
     """A session as all of them together see it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Give what this session has been sent and has sent until now."""
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
         """Ping the peer, or end the session, if it is time."""
@@ -38,9 +61,14 @@ class Sessions:
     def __init__(self) -> None:
         self._open: dict[Session, User | None] = {}
         self._by_user: Counter[User] = Counter()
+        self._gone = Traffic(0, 0, 0, 0)
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def traffic(self) -> Traffic:
+        """Sum up the subscriptions there are, and what has gone to and come from all sessions ever."""
+        return sum((session.traffic for session in self._open), self._gone)
 
     def of(self, user: User) -> int:
         """Count one user's sessions."""
@@ -55,6 +83,7 @@ class Sessions:
     def remove(self, session: Session) -> None:
         """Forget a session."""
         user = self._open.pop(session)
+        self._gone += replace(session.traffic, subscriptions=0)
         if user is not None:
             self._by_user[user] -= 1
             if not self._by_user[user]:

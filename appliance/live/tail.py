@@ -43,10 +43,13 @@ class StoreReplaced(Exception):
 class TailState:
     """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``.
 
-    ``last_look`` is when the store was last read, ``last_turn`` when that was last begun, whether or not it could be.
+    ``last_look`` is when the store was last read, ``last_turn`` when that was last begun, whether or not it could be,
+    ``last_whole`` when all that it held had been delivered. ``behind_rows`` is how many rows had not, at the last look.
     """
 
     last_look: float = 0.0
+    last_whole: float = 0.0
+    behind_rows: int = 0
     last_turn: float = 0.0
     failing: str | None = None
     behind: bool = False
@@ -71,14 +74,19 @@ class Tail:
         self._known: int | None = None
         self._woken = trio.Event()
         self._rechecks: tuple[float, ...] = ()
+        #: When the word came that is to be followed, and that which is being followed; ``None``: a poll comes first.
+        self._told_at: float | None = None
+        self._following: float | None = None
         self._last_event = -BUSY_FOR_S
 
     def wake(self) -> None:
         """Look now: we have committed."""
+        self._told_at = self._told_at or trio.current_time()
         self._woken.set()
 
     def stir(self) -> None:
         """Look now and some more times shortly: somebody is writing to the WAL."""
+        self._told_at = self._told_at or trio.current_time()
         self._rechecks = RECHECKS_S
         self._woken.set()
 
@@ -108,17 +116,21 @@ class Tail:
     async def _catch_up(self) -> None:
         """Deliver everything that is committed."""
         while True:
+            self._following, self._told_at = self._following or self._told_at, None
             look = await self._store.look(self._hub.position.id, self._known, self._at_least)
             self.state.last_look = trio.current_time()
             if look is None:
-                self.state.behind = False
+                self.state.behind, self.state.last_whole = False, self.state.last_look
                 return
             self._check_identity(look)
+            self.state.behind_rows = look.highest - self._hub.position.id
             await self._deliver(look)
+            self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
             self._known = None if look.full else look.data_version
             if look.full:
                 continue
+            self.state.last_whole = self.state.last_look
             if look.schema_version != self._schema_version or not self._told:
                 await self._renew()
             elif look.generation != self._hub.generation:
@@ -146,6 +158,7 @@ class Tail:
             self._shapes = await self._store.read_shapes()
             decoded = decode(look.rows, self._shapes, more=look.full)
         for fault in decoded.faults:
+            self._hub.counters.unreadable_rows += 1
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
         # An event that is longer than a look: the next one is to be longer.
         self._at_least = 0 if decoded.consumed else 2 * len(look.rows)
@@ -153,6 +166,10 @@ class Tail:
             highest = int(str(look.rows[decoded.consumed - 1][0]))
             self._store.handed_out(highest)
             self._hub.publish(decoded.events, highest)
+            self._hub.counters.count_read(decoded.events)
+            if self._following is not None:
+                self._hub.counters.delivery.observe(trio.current_time() - self._following)
+                self._following = None
 
     async def _renew_settings(self) -> None:
         """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""
@@ -200,6 +217,8 @@ class Tail:
 
     async def _wait(self) -> None:
         now = trio.current_time()
+        if not self._rechecks:
+            self._following = None  # the word was of something that concerns nobody
         if self._rechecks:
             delay, self._rechecks = self._rechecks[0], self._rechecks[1:]
         elif self.announced:

@@ -15,6 +15,7 @@ import trio
 
 from appliance.capture import outbox
 from appliance.capture.shape import Secret
+from appliance.counters import Histogram
 from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
 from appliance.store import connections, idempotency, incarnation, schema, topics, watch
 from appliance.store.bridge import Database, connect
@@ -126,6 +127,11 @@ class Store:
     def on_commit(self, committed: Callable[[], None]) -> None:
         """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""
         self._writer.committed = committed
+
+    @property
+    def commit_seconds(self) -> Histogram:
+        """Tell how long our own commits have taken, from asking for them."""
+        return self._writer.seconds
 
     async def signing_secret(self) -> str:
         """Give the secret that signs this store's tokens."""

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, cast
 
 import trio
 
+from appliance.counters import Histogram
 from appliance.errors import ApplianceError, Conflict, Internal, ReadOnly, Unavailable
 from appliance.store import schema
 from appliance.store.bridge import Database
@@ -46,6 +47,8 @@ class Writer:
     def __init__(self, database: Database) -> None:
         #: Called after each commit.
         self.committed: Callable[[], None] = _nobody
+        #: How long it took from asking for a write to its commit.
+        self.seconds = Histogram()
         self._database = database
         self._waiting: list[_Job[object]] = []
         self._turn = trio.Lock()
@@ -60,6 +63,7 @@ class Writer:
         Raises: what ``work`` raises; ``Unavailable`` when the database is locked for longer than the busy
         timeout, ``ReadOnly`` when it cannot be written, ``Conflict`` when a constraint of the file's refuses it.
         """
+        asked = trio.current_time()
         job = _Job(work)
         self._waiting.append(cast("_Job[object]", job))
         with trio.CancelScope(shield=True):
@@ -74,6 +78,8 @@ class Writer:
                             if not each.done:
                                 each.fail(error)
                     self.committed()
+        if job.error is None:
+            self.seconds.observe(trio.current_time() - asked)
         return job.outcome()
 
     async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:

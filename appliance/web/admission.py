@@ -7,6 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
+import trio
+from trio_websocket import WebSocketConnection
 
 from appliance.errors import Forbidden, RequestError, Unauthorized
 from appliance.live.methods import ANSWERS, admit
@@ -17,6 +19,8 @@ from appliance.web.upgrade import Upgrade
 
 log = structlog.get_logger()
 
+#: What stands for a connection that went away without a Close frame, in the log and the metrics.
+ABNORMAL: Final = 1006
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -29,25 +33,41 @@ class Admission:
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Serve one client. Nothing of a token or a query is ever logged."""
+        counters = self._backend.hub.counters
         try:
             self._check_origin(upgrade.headers, secure=upgrade.secure)
             principal = self._principal(upgrade)
             if principal is not None:
                 admit(self._backend, principal)
         except RequestError as error:
+            counters.refused[error.code] += 1
+            counters.bad_tokens += error.code == Unauthorized.code
             log.info("refused", remote=upgrade.remote, code=error.code)
             await upgrade.reject(error.status, error_body(error.code, error.message))
             return
         remote = upgrade.remote
         async with upgrade.accepted() as (connection, outgoing):
             session = Session(connection, outgoing, self._backend, principal)
+            opened = trio.current_time()
+            counters.websockets += 1
             log.info("connected", remote=remote, subject=principal and principal.subject)
             try:
                 await session.run(ANSWERS)
             finally:
                 subject = session.principal.subject if session.authenticated else None
-                code = session.ending[0] if session.ending is not None else outgoing.ended
-                log.info("disconnected", remote=remote, subject=subject, code=code and int(code))
+                code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))
+                traffic = session.traffic
+                counters.closed[code] += 1
+                log.info(
+                    "disconnected",
+                    remote=remote,
+                    subject=subject,
+                    code=code,
+                    seconds=round(trio.current_time() - opened, 3),
+                    frames=traffic.frames,
+                    bytes_out=traffic.bytes_out,
+                    bytes_in=traffic.bytes_in,
+                )
 
     def _check_origin(self, headers: Mapping[str, str], *, secure: bool) -> None:
         """Refuse a page of another site. Raises ``Forbidden``."""
@@ -74,6 +94,11 @@ class Admission:
                 return None
             raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
         return self._backend.authority.principal(token)
+
+
+def _code(connection: WebSocketConnection) -> int:
+    """Give the code with which a connection was closed by its peer; 1006 when without any (RFC 6455, section 7.1.5)."""
+    return connection.closed.code if connection.closed is not None else ABNORMAL
 
 
 def _site(origin: str) -> tuple[str, str, int] | None:

@@ -14,6 +14,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 from trio_websocket import ConnectionClosed
 
+from appliance.counters import Counters
 from appliance.errors import Unavailable
 from appliance.web.asgi import ASGIApp, run_app, scope_of
 from appliance.web.http import Http, Traffic
@@ -43,6 +44,7 @@ class Door:
       websocket: is given each WebSocket's request, and answers it.
       certificate: TLS on all listeners, with the context it has at the time of each handshake.
       log: what fails is logged once: the kind of error and where, never what a client sent.
+      counters: where connections and answers are counted.
 
     Lifetime: ``run`` serves until it is cancelled (every connection ends at once) or until, after
     ``stop_accepting``, the last connection has ended.
@@ -57,6 +59,7 @@ class Door:
         log: FilteringBoundLogger,
         limits: Limits = DEFAULTS,
         certificate: Certificate | None = None,
+        counters: Counters | None = None,
         websocket_paths: Collection[str] = WEBSOCKET_PATHS,
     ) -> None:
         #: Connections that are open now.
@@ -69,7 +72,8 @@ class Door:
         self._certificate = certificate
         self._paths = frozenset(websocket_paths)
         self._accepting = trio.CancelScope()
-        self._traffic = Traffic()
+        self._counters = counters or Counters()
+        self._traffic = Traffic(self._counters.http_answers)
         self._turned_away = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -115,9 +119,12 @@ class Door:
                     await trio.sleep(_EXHAUSTED_S)
                     break
                 exhausted = False
+                self._counters.connections += 1
                 if self.connections < self._limits.connections:
                     nursery.start_soon(self._connection, raw, address)
-                elif self._turned_away < _TURNED_AWAY and self._certificate is None:
+                    continue
+                self._counters.turned_away += 1
+                if self._turned_away < _TURNED_AWAY and self._certificate is None:
                     nursery.start_soon(self._turn_away, raw, address)
                 else:
                     raw.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,9 +27,13 @@ JSON_TYPE: Final = ((b"content-type", b"application/json"),)
 
 
 class Traffic:
-    """What the connections of one door have in common: who waits for a request, and whether it is the end."""
+    """What the connections of one door have in common: who waits for a request, and whether it is the end.
 
-    def __init__(self) -> None:
+    ``answers`` counts what they are answered, by status.
+    """
+
+    def __init__(self, answers: Counter[int] | None = None) -> None:
+        self.answers = Counter() if answers is None else answers
         self.draining = False
         self.idle: set[trio.CancelScope] = set()
 
@@ -164,6 +169,7 @@ class Http:
         if self._traffic.draining:
             lines.append(_CLOSE)
         self._bodiless = self._bodiless or status in (204, 304)
+        self._traffic.answers[status] += 1
         head = self._h11.send(h11.Response(status_code=status, headers=lines, reason=_REASONS.get(status, b""))) or b""
         await self.wire.send(head + self._body(body, more=more))
 
