@@ -103,6 +103,8 @@ class Op(enum.IntEnum):
     UPDATE = 2
     DELETE = 3
     MESSAGE = 4
+    #: Not an event: before it, some tables' events are not complete (``store.breaks``).
+    BREAK = 5
 
 
 @dataclass(frozen=True, slots=True)

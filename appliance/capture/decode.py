@@ -48,6 +48,9 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
             events.append(_message(row))
             place += 1
             continue
+        if op == Op.BREAK:
+            place += 1
+            continue
         shape = shapes.get(row[_SHAPE])
         if shape is None or op not in (Op.CREATE, Op.UPDATE, Op.DELETE):
             reason = f"there is no shape {row[_SHAPE]!r}" if shape is None else f"its op is {op!r}"

@@ -184,7 +184,9 @@ class Tail:
         catalog = await self._store.synchronise()
         # Remembered until everybody has been told, even if reading fails in between.
         self._changed.update(catalog.changed)
-        self._changed.update(self._renumbered(catalog))
+        if renumbered := self._renumbered(catalog):
+            self._changed.update(renumbered)
+            await self._store.break_off(renumbered)
         self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._told = False
         self._shapes = catalog.shapes

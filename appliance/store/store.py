@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from appliance.capture import outbox
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
-from appliance.store import connections, idempotency, incarnation, schema, topics, watch
+from appliance.store import breaks, connections, idempotency, incarnation, schema, topics, watch
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
 from appliance.store.readers import Readers, open_readers
@@ -118,6 +118,8 @@ class Store:
         self.replaced = False
         self.identity = connections.identity(settings.path)
         self.retention = settings.retention
+        #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
+        self.breaks: Mapping[str, int] = {}
         self._secret = settings.secret
         self._writer = writer
         self._reader = reader
@@ -159,7 +161,24 @@ class Store:
 
     async def synchronise(self) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now."""
-        return await self._writer.alone(lambda db: _synchronise(db, self._secret))
+        catalog, found = await self._writer.alone(lambda db: (_synchronise(db, self._secret), breaks.breaks(db)))
+        before, self.breaks = self.breaks, found
+        # Another process may have made triggers anew and left nothing to do.
+        anew = {
+            shape.table
+            for folded, shape in catalog.tables.items()
+            if folded in before and before[folded] != found.get(folded)
+        }
+        return replace(catalog, changed=tuple(sorted(anew.union(catalog.changed))))
+
+    async def break_off(self, tables: Collection[str]) -> None:
+        """Note that the events of these tables are complete only from now on. Raises as ``Writer.commit`` says."""
+
+        def work(db: sqlite3.Connection) -> dict[str, int]:
+            breaks.note(db, tables)
+            return breaks.breaks(db)
+
+        self.breaks = await self._writer.commit(work)
 
     async def read_settings(self) -> Settings:
         """Read what commands and requests have set: what there is to do when only the generation has moved."""
@@ -179,14 +198,18 @@ class Store:
 
     async def publish(self, topic: str, sender: str, body: bytes) -> int:
         """Commit a durable message and give its event id. Raises ``UnknownTopic`` and what ``commit`` raises."""
-        return await self._writer.commit(lambda db: topics.publish(db, topic, sender, body))
+        published = await self._writer.commit(lambda db: topics.publish(db, topic, sender, body))
+        self._live.note(published)  # the sender is told
+        return published
 
     async def publish_once(self, topic: str, *, issuer: str, sender: str, body: bytes, key: str) -> idempotency.Sent:
         """Commit a durable message unless ``key`` has done so before. Raises as ``idempotency.publish`` says."""
         now = time.time()
-        return await self._writer.commit(
+        sent = await self._writer.commit(
             lambda db: idempotency.publish(db, topic, issuer=issuer, sender=sender, body=body, key=key, now=now)
         )
+        self._live.note(sent.event_id)
+        return sent
 
     async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in a write transaction, perhaps together with others'. Raises as ``Writer.commit`` says."""

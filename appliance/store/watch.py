@@ -15,7 +15,7 @@ from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
 from appliance.capture.triggers import triggers
 from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
-from appliance.store import catalog, schema
+from appliance.store import breaks, catalog, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,8 @@ class _Plan:
                 skipped[table.name] = str(error)
                 db.execute("ROLLBACK TO capture")
             db.execute("RELEASE capture")
+        if made := [table.name for table, _ in self.anew if table.name not in skipped]:
+            breaks.note(db, made)
         return skipped
 
     def result(self, db: sqlite3.Connection, skipped: dict[str, str]) -> Synced:
