@@ -61,6 +61,9 @@ class Config:
     )
     busy_timeout_s: float = setting(5.0, "How long to wait for another program's lock.", least=0.1, most=60)
     inotify: bool = setting(True, "Let the system announce writes (Linux); without it the file is polled.")
+    metrics_listen: tuple[str, ...] = setting(
+        (), "Where to answer /metrics to anybody, host:port; administrators can ask on the main port, too."
+    )
     retention_s: float = setting(86_400.0, "For how long events are kept to be resumed from.", least=1)
     retention_rows: int = setting(
         1_000_000, "How many rows of events are kept, also while no server runs; an update takes two.", least=1000

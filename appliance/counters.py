@@ -52,7 +52,7 @@ class Counters:
     websockets: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     closed: Counter[int] = field(default_factory=Counter)
-    #: Tokens that were not accepted, wherever they came.
+    #: Tokens in frames that were not accepted; of those in a request, the answers' status 401 tells.
     bad_tokens: int = 0
     #: HTTP answers by status, and requests on WebSockets by method and by the code of the answer (``ok``).
     http_answers: Counter[int] = field(default_factory=Counter)
@@ -64,6 +64,8 @@ class Counters:
     unreadable_rows: int = 0
     #: Messages of topics that are not durable.
     passing_messages: int = 0
+    #: Events that were handed to subscribers as they came, by what they were told as.
+    delivered: Counter[str] = field(default_factory=Counter)
     #: Subscriptions that began with a replay or a snapshot, that were refused for a gap, and what they were sent.
     replays: int = 0
     snapshots: int = 0

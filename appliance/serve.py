@@ -30,6 +30,7 @@ from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Sessions
 from appliance.live.tail import StoreReplaced, Tail
 from appliance.ops.health import Health
+from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.store.bridge import open_bridge
@@ -41,7 +42,8 @@ from appliance.web.admission import Admission
 from appliance.web.api.messages import Messages
 from appliance.web.door import Door
 from appliance.web.limits import Limits
-from appliance.web.listen import open_listeners, passed_listeners
+from appliance.web.listen import open_listeners, passed_listeners, read_address
+from appliance.web.metrics import MetricsPage
 from appliance.web.routes import application
 from appliance.web.tls import Certificate
 
@@ -49,6 +51,8 @@ log = structlog.get_logger()
 
 #: For how long connections may take to end when the server stops, seconds; the whole stop stays under 10.
 GRACE_S: Final = 7.0
+#: Connections that may ask for metrics at a time, on a port of their own.
+METRICS_CONNECTIONS: Final = 32
 #: Descriptors that are not connections: the database, listeners, the loop, libraries.
 DESCRIPTORS_BESIDE: Final = 128
 #: How long to wait for a database file that was taken away to be there again, seconds.
@@ -162,15 +166,22 @@ async def _serve_store(
     with contextlib.ExitStack() as opened:
         for listener in listeners:
             opened.enter_context(listener)
+        inside = [
+            opened.enter_context(listener)
+            for address in config.metrics_listen
+            for host, port in [read_address(address)]
+            for listener in open_listeners([host], port)[0]
+        ]
         for note in notes:
             log.warning("not_listening", reason=note)
         async with open_store(settings) as store:
-            await _serve_on(store, listeners, config, certificate, announce, stop)
+            await _serve_on(store, listeners, inside, config, certificate, announce, stop)
 
 
 async def _serve_on(
     store: Store,
     listeners: Sequence[socket.socket],
+    inside: Sequence[socket.socket],
     config: Config,
     certificate: Certificate | None,
     announce: Callable[[Announcement], None],
@@ -196,31 +207,60 @@ async def _serve_on(
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state)
+    keeper = Keeper(store, lambda: hub.position.id)
+    metrics = MetricsPage(
+        Metrics(
+            Sources(
+                path=store.path,
+                counters=counters,
+                sessions=sessions,
+                tail=tail.state,
+                kept=lambda: keeper.kept,
+                health=health,
+                commit_seconds=store.commit_seconds,
+                connections=lambda: door.connections,
+                position=lambda: hub.position,
+            )
+        ),
+        authority,
+    )
     door = Door(
         listeners,
-        app=application(health, Messages(store, hub, authority)),
+        app=application(health, Messages(store, hub, authority), metrics),
         websocket=admission,
         log=log,
         limits=_limits(config),
         certificate=certificate,
         counters=counters,
     )
+    inner = Door(
+        inside,
+        app=metrics.application(),
+        websocket=admission,
+        websocket_paths=(),
+        log=log,
+        limits=Limits(connections=METRICS_CONNECTIONS),
+    )
     async with trio.open_nursery() as background:
         background.start_soon(tail.run)
         background.start_soon(_announcements, store, tail)
-        background.start_soon(Keeper(store, lambda: hub.position.id).run)
+        background.start_soon(keeper.run)
         background.start_soon(
             lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
         )
         background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
         async with trio.open_nursery() as connections:
             await connections.start(door.run)
+            await connections.start(inner.run)
             _raise_descriptor_limit(config.connections)
             _report(catalog)
+            for listener in inside:
+                log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
             await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
             door.stop_accepting()
+            inner.stop_accepting()
             await sessions.end_all()
         background.cancel_scope.cancel()
 

@@ -21,6 +21,7 @@ from appliance.cli.clients import DEFAULT_URL
 from appliance.errors import REQUEST_ERRORS, BadConfiguration, CloseCode, CommandError, StoreInUse, StoreUnusable
 from appliance.live import frames as live_frames
 from appliance.live import hub, outgoing, session
+from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json
 from appliance.protocol.frames import EVENT_TYPES
@@ -34,7 +35,8 @@ README = ROOT / "README.md"
 PROTOCOL = PACKAGE / "docs" / "protocol.md"
 CONFIGURATION = PACKAGE / "docs" / "configuration.md"
 HTTP_API = PACKAGE / "docs" / "http-api.md"
-PAGES = (README, PROTOCOL, CONFIGURATION, HTTP_API)
+OPERATIONS = PACKAGE / "docs" / "operations.md"
+PAGES = (README, PROTOCOL, CONFIGURATION, HTTP_API, OPERATIONS)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
 
@@ -269,6 +271,19 @@ def test_the_numbers_that_the_text_repeats_are_those_of_the_code() -> None:
     ):
         assert words in " ".join(text.split()), words
     assert default["message_bytes"] == live_frames.MESSAGE_LIMIT
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_is_documented_with_type_labels_and_words() -> None:
+    rows = table(section(OPERATIONS, "## Metrics"), "metric", "type", "labels")
+    given = [(metrics.PREFIX + each.name, each.kind, list(each.labels), each.words) for each in metrics.METRICS]
+    given += [(metrics.PREFIX + each.name, "histogram", [], each.words) for each in metrics.HISTOGRAMS]
+    given += [(name, "counter" if name.endswith("_total") else "gauge", [], words)
+              for name, words in metrics.PROCESS.items()]  # fmt: skip
+
+    assert [(code(row[0])[0], row[1], code(row[2]), row[3]) for row in rows] == given
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------

@@ -322,6 +322,7 @@ class Hub:
             matching = [each for each in subscribers if _matches_as_it_was(each, change, image)]
         if matching:
             frame = text_frame(frames.change(change, self._options))
+            self.counters.delivered[frames.EVENT_TYPES[change.op]] += len(matching)
             for subscription in matching:
                 owed.setdefault(subscription.receiver, []).append(frame)
 
@@ -341,6 +342,7 @@ class Hub:
                     continue
             if frame is None:
                 frame = text_frame(frames.message(message))
+            self.counters.delivered["new-message"] += 1
             owed.setdefault(subscription.receiver, []).append(frame)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import trio
 
@@ -23,22 +22,13 @@ SPREAD_STEP_S: Final = 0.005
 User: TypeAlias = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What sessions have: subscriptions, frames that they were handed, bytes that they took and sent."""
 
     subscriptions: int
     frames: int
     bytes_out: int
     bytes_in: int
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(
-            self.subscriptions + other.subscriptions,
-            self.frames + other.frames,
-            self.bytes_out + other.bytes_out,
-            self.bytes_in + other.bytes_in,
-        )
 
 
 class Session(Protocol):
@@ -68,7 +58,7 @@ class Sessions:
 
     def traffic(self) -> Traffic:
         """Sum up the subscriptions there are, and what has gone to and come from all sessions ever."""
-        return sum((session.traffic for session in self._open), self._gone)
+        return _sum([self._gone, *(session.traffic for session in self._open)])
 
     def of(self, user: User) -> int:
         """Count one user's sessions."""
@@ -83,7 +73,7 @@ class Sessions:
     def remove(self, session: Session) -> None:
         """Forget a session."""
         user = self._open.pop(session)
-        self._gone += replace(session.traffic, subscriptions=0)
+        self._gone = _sum([self._gone, session.traffic._replace(subscriptions=0)])
         if user is not None:
             self._by_user[user] -= 1
             if not self._by_user[user]:
@@ -104,3 +94,7 @@ class Sessions:
         for session in ending:
             session.end(CloseCode.RESTART, "the server stops or restarts: connect again")
             await trio.sleep(pause)
+
+
+def _sum(traffic: list[Traffic]) -> Traffic:
+    return Traffic(*map(sum, zip(*traffic, strict=True)))

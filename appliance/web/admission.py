@@ -41,7 +41,6 @@ class Admission:
                 admit(self._backend, principal)
         except RequestError as error:
             counters.refused[error.code] += 1
-            counters.bad_tokens += error.code == Unauthorized.code
             log.info("refused", remote=upgrade.remote, code=error.code)
             await upgrade.reject(error.status, error_body(error.code, error.message))
             return

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from appliance.errors import CommandError
+from appliance.errors import BadConfiguration, CommandError
 
 #: Connections that the kernel keeps for us while we are busy; it cuts this to ``net.core.somaxconn``.
 BACKLOG: Final = 4096
@@ -61,6 +61,20 @@ def passed_listeners(environment: Mapping[str, str]) -> list[socket.socket]:
             "the socket unit is to have ListenStream= with a port, and Accept=no"
         ) from None
     return listeners
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Read ``host:port``; an IPv6 address stands in brackets. Raises ``BadConfiguration``."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise BadConfiguration(
+            f"--metrics-listen must be host:port, such as 127.0.0.1:9636 or [::1]:9636, not {text!r}"
+        )
+    return host, int(port)
 
 
 class _PortTaken(Exception):

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError, Unauthorized
 from appliance.ops.health import Health
 from appliance.web.api.messages import Messages
+from appliance.web.metrics import MetricsPage
 from appliance.web.problem import error_body
 
 #: What a 404 says there is.
@@ -21,11 +22,12 @@ PATHS: Final = {
     "/live/topics/<topic>/messages": "POST sends a message to a user topic",
     "/healthz": "200 while the process is up",
     "/readyz": "200 when changes are captured and delivered, else 503 and the reasons",
+    "/metrics": "figures for Prometheus, for administrators",
 }
 _JSON: Final = "application/json"
 
 
-def application(health: Health, messages: Messages) -> Starlette:
+def application(health: Health, messages: Messages, metrics: MetricsPage) -> Starlette:
     """Make the application that answers all that is not a WebSocket."""
 
     async def healthz(request: Request) -> Response:
@@ -47,6 +49,7 @@ def application(health: Health, messages: Messages) -> Starlette:
             Route("/live/topics/{topic:path}/messages", messages.publish, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", metrics.for_administrators),
         ],
         exception_handlers={HTTPException: _refused, RequestError: _cannot, Exception: _refused},
     )

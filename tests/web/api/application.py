@@ -15,13 +15,16 @@ from appliance.live.access import Authority
 from appliance.live.hub import Hub
 from appliance.live.tail import Tail
 from appliance.ops.health import Health
+from appliance.ops.metrics import Metrics
 from appliance.protocol import tokens
 from appliance.protocol.values import ValueOptions
 from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
 from appliance.web.api.messages import Messages
+from appliance.web.metrics import MetricsPage
 from appliance.web.routes import application
+from tests.ops.figures import sources
 
 NOW = 4_000_000_000.0  # tokens are issued in the year 2096, so that they are valid whenever the tests run
 
@@ -61,7 +64,9 @@ async def served(path: Path, *statements: str) -> AsyncIterator[Served]:
         hub = Hub(catalog, await store.position(), ValueOptions())
         secret = await store.signing_secret()
         tail = Tail(store, hub, catalog, announced=False)
-        app = application(Health(tail.state), Messages(store, hub, Authority(secret)))
+        authority = Authority(secret)
+        metrics = MetricsPage(Metrics(sources(path.parent)), authority)
+        app = application(Health(tail.state), Messages(store, hub, authority), metrics)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:
             yield Served(store, hub, secret, client)
