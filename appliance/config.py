@@ -53,6 +53,7 @@ class Config:
         "Columns that are never captured: names, patterns with *, or table.column. A key column only by table.column.",
     )
     reveal: tuple[str, ...] = setting((), "Columns to capture though their names say secret: table.column.")
+    accounts: bool = setting(True, "Keep users, groups and what is granted in tables of the file, made if missing.")
     big_integers: str = setting("number", "How integers beyond ±(2^53−1) are sent.", choices=("number", "string"))
     synchronous: str = setting(
         "normal",

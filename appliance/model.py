@@ -81,6 +81,8 @@ class Shape:
     ``rowid`` is true for a table without a primary key: its rowid is then captured before all columns and is
     the key (unstable: VACUUM may change it). Both may be absent (``key == ()`` and not ``rowid``) when the key
     holds a secret column or when the rowid cannot be named; such events carry no ``Key``.
+    ``standard``: the table is one of ours (PROTOCOL, section 7); its ``id`` is not captured, its key is
+    ``reference_id``.
     """
 
     id: int
@@ -88,6 +90,7 @@ class Shape:
     columns: tuple[Column, ...]
     key: tuple[int, ...] = ()
     rowid: bool = False
+    standard: bool = False
 
     @property
     def width(self) -> int:
@@ -105,6 +108,8 @@ class Op(enum.IntEnum):
     MESSAGE = 4
     #: Not an event: before it, some tables' events are not complete (``store.breaks``).
     BREAK = 5
+    #: One group that the row of the next ``DELETE`` was joined to: ``v0`` the group, ``v1`` the join row's permission.
+    GRANTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,8 @@ class Change:
     """One committed change of one row.
 
     ``id`` is the event's position in the one order of all changes and durable messages. ``new`` is absent for a
-    delete, ``old`` for a create.
+    delete, ``old`` for a create. ``joins`` are the groups that a deleted row of a standard table was joined to, each
+    with the join row's permission.
     """
 
     id: int
@@ -133,6 +139,7 @@ class Change:
     shape: Shape
     new: Image | None
     old: Image | None
+    joins: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
+from appliance.store import standard
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.retention import Retention
@@ -160,6 +161,7 @@ async def _serve_store(
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
         retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
+        accounts=config.accounts,
     )
     passed = passed_listeners(os.environ)
     listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
@@ -256,7 +258,8 @@ async def _serve_on(
             _report(catalog)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
-            announce(Announcement(addresses, certificate is not None, sorted(hub.tables()), secret))
+            tables = sorted(name for name in hub.tables() if not standard.is_system(name))
+            announce(Announcement(addresses, certificate is not None, tables, secret))
             await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
             door.stop_accepting()

@@ -52,11 +52,22 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
             place += 1
             continue
         shape = shapes.get(row[_SHAPE])
-        if shape is None or op not in (Op.CREATE, Op.UPDATE, Op.DELETE):
+        if shape is None or op not in (Op.CREATE, Op.UPDATE, Op.DELETE, Op.GRANTS):
             reason = f"there is no shape {row[_SHAPE]!r}" if shape is None else f"its op is {op!r}"
             faults.append(Fault(row[_ID], reason, shape is None))
             place += 1
             continue
+        joins: tuple[tuple[str, int], ...] = ()
+        begin = place
+        if op == Op.GRANTS:
+            after = next((at for at in range(place, count) if rows[at][_OP] != Op.GRANTS), count)
+            if after == count and more:
+                break
+            if after == count or rows[after][_OP] != Op.DELETE or rows[after][_SHAPE] != row[_SHAPE]:
+                faults.append(Fault(rows[after - 1][_ID], "the delete that its groups belong to is missing"))
+                place = after
+                continue
+            joins, place, op = _joins(rows[place:after]), after, Op.DELETE
         span = parts(shape.width)
         last = place + (2 * span if op == Op.UPDATE else span)
         broken = next((at for at in range(place + 1, min(last, count)) if rows[at][_OP] != Op.MORE), None)
@@ -66,12 +77,13 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
             place = end
             continue
         if last > count:
+            place = begin
             break
         event_id = rows[last - 1][_ID]
         if op == Op.CREATE:
             change = Change(event_id, Op.CREATE, shape, _image(rows, place, span, shape), None)
         elif op == Op.DELETE:
-            change = Change(event_id, Op.DELETE, shape, None, _image(rows, place, span, shape))
+            change = Change(event_id, Op.DELETE, shape, None, _image(rows, place, span, shape), joins)
         else:
             old, new = _image(rows, place, span, shape), _image(rows, place + span, span, shape)
             if _same(old, new):  # a REPLACE by the very same values; the triggers tell no other such update
@@ -81,6 +93,12 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
         events.append(change)
         place = last
     return Decoded(events, place, faults)
+
+
+def _joins(rows: Sequence[tuple[Any, ...]]) -> tuple[tuple[str, int], ...]:
+    """Give the groups and permissions of ``GRANTS`` rows; what is no group or no permission grants nothing."""
+    pairs = [row[_VALUES : _VALUES + 2] for row in rows]
+    return tuple((group, bits) for group, bits in pairs if isinstance(group, str) and isinstance(bits, int))
 
 
 def _same(one: Image, other: Image) -> bool:

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 
 from appliance.capture.expressions import any_of, collated, equal, outbox_row, vector
 from appliance.capture.images import Images, Trigger
+from appliance.capture.joins import JOIN_PART, SCRATCH, Joins
 from appliance.capture.outbox import KEYS, VALUES
-from appliance.capture.shape import Table, UniqueIndex
+from appliance.capture.shape import REFERENCE, Table, UniqueIndex
 from appliance.capture.sql import tokens
 from appliance.model import Op, Shape, ascii_fold, quote_identifier
 
 #: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
 RING = 32
-
-SCRATCH = "_appliance_scratch"
 
 
 def covers(table: Table, shape: Shape) -> bool:
@@ -50,19 +49,24 @@ class Recipe(Images):
         primary = next((each for each in table.uniques if each.primary), None)
         key = primary.columns if primary else tuple((each.name, each.collation) for each in table.key)
         self._key = [(quote_identifier(name), collation) for name, collation in key]
-        if not _key_is_captured(table, shape):
+        if shape.standard:
+            self._key = [(quote_identifier(REFERENCE), "BINARY")]
+        elif not _key_is_captured(table, shape):
             self._key = []  # a key that is secret is not copied, either
         self._identity = self._key if table.without_rowid else [(str(table.rowid), "BINARY")]
         # What a scratch row keeps beside the values: identity first, then what decides whether it is the same key.
         self._kept = [name for name, _ in self._identity]
-        if not table.without_rowid and table.integer_key is None:
+        if not table.without_rowid and (table.integer_key is None or shape.standard):
             self._kept += [name for name, _ in self._key]
+        self._joins = None
+        if table.joins is not None:
+            self._joins = Joins(shape.id, table.joins, tuple(self._kept), self._is("OLD"))
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
         # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
         after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
-        return (*after, *self._before())
+        return (*after, *self._before(), *self._before_delete())
 
     def _insert(self) -> Trigger:
         body = [*self._image("NEW", str(int(Op.CREATE))), *self._keep()]
@@ -70,11 +74,16 @@ class Recipe(Images):
 
     def _delete(self) -> Trigger:
         body = [
+            *(self._joins.of_deleted() if self._joins else []),
             *self._image("OLD", str(int(Op.DELETE))),
             f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND {self._is('OLD')}",
             *self._there_again(),
         ]
         return self._trigger("delete", "AFTER DELETE", None, body)
+
+    def _before_delete(self) -> list[Trigger]:
+        """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows."""
+        return [self._trigger("before_delete", "BEFORE DELETE", None, self._joins.note())] if self._joins else []
 
     def _there_again(self) -> list[str]:
         """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.
@@ -200,7 +209,9 @@ class Recipe(Images):
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
         if not self._table.nested:
             return [f"DELETE FROM {SCRATCH} WHERE shape={self._id}"]
-        newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
+        parts = f" AND part<>{JOIN_PART}" if self._joins else ""
+        place = f"ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
+        newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id}{parts} {place}"
         return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
 
     def _copies(self, conflict: str, others: str = "") -> list[str]:
@@ -212,7 +223,7 @@ class Recipe(Images):
             there = f"SELECT {keys} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
             source = f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
             written.append(self._into_scratch(self._row, part, source))
-        return written
+        return [*written, self._joins.note_copied()] if self._joins else written
 
     def _into_scratch(self, row: str, part: int, source: str) -> str:
         """Copy one part of ``row``, of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
@@ -279,16 +290,23 @@ class Recipe(Images):
                 f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
                 f"WHERE shape={self._id} AND part={part} AND {self._is('OLD')}"
             )
+        if self._joins:
+            written.append(f"UPDATE {SCRATCH} SET {','.join(kept)} WHERE {self._joins.of_old}")
         return written
 
     def _from_scratch(self, fate: Op) -> str:
         """Write the copies that have a fate into the outbox, each row's parts together."""
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         order = ",".join([*KEYS[: len(self._identity)], "part"])
+        joins, rows = "", ""
+        if self._joins and fate == Op.DELETE:
+            joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
+        elif self._joins:
+            rows = f" AND part<>{JOIN_PART}"
         return (
             f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
-            f"SELECT shape,CASE part WHEN 0 THEN fate ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
-            f"WHERE shape={self._id} AND fate={int(fate)} ORDER BY {order}"
+            f"SELECT shape,CASE part WHEN 0 THEN fate{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
+            f"WHERE shape={self._id} AND fate={int(fate)}{rows} ORDER BY {order}"
         )
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from appliance.capture.outbox import KEY_WIDTH
 from appliance.model import Affinity, Column, Shape
 
 Secret = Callable[[str, str, bool], bool]
+
+#: The key of a standard table, and the column that stays in the file.
+REFERENCE: Final = "reference_id"
+LOCAL_KEY: Final = "id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Table:
     of it may be, by the user's triggers or foreign keys to itself.
     ``disturbed``: so may be between our BEFORE triggers and the write itself, by a BEFORE trigger of the user's.
     ``acted``: so may be between the write and our AFTER triggers, by what a foreign key's action leads to.
+    ``standard``: it is one of ours. ``joins``: the table that joins its rows to groups, and the column that names them.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Table:
     nested: bool = False
     disturbed: bool = False
     acted: bool = False
+    standard: bool = False
+    joins: tuple[str, str] | None = None
 
     @property
     def key(self) -> tuple[TableColumn, ...]:
@@ -72,8 +80,10 @@ class Table:
 
 
 def shape_of(table: Table, shape_id: int, secret: Secret) -> Shape:
-    """Say what is captured of a table: all but VIRTUAL and secret columns."""
+    """Say what is captured of a table: all but VIRTUAL and secret columns, and the ``id`` of a standard table."""
     kept = [each for each in table.columns if not each.virtual and not secret(table.name, each.name, each.key > 0)]
+    if table.standard:
+        return _standard_shape(table, shape_id, kept)
     positions = {each.name: position for position, each in enumerate(kept)}
     key = table.key
     whole = all(each.name in positions for each in key)
@@ -83,6 +93,17 @@ def shape_of(table: Table, shape_id: int, secret: Secret) -> Shape:
         columns=tuple(Column(each.name, each.declared, _affinity(table, each), each.collation) for each in kept),
         key=tuple(positions[each.name] for each in key) if whole else (),
         rowid=not key and table.rowid is not None,
+    )
+
+
+def _standard_shape(table: Table, shape_id: int, kept: list[TableColumn]) -> Shape:
+    kept = [each for each in kept if each.name != LOCAL_KEY]
+    return Shape(
+        id=shape_id,
+        table=table.name,
+        columns=tuple(Column(each.name, each.declared, _affinity(table, each), each.collation) for each in kept),
+        key=tuple(position for position, each in enumerate(kept) if each.name == REFERENCE),
+        standard=True,
     )
 
 
@@ -111,7 +132,10 @@ def warnings(table: Table, shape: Shape) -> tuple[str, ...]:
 def dump(shape: Shape) -> str:
     """Write down a shape, without its id and table."""
     columns = [[each.name, each.declared, each.affinity.value, each.collation] for each in shape.columns]
-    return json.dumps({"columns": columns, "key": shape.key, "rowid": shape.rowid}, ensure_ascii=False)
+    layout: dict[str, object] = {"columns": columns, "key": shape.key, "rowid": shape.rowid}
+    if shape.standard:
+        layout["standard"] = True  # so that the layouts of other tables stay those of before there were standard ones
+    return json.dumps(layout, ensure_ascii=False)
 
 
 def load(shape_id: int, table: str, layout: str) -> Shape:
@@ -126,4 +150,5 @@ def load(shape_id: int, table: str, layout: str) -> Shape:
         ),
         key=tuple(found["key"]),
         rowid=found["rowid"],
+        standard=found.get("standard", False),
     )

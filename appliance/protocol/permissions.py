@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.model import Principal
+from appliance.model import Principal, SQLiteValue
 
 
 class Verb(enum.IntEnum):
@@ -75,7 +75,38 @@ def permits(principal: Principal, groups: Collection[str], verb: Verb, on: Guard
     """
     if principal.admin or on.permission & verb:
         return True
-    owns = on.owner is not None and not principal.guest and principal.subject == on.owner
-    if owns and on.permission & (verb << OWNER_SHIFT):
+    if owns(principal, on.owner) and on.permission & (verb << OWNER_SHIFT):
         return True
     return any(permission & (verb << GROUP_SHIFT) and group in groups for group, permission in on.joins)
+
+
+def permits_on_join(
+    principal: Principal, groups: Collection[str], verb: Verb, joined: Guarded, *, membership: bool = False
+) -> bool:
+    """Decide about a row that joins ``joined`` to a group.
+
+    PROTOCOL, section 6: it may be read by who may read what it joins, written by the owner of that and by
+    administrators; ``membership``, that of a user in a group, only by administrators.
+    """
+    if principal.admin:
+        return True
+    if verb in (Verb.PEEK, Verb.READ):
+        return permits(principal, groups, Verb.READ, joined)
+    return not membership and owns(principal, joined.owner)
+
+
+def owns(principal: Principal, owner: str | None) -> bool:
+    """Whether ``owner`` is this principal. A guest owns nothing, and nobody owns what has no owner."""
+    return owner is not None and not principal.guest and principal.subject == owner
+
+
+def bits(value: SQLiteValue) -> int:
+    """Give the permission that a column holds; what is no integer permits nothing."""
+    return value if isinstance(value, int) else 0
+
+
+def owner_of(value: SQLiteValue) -> str | None:
+    """Give whom a column names as the owner: its text, or an integer's digits. Anything else is nobody."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) else None

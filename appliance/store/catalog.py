@@ -8,6 +8,7 @@ from dataclasses import replace
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
 from appliance.model import INTERNAL_PREFIX, ascii_fold, quote_identifier
+from appliance.store import standard
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
 _VIRTUAL = 2
@@ -36,12 +37,17 @@ def tables(db: sqlite3.Connection) -> list[Table]:
     foreign = _foreign_triggers(db)
     nested, acted = _nested(db, [name for name, *_ in ordinary], {table for table, _ in foreign})
     disturbed = {table for table, sql in foreign if fires_before_a_write(sql)}
+    ours = standard.registered(db)
+    joins = {ascii_fold(each.object_table): (each.table, each.object_column) for each in ours.values()
+             if each.object_table is not None and each.object_column is not None}  # fmt: skip
     found = [
         replace(
             _table(db, *each),
             nested=ascii_fold(each[0]) in nested,
             disturbed=ascii_fold(each[0]) in disturbed,
             acted=ascii_fold(each[0]) in acted,
+            standard=ascii_fold(each[0]) in ours,
+            joins=joins.get(ascii_fold(each[0])) if ascii_fold(each[0]) in ours else None,
         )
         for each in ordinary
     ]

@@ -34,6 +34,16 @@ DDL = (
     digest BLOB NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(issuer, sender, topic, key)
 ) WITHOUT ROWID""",
     """CREATE INDEX IF NOT EXISTS "_appliance_sent_at" ON "_appliance_sent"(at)""",
+    # Which tables are standard (``standard``), tokens that are dead before their time (``accounts``).
+    """CREATE TABLE IF NOT EXISTS "_appliance_standard" (
+    "table" TEXT PRIMARY KEY COLLATE NOCASE, kind TEXT NOT NULL, object_table TEXT, object_column TEXT
+) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS "_appliance_account" (
+    subject TEXT PRIMARY KEY, not_before INTEGER NOT NULL
+) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS "_appliance_revoked" (
+    token_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL
+) WITHOUT ROWID""",
     *outbox.DDL,
 )
 _NAMES = frozenset(re.findall(r'EXISTS "?(_appliance_\w+)', "\n".join(DDL)))

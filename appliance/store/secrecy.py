@@ -8,6 +8,9 @@ from fnmatch import fnmatchcase
 from appliance.errors import BadConfiguration
 from appliance.model import ascii_fold
 
+#: What of our own tables is secret, whatever patterns are configured.
+ALWAYS = ("user_account.password",)
+
 
 class Secrecy:
     """Decides for each column whether it may be captured.
@@ -19,7 +22,7 @@ class Secrecy:
 
     def __init__(self, columns: Sequence[str], reveal: Sequence[str]) -> None:
         self._patterns = [ascii_fold(each) for each in columns if "." not in each]
-        self._named = frozenset(ascii_fold(each) for each in columns if "." in each)
+        self._named = frozenset(ascii_fold(each) for each in (*ALWAYS, *columns) if "." in each)
         self._revealed = frozenset(ascii_fold(each) for each in reveal)
         for each in reveal:
             if "." not in each:

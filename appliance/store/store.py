@@ -17,7 +17,7 @@ from appliance.capture import outbox
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
-from appliance.store import breaks, connections, idempotency, incarnation, schema, topics, watch
+from appliance.store import breaks, connections, grants, idempotency, incarnation, schema, standard, topics, watch
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
 from appliance.store.readers import Readers, open_readers
@@ -38,13 +38,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How a store is opened. ``secret(table, column)`` says which columns are never captured."""
+    """How a store is opened.
+
+    ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables.
+    """
 
     path: Path
     secret: Secret
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
     retention: Retention = field(default_factory=Retention)
+    accounts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,8 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
+    if settings.accounts:
+        standard.prepare(db)
     if former != "wal":
         with schema.transaction(db):
             schema.put(db, "journal_mode", former)  # what ``offline.release`` restores
@@ -329,6 +335,7 @@ def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
     off = _settings(db).unwatched
     synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
     taken = topics.end_taken(db, synced.shapes)
+    grants.adopt(db, synced.shapes)
     settings = _settings(db)
     return Catalog(
         tables={ascii_fold(name): shape for name, shape in synced.shapes.items()},

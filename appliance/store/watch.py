@@ -15,7 +15,7 @@ from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
 from appliance.capture.triggers import triggers
 from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
-from appliance.store import breaks, catalog, schema
+from appliance.store import breaks, catalog, schema, standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +248,7 @@ def remove(db: sqlite3.Connection) -> None:
     with schema.transaction(db):
         for trigger in _ours(db):
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
+        standard.remove_unused(db)
         ours = db.execute(
             "SELECT name FROM main.sqlite_schema WHERE type='table' AND name LIKE '\\_appliance\\_%' ESCAPE '\\'"
         ).fetchall()

@@ -103,7 +103,7 @@ def test_a_break_is_no_event_and_no_fault() -> None:
     assert (len(decoded.events), decoded.consumed, decoded.faults) == (1, 3, [])
 
 
-@pytest.mark.parametrize("op", [0, 6, None, "1", b"", 1.5])
+@pytest.mark.parametrize("op", [0, 7, None, "1", b"", 1.5])
 def test_a_row_of_no_kind_is_a_fault(op: Any) -> None:
     decoded = decode([row(1, 1, op, "x"), row(2, 1, 1, "a", 1)], SHAPES, more=False)
     assert (len(decoded.events), decoded.consumed) == (1, 2)

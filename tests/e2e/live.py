@@ -18,6 +18,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from appliance.store import standard
 from tests.e2e.server_process import PATIENCE_S, ROOT, ServerProcess
 
 #: Warnings are errors in the program, too; but for one of trio-asyncio's about a Python that is not out.
@@ -119,6 +120,10 @@ class Client:
         reply = self.ask(method, **attributes)
         assert reply["EventType"] == "error", reply
         return str(reply["EventData"]["code"])
+
+    def topics(self) -> list[str]:
+        """List the topics, but for the tables that every store has."""
+        return [name for name in self.done("list-topic")["topics"] if not standard.is_system(name)]
 
     def event(self) -> dict[str, Any]:
         return self.waiting.pop(0) if self.waiting else self.receive()

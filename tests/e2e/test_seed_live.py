@@ -27,7 +27,7 @@ CREATE TABLE test(id INTEGER PRIMARY KEY, room_id INT, text);
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
     sql(tmp_path / "shop.db", SHOP)
-    with serving(tmp_path / "shop.db") as server:
+    with serving(tmp_path / "shop.db", "--no-accounts") as server:
         yield server
 
 
@@ -207,11 +207,11 @@ def test_a_table_that_takes_a_user_topics_name_ends_it(live: Live) -> None:
 def test_what_was_written_while_the_server_was_down_is_in_the_order(tmp_path: Path) -> None:
     db = tmp_path / "shop.db"
     sql(db, SHOP)
-    with serving(db) as first, first.client() as client:
+    with serving(db, "--no-accounts") as first, first.client() as client:
         before = client.done("subscribe", topic="test")
         client.done("create-topic", name="kept")
     sql(db, "INSERT INTO test(text) VALUES('while it was down')")
-    with serving(db) as second, second.client() as client:
+    with serving(db, "--no-accounts") as second, second.client() as client:
         after = client.done("subscribe", topic="test")
         assert after["epoch"] == before["epoch"]
         assert after["EventId"] == before["EventId"] + 1

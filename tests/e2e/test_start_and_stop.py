@@ -139,7 +139,7 @@ def test_a_file_that_is_replaced_while_served_is_served_anew(tmp_path: Path) -> 
         until(lambda: any("store_replaced" in line for line in live.log()), "the replacement is noticed")
         until(lambda: _answers(live), "it serves again")
         with live.client() as client:
-            assert client.done("list-topic")["topics"] == ["two"]
+            assert client.topics() == ["two"]
             assert client.done("ping")["epoch"] != epoch
 
 
@@ -179,7 +179,7 @@ def test_a_table_is_unwatched_and_watched_while_the_server_runs(tmp_path: Path) 
         client.done("subscribe", topic="t")
         assert run("table", "unwatch", "T", "--db", db).returncode == 0
         assert client.event()["EventType"] == "table-dropped"
-        assert client.done("list-topic")["topics"] == ["u"]
+        assert client.topics() == ["u"]
         assert "t: not watched" in run("table", "list", "--db", db).stdout
         sql(db, "ALTER TABLE t ADD COLUMN b; ALTER TABLE t DROP COLUMN a")
         assert run("table", "watch", "t", "--db", db).returncode == 0

@@ -251,7 +251,7 @@ def check(transcript: list[str]) -> None:
 def test_a_stock_client_plays_the_seed(tmp_path: Path, play: Callable[[str, Path], Any]) -> None:
     sql(tmp_path / "shop.db", TABLES)
     with (
-        serving(tmp_path / "shop.db") as live,
+        serving(tmp_path / "shop.db", "--no-accounts") as live,
         audience(live) as client,
         play(f"{live.url}?token={live.token}", tmp_path),
     ):
@@ -264,7 +264,7 @@ def test_a_stock_client_plays_the_seed(tmp_path: Path, play: Callable[[str, Path
 def test_the_seed_with_another_writer(tmp_path: Path, writer: str) -> None:
     sql(tmp_path / "shop.db", TABLES)
     with (
-        serving(tmp_path / "shop.db") as live,
+        serving(tmp_path / "shop.db", "--no-accounts") as live,
         audience(live) as client,
         python_sync(f"{live.url}?token={live.token}", tmp_path),
     ):
@@ -277,7 +277,7 @@ def test_a_browser_plays_the_seed_from_an_origin_that_is_allowed(tmp_path: Path)
     sql(tmp_path / "shop.db", TABLES)
     with (
         site() as origin,
-        serving(tmp_path / "shop.db", "--allowed-origins", origin) as live,
+        serving(tmp_path / "shop.db", "--no-accounts", "--allowed-origins", origin) as live,
         audience(live) as client,
         browser(f"{origin}/page.html#{live.url}?token={live.token}", tmp_path),
     ):
@@ -288,7 +288,8 @@ def test_a_browser_plays_the_seed_from_an_origin_that_is_allowed(tmp_path: Path)
 
 def test_a_browser_is_refused_from_an_origin_that_is_not_allowed(tmp_path: Path) -> None:
     sql(tmp_path / "shop.db", TABLES)
-    with site() as origin, serving(tmp_path / "shop.db", "--allowed-origins", "https://shop.example.com") as live:
+    allowed = ("--allowed-origins", "https://shop.example.com")
+    with site() as origin, serving(tmp_path / "shop.db", "--no-accounts", *allowed) as live:
         with browser(f"{origin}/page.html#{live.url}?token={live.token}", tmp_path):
             until(lambda: any("refused" in line for line in live.log()), "the page is refused")
         assert any("forbidden" in line for line in live.log())

@@ -1,0 +1,351 @@
+"""Who may what, as the store says it: what tables and rows are guarded by, and who is in which group.
+
+Works: plain functions on an open connection. ``permits`` decides; here is what it decides on, and the same decision
+as one SQL expression, for lists of rows.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from appliance.model import INTERNAL_PREFIX, Principal, SQLiteValue, ascii_fold, quote_identifier
+from appliance.protocol.permissions import (
+    GROUP_SHIFT,
+    OWNER_SHIFT,
+    TABLE_DEFAULT,
+    Guarded,
+    Verb,
+    bits,
+    owner_of,
+    permits,
+)  # fmt: skip
+from appliance.store import schema, standard
+from appliance.store.standard import ADMINISTRATORS, USER_ACCOUNT, USERGROUP, USERS, WORLD, Registered, join_table
+
+#: So many values are bound in one statement, far below the 32,766 that SQLite takes.
+BATCH: Final = 500
+
+
+class TableKind(enum.Enum):
+    """What decides about a table's rows.
+
+    ``STANDARD``: the row. ``ACCOUNT``: the row, which is owned by itself. ``JOIN`` and ``MEMBERSHIP``: the row that it
+    joins to a group. ``PLAIN``: the table, and the row's owner column where it has one.
+    """
+
+    STANDARD = "standard"
+    JOIN = "join"
+    MEMBERSHIP = "membership"
+    ACCOUNT = "account"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class TableGrant:
+    """What is granted on a table and its rows.
+
+    ``guarded`` is the table's row in ``world``: what may be done with the table. ``default_permission`` is what a new
+    row of a standard table gets. ``owner_column`` names the owner of a plain table's rows. A join table's
+    ``object_table`` is the one whose rows it joins, ``object_column`` its column that names them. ``join_table`` and
+    ``join_column`` are the same from the other side: where the groups of this table's rows are.
+    """
+
+    table: str
+    kind: TableKind
+    guarded: Guarded
+    default_permission: int = TABLE_DEFAULT
+    owner_column: str | None = None
+    object_table: str | None = None
+    object_column: str | None = None
+    join_table: str | None = None
+    join_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How somebody stands in the store just now.
+
+    ``exists``: has an account. ``groups`` are the reference_ids of groups; ``admin``: is in that of the administrators.
+    Tokens that were issued before ``not_before`` (seconds since the Unix epoch) are dead.
+    """
+
+    exists: bool
+    admin: bool
+    groups: frozenset[str]
+    not_before: float
+
+
+#: Nobody may do anything but administrators.
+CLOSED: Final = Guarded(0)
+
+
+def read(db: sqlite3.Connection) -> dict[str, TableGrant]:
+    """Give what is granted on every table that can be a topic, by folded name."""
+    there = standard.registered(db)
+    worlds = _worlds(db) if WORLD in there else {}
+    grants = {}
+    for table in _tables(db):
+        folded = ascii_fold(table)
+        world = worlds.get(folded, _World(Guarded(TABLE_DEFAULT), TABLE_DEFAULT, None))
+        made = there.get(folded)
+        grants[folded] = _plain(db, table, world) if made is None else _standard(table, world, made, there)
+    # A table that was standard and has lost what its rights stand on is for administrators.
+    for (name,) in db.execute('SELECT "table" FROM _appliance_standard').fetchall() if schema.exists(db) else ():
+        folded = ascii_fold(name)
+        if folded in grants and folded not in there:
+            grants[folded] = TableGrant(grants[folded].table, TableKind.PLAIN, CLOSED)
+    return grants
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    guarded: Guarded
+    default_permission: int
+    owner_column: str | None
+
+
+def _worlds(db: sqlite3.Connection) -> dict[str, _World]:
+    rows = db.execute(
+        "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
+    ).fetchall()
+    joined = joins(db, WORLD, [row[1] for row in rows])
+    return {
+        ascii_fold(str(name)): _World(
+            Guarded(bits(permission), owner_of(owner), joined.get(reference, ())),
+            bits(default),
+            column if isinstance(column, str) else None,
+        )
+        for name, reference, permission, owner, default, column in rows
+    }
+
+
+def _plain(db: sqlite3.Connection, table: str, world: _World) -> TableGrant:
+    grant = TableGrant(table, TableKind.PLAIN, world.guarded, world.default_permission)
+    if world.owner_column is None:
+        return grant
+    spelled = {ascii_fold(name): name for name in columns(db, table)}
+    column = spelled.get(ascii_fold(world.owner_column))
+    if column is None:  # it was dropped or renamed: who owns what is not known any more
+        return replace(grant, guarded=CLOSED)
+    return replace(grant, owner_column=column)
+
+
+def _standard(table: str, world: _World, made: Registered, there: Mapping[str, Registered]) -> TableGrant:
+    grant = TableGrant(table, TableKind(made.kind.value), world.guarded, world.default_permission)
+    if made.object_table is not None:
+        return replace(grant, object_table=made.object_table, object_column=made.object_column)
+    joining = there.get(ascii_fold(join_table(table)))
+    if joining is None:
+        return grant
+    return replace(grant, join_table=joining.table, join_column=joining.object_column)
+
+
+def _tables(db: sqlite3.Connection) -> list[str]:
+    rows = db.execute("SELECT name FROM main.sqlite_schema WHERE type='table'").fetchall()
+    internal = ("sqlite_", ascii_fold(INTERNAL_PREFIX))
+    return [name for (name,) in rows if not ascii_fold(name).startswith(internal)]
+
+
+def columns(db: sqlite3.Connection, table: str) -> list[str]:
+    """Name the columns of a table."""
+    return [row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quote_identifier(table)})").fetchall()]
+
+
+def adopt(db: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Give each table a row in ``world``, for administrators only; writes nothing when all have one."""
+    if WORLD not in standard.registered(db):
+        return
+    there = {ascii_fold(str(name)) for (name,) in db.execute("SELECT table_name FROM world").fetchall()}
+    missing = [table for table in tables if ascii_fold(table) not in there]
+    if not missing:
+        return
+    with schema.transaction(db):
+        made = standard.registered(db)
+        for table in missing:
+            ours = ascii_fold(table) in made
+            standard.into_world(db, table, standard.TABLE_PERMISSION if ours else TABLE_DEFAULT)
+
+
+def standing(db: sqlite3.Connection, subjects: Sequence[str]) -> dict[str, Standing]:
+    """Say how each of these subjects stands just now, whether or not there is an account of that reference_id."""
+    there = standard.registered(db)
+    members: dict[str, set[str]] = {subject: set() for subject in subjects}
+    existing: set[str] = set()
+    if USER_ACCOUNT in there:
+        sql = f"SELECT reference_id FROM {USER_ACCOUNT} WHERE reference_id IN "
+        existing.update(row[0] for row in _in_batches(db, sql, subjects))
+    if join_table(USER_ACCOUNT) in there:
+        sql = f"SELECT user_account_id, usergroup_id FROM {join_table(USER_ACCOUNT)} WHERE user_account_id IN "
+        for member, group in _in_batches(db, sql, sorted(existing)):
+            members[member].add(str(group))
+    sql = "SELECT subject, not_before FROM _appliance_account WHERE subject IN "
+    dead_before = dict(_in_batches(db, sql, subjects))
+    return {
+        subject: Standing(
+            exists=subject in existing,
+            admin=ADMINISTRATORS in members[subject],
+            groups=frozenset(members[subject]),
+            not_before=float(dead_before.get(subject, 0)),
+        )
+        for subject in subjects
+    }
+
+
+def groups_named(db: sqlite3.Connection, names: Collection[str]) -> frozenset[str]:
+    """Give the groups of somebody that another issuer vouches for: ``users``, and those that the token names.
+
+    It names them by reference_id or name; never that of the administrators, which it says by a claim of its own.
+    """
+    if USERGROUP not in standard.registered(db):
+        return frozenset((USERS,))
+    wanted = sorted(names)
+    found: set[str] = set()
+    for column in ("reference_id", "name"):
+        sql = f"SELECT reference_id FROM {USERGROUP} WHERE {column} COLLATE BINARY IN "
+        found.update(row[0] for row in _in_batches(db, sql, wanted))
+    return frozenset(found) - {ADMINISTRATORS} | {USERS}
+
+
+def joins(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Give the groups that rows of a standard table are joined to, each with the join row's permission."""
+    joining = standard.registered(db).get(ascii_fold(join_table(table)))
+    if joining is None or joining.object_column is None:
+        return {}
+    column = quote_identifier(joining.object_column)
+    sql = f"SELECT {column}, usergroup_id, permission FROM {quote_identifier(joining.table)} WHERE {column} IN "
+    found: dict[str, list[tuple[str, int]]] = {}
+    for reference, group, permission in _in_batches(db, sql, reference_ids):
+        found.setdefault(reference, []).append((str(group), bits(permission)))
+    return {reference: tuple(sorted(pairs)) for reference, pairs in found.items()}
+
+
+def guards(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, Guarded]:
+    """Give what guards rows of a standard table that is no join table; a row that is not there has no entry."""
+    made = standard.registered(db).get(ascii_fold(table))
+    if made is None or made.object_table is not None:
+        return {}
+    joined = joins(db, table, reference_ids)
+    owner = "reference_id" if made.kind is standard.Kind.ACCOUNT else "user_account_id"
+    sql = f"SELECT reference_id, permission, {owner} FROM {quote_identifier(made.table)} WHERE reference_id IN "
+    return {
+        reference: Guarded(bits(permission), owner_of(owned_by), joined.get(reference, ()))
+        for reference, permission, owned_by in _in_batches(db, sql, reference_ids)
+    }
+
+
+def revoked(db: sqlite3.Connection) -> frozenset[str]:
+    """Give the ids of the tokens that were revoked; those that have expired since are forgotten with the next one."""
+    return frozenset(token_id for (token_id,) in db.execute("SELECT token_id FROM _appliance_revoked").fetchall())
+
+
+def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[tuple[str, int], ...] = ()) -> Guarded:
+    """Give what guards one row, by its values (by column) and the groups that it is joined to.
+
+    Not for the rows of join tables, which are judged by what they join (``permits_on_join``).
+    """
+    if grant.kind is TableKind.PLAIN:
+        if grant.owner_column is None:
+            return grant.guarded
+        return replace(grant.guarded, owner=owner_of(row.get(grant.owner_column)))
+    owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
+    return Guarded(bits(row.get("permission")), owner_of(row.get(owner)), joined)
+
+
+def readable(
+    grant: TableGrant, principal: Principal, groups: Collection[str], verb: Verb = Verb.READ
+) -> tuple[str, tuple[SQLiteValue, ...]]:
+    """Say as SQL, over a row of the table under its own name, exactly what ``permits`` says of that row.
+
+    Gives the expression, in parentheses, and its parameters; both for one principal and its groups of the moment.
+    """
+    if principal.admin:
+        return "(1)", ()
+    if grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP):
+        return _readable_join(grant, principal, groups, verb)
+    if grant.kind is TableKind.PLAIN:
+        return _readable_plain(grant, principal, groups, verb)
+    return _readable_standard(grant, principal, groups, verb)
+
+
+def _has(column: str, bit: int) -> str:
+    return f"CASE typeof({column}) WHEN 'integer' THEN {column} ELSE 0 END & {bit}"
+
+
+def _readable_standard(
+    grant: TableGrant, principal: Principal, groups: Collection[str], verb: Verb
+) -> tuple[str, tuple[SQLiteValue, ...]]:
+    table = quote_identifier(grant.table)
+    ways = [_has(f"{table}.permission", verb)]
+    values: list[SQLiteValue] = []
+    if not principal.guest:
+        owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
+        ways.append(f"({table}.{owner} COLLATE BINARY = ? AND {_has(f'{table}.permission', verb << OWNER_SHIFT)})")
+        values.append(principal.subject)
+    if groups and grant.join_table is not None and grant.join_column is not None:
+        join, column = quote_identifier(grant.join_table), quote_identifier(grant.join_column)
+        ways.append(
+            f"EXISTS(SELECT 1 FROM {join} WHERE {join}.{column} = {table}.reference_id "
+            f"AND {join}.usergroup_id COLLATE BINARY IN ({','.join('?' * len(groups))}) "
+            f"AND {_has(f'{join}.permission', verb << GROUP_SHIFT)})"
+        )
+        values += sorted(groups)
+    return f"({' OR '.join(ways)})", tuple(values)
+
+
+def _readable_join(
+    grant: TableGrant, principal: Principal, groups: Collection[str], verb: Verb
+) -> tuple[str, tuple[SQLiteValue, ...]]:
+    membership = grant.kind is TableKind.MEMBERSHIP
+    if grant.object_table is None or grant.object_column is None:
+        raise ValueError(f"{grant.table} joins nothing")
+    joined = TableGrant(
+        table=grant.object_table,
+        kind=TableKind.ACCOUNT if membership else TableKind.STANDARD,
+        guarded=CLOSED,
+        join_table=grant.table,
+        join_column=grant.object_column,
+    )
+    table = quote_identifier(joined.table)
+    if verb in (Verb.PEEK, Verb.READ):
+        condition, values = _readable_standard(joined, principal, groups, Verb.READ)
+    elif membership or principal.guest:
+        return "(0)", ()
+    else:
+        condition, values = f"{table}.user_account_id COLLATE BINARY = ?", (principal.subject,)
+    column = f"{quote_identifier(grant.table)}.{quote_identifier(grant.object_column)}"
+    return f"(EXISTS(SELECT 1 FROM {table} WHERE {table}.reference_id = {column} AND {condition}))", values
+
+
+def _readable_plain(
+    grant: TableGrant, principal: Principal, groups: Collection[str], verb: Verb
+) -> tuple[str, tuple[SQLiteValue, ...]]:
+    if grant.owner_column is None:
+        return ("(1)" if permits(principal, groups, verb, grant.guarded) else "(0)"), ()
+    if permits(principal, groups, verb, replace(grant.guarded, owner=None)):
+        return "(1)", ()
+    if principal.guest or not grant.guarded.permission & (verb << OWNER_SHIFT):
+        return "(0)", ()
+    column = f"{quote_identifier(grant.table)}.{quote_identifier(grant.owner_column)}"
+    # The first comparison is for the index, under the column's affinity; the second is the one of ``owner_of``.
+    values: list[SQLiteValue] = [principal.subject]
+    if _is_digits(principal.subject):
+        values.append(int(principal.subject))
+    shown = f"CASE typeof({column}) WHEN 'text' THEN {column} WHEN 'integer' THEN CAST({column} AS TEXT) END"
+    found = f"{column} COLLATE BINARY IN ({','.join('?' * len(values))}) AND {shown} = ? COLLATE BINARY"
+    return f"({found})", (*values, principal.subject)
+
+
+def _is_digits(text: str) -> bool:
+    """Whether a text is how SQLite shows a 64-bit integer."""
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdecimal() and len(digits) <= 19 and -(1 << 63) <= int(text) < 1 << 63
+
+
+def _in_batches(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, len(values), BATCH):
+        batch = values[start : start + BATCH]
+        yield from db.execute(f"{sql}({','.join('?' * len(batch))})", batch).fetchall()
