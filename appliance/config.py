@@ -89,6 +89,7 @@ class Config:
     body_bytes: int = setting(8 << 20, "The largest body of an HTTP request.", least=1024)
     handshake_s: float = setting(10.0, "Time for a handshake, of TLS and of the WebSocket.", least=0.1)
     write_s: float = setting(30.0, "Time in which a client must take something of what is sent to it.", least=1)
+    query_s: float = setting(2.0, "Time for one query of the HTTP API.", least=0.1, most=60)
     ping_every_s: float = setting(25.0, "Silence after which a client is pinged.", least=1)
     pong_within_s: float = setting(10.0, "Time for it to answer.", least=1)
 

@@ -40,7 +40,7 @@ from appliance.store.retention import Retention
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Catalog, Store, StoreSettings, open_store
 from appliance.web.admission import Admission
-from appliance.web.api.messages import Messages
+from appliance.web.api.paths import paths
 from appliance.web.door import Door
 from appliance.web.limits import Limits
 from appliance.web.listen import open_listeners, passed_listeners, read_address
@@ -228,7 +228,7 @@ async def _serve_on(
     )
     door = Door(
         listeners,
-        app=application(health, Messages(store, hub, authority), metrics),
+        app=application(health, paths(store, hub, authority, options, query_s=config.query_s), metrics),
         websocket=admission,
         log=log,
         limits=_limits(config),

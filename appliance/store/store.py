@@ -21,6 +21,7 @@ from appliance.store import breaks, connections, grants, idempotency, incarnatio
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
 from appliance.store.readers import Readers, open_readers
+from appliance.store.resources import Resources
 from appliance.store.retention import Retention
 from appliance.store.writer import Writer
 
@@ -124,6 +125,7 @@ class Store:
         self.retention = settings.retention
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
+        self.resources = Resources(settings.secret)
         self._secret = settings.secret
         self._writer = writer
         self._reader = reader

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError, Unauthorized
 from appliance.ops.health import Health
-from appliance.web.api.messages import Messages
 from appliance.web.metrics import MetricsPage
 from appliance.web.problem import error_body
 
 #: What a 404 says there is.
 PATHS: Final = {
     "/live": "the WebSocket (ws:// or wss://)",
+    "/api/<table>": "rows of a table, as JSON:API",
+    "/api/<table>/<id>": "one row",
     "/live/topics/<topic>/messages": "POST sends a message to a user topic",
     "/healthz": "200 while the process is up",
     "/readyz": "200 when changes are captured and delivered, else 503 and the reasons",
@@ -27,8 +29,8 @@ PATHS: Final = {
 _JSON: Final = "application/json"
 
 
-def application(health: Health, messages: Messages, metrics: MetricsPage) -> Starlette:
-    """Make the application that answers all that is not a WebSocket."""
+def application(health: Health, api: Sequence[BaseRoute], metrics: MetricsPage) -> Starlette:
+    """Make the application that answers all that is not a WebSocket. ``api`` are the routes of the HTTP API."""
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -46,7 +48,7 @@ def application(health: Health, messages: Messages, metrics: MetricsPage) -> Sta
         # The door answers a GET of /live; it is here for the other methods.
         routes=[
             Route("/live", live),
-            Route("/live/topics/{topic:path}/messages", messages.publish, methods=["POST"]),
+            *api,
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics.for_administrators),

@@ -1,4 +1,4 @@
-"""The application over a store in this process, and a client for it."""
+"""The application over a store in this process, its users, and a client for it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from appliance.live.tail import Tail
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics
 from appliance.protocol import tokens
+from appliance.protocol.permissions import ROW_DEFAULT
 from appliance.protocol.values import ValueOptions
+from appliance.store import connections, schema, standard
 from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
+from appliance.store.standard import NewColumn
 from appliance.store.store import Store, StoreSettings, open_store
-from appliance.web.api.messages import Messages
+from appliance.web.api.paths import paths
 from appliance.web.metrics import MetricsPage
 from appliance.web.routes import application
 from tests.ops.figures import sources
 
 NOW = 4_000_000_000.0  # tokens are issued in the year 2096, so that they are valid whenever the tests run
+MEDIA = "application/vnd.api+json"
+#: The users there are; a user's reference_id is its name.
+USERS = ("ann", "bob")
 
 
 class Served:
@@ -44,6 +50,7 @@ class Served:
     def sql(self, statement: str, *parameters: Any) -> list[Any]:
         """Run a statement as another program of the machine."""
         with closing(sqlite3.connect(self.store.path, isolation_level=None)) as db:
+            db.execute("PRAGMA foreign_keys=ON")
             return db.execute(statement, parameters).fetchall()
 
     async def ask(self, method: str, path: str, subject: str | None = None, **options: Any) -> httpx.Response:
@@ -52,13 +59,70 @@ class Served:
         headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
         return await self.client.request(method, path, headers=headers, **options)
 
+    async def write(
+        self, method: str, path: str, data: Any, subject: str | None = None, **headers: str
+    ) -> httpx.Response:
+        """Send a document."""
+        given = {"Content-Type": MEDIA} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.ask(method, path, subject, json={"data": data}, headers=given)
 
-@asynccontextmanager
-async def served(path: Path, *statements: str) -> AsyncIterator[Served]:
-    """Serve the file that ``statements`` have made."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    async def create(self, table: str, subject: str | None = None, **attributes: Any) -> httpx.Response:
+        """Create a row."""
+        return await self.write("POST", f"/api/{table}", {"type": table, "attributes": attributes}, subject)
+
+    async def change(
+        self, table: str, row_id: str, subject: str | None = None, if_match: str | None = None, **attributes: Any
+    ) -> httpx.Response:
+        """Change a row."""
+        data = {"type": table, "id": row_id, "attributes": attributes}
+        return await self.write(
+            "PATCH", f"/api/{table}/{row_id}", data, subject, **({"If_Match": if_match} if if_match else {})
+        )
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    """Give an error's status and code."""
+    (error,) = answer.json()["errors"]
+    assert error["status"] == str(answer.status_code)
+    assert answer.headers["Content-Type"] == MEDIA
+    return answer.status_code, error["code"]
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    """Give the ids of a list."""
+    assert answer.status_code == 200, answer.text
+    return [row["id"] for row in answer.json()["data"]]
+
+
+def make_table(db: sqlite3.Connection, name: str, *columns: NewColumn, permission: int = ROW_DEFAULT) -> None:
+    """Make a standard table in which every user may create rows."""
+    with schema.transaction(db):
+        standard.create(db, name, columns, permission=permission)
+        db.execute("UPDATE world SET permission = permission | 4 WHERE table_name = ?", (name,))
+
+
+def _furnish(path: Path, statements: tuple[str, ...], tables: tuple[tuple[str, tuple[NewColumn, ...]], ...]) -> None:
+    with closing(connections.open_file(path, busy_timeout_s=5)) as db:
+        schema.prepare(db)
+        standard.prepare(db)
+        for user in USERS:
+            db.execute("INSERT INTO user_account(reference_id, email) VALUES(?, ?)", (user, f"{user}@example.com"))
+            db.execute(
+                f"INSERT INTO {standard.join_table('user_account')}(user_account_id, usergroup_id) VALUES(?, ?)",
+                (user, standard.USERS),
+            )
+        for name, columns in tables:
+            make_table(db, name, *columns)
         for statement in statements:
             db.execute(statement)
+
+
+@asynccontextmanager
+async def served(
+    path: Path, *statements: str, tables: dict[str, tuple[NewColumn, ...]] | None = None, query_s: float = 5.0
+) -> AsyncIterator[Served]:
+    """Serve the file that ``statements`` have made, after standard ``tables``."""
+    _furnish(path, statements, tuple((tables or {}).items()))
     async with open_bridge(), open_store(StoreSettings(path, Secrecy(SECRET_COLUMNS, ()))) as store:
         catalog = await store.synchronise()
         hub = Hub(catalog, await store.position(), ValueOptions())
@@ -66,7 +130,8 @@ async def served(path: Path, *statements: str) -> AsyncIterator[Served]:
         tail = Tail(store, hub, catalog, announced=False)
         authority = Authority(secret)
         metrics = MetricsPage(Metrics(sources(path.parent)), authority)
-        app = application(Health(tail.state), Messages(store, hub, authority), metrics)
+        api = paths(store, hub, authority, ValueOptions(), query_s=query_s)
+        app = application(Health(tail.state), api, metrics)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:
             yield Served(store, hub, secret, client)

@@ -1,0 +1,82 @@
+"""What one principal may do, as one transaction sees it. Works: plain functions on an open connection.
+
+Who is in which group and what is granted are read in the transaction that then reads or writes the rows, so that no
+change comes between the decision and the deed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from appliance.errors import Forbidden, NotFound, Unauthorized, UnknownTopic
+from appliance.model import Principal, ascii_fold
+from appliance.protocol.permissions import Guarded, Verb, permits
+from appliance.protocol.tokens import ISSUER
+from appliance.protocol.wording import quote
+from appliance.store import grants, rows, standard
+from appliance.store.grants import TableGrant
+from appliance.store.resources import Resource
+from appliance.store.rows import Clause, Found
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """A principal with the groups that it is in, and what is granted on each table, by folded name."""
+
+    principal: Principal
+    groups: frozenset[str]
+    granted: Mapping[str, TableGrant]
+
+    def may(self, verb: Verb, on: Guarded) -> bool:
+        """Decide."""
+        return permits(self.principal, self.groups, verb, on)
+
+    def table(self, every: Mapping[str, Resource], name: str) -> tuple[Resource, TableGrant]:
+        """Give a table that this principal may know of. Raises ``UnknownTopic``, for all others alike."""
+        folded = ascii_fold(name)
+        resource, grant = every.get(folded), self.granted.get(folded)
+        if resource is None or grant is None or not self.may(Verb.PEEK, grant.guarded):
+            raise UnknownTopic(f"there is no table {quote(name)} that you may know of")
+        return resource, grant
+
+    def on_rows(self, verb: Verb, grant: TableGrant) -> Clause:
+        """Say as SQL on which of a table's rows it may be done."""
+        return grants.readable(grant, self.principal, self.groups, verb)
+
+    def on_row(self, db: sqlite3.Connection, resource: Resource, grant: TableGrant, found: Found, verb: Verb) -> bool:
+        """Decide on one row as it is now."""
+        return rows.satisfies(db, resource, found.place, self.on_rows(verb, grant))
+
+    def demand(self, db: sqlite3.Connection, resource: Resource, grant: TableGrant, found: Found, verb: Verb) -> None:
+        """Raise ``Forbidden`` unless it may be done to a row; ``NotFound`` when the row may not even be known of."""
+        if self.on_row(db, resource, grant, found, verb):
+            return
+        if self.on_row(db, resource, grant, found, Verb.PEEK):
+            raise Forbidden(f"you may not {verb.name.lower()} this row of {quote(resource.name)}")
+        raise no_row(resource)
+
+
+def no_row(resource: Resource) -> NotFound:
+    """Give the refusal of a row that is not there, or that may not be known of."""
+    return NotFound(f"there is no such row of {quote(resource.name)} that you may know of")
+
+
+def rights_of(db: sqlite3.Connection, principal: Principal) -> Rights:
+    """Say what a principal may do now. Raises ``Unauthorized`` when its token was issued before its last change."""
+    granted = grants.read(db)
+    if principal.guest:
+        return Rights(principal, frozenset((standard.GUESTS,)), granted)
+    if principal.issuer != ISSUER:
+        return Rights(principal, grants.groups_named(db, principal.groups), granted)
+    stands = grants.standing(db, [principal.subject])[principal.subject]
+    if principal.issued_at < stands.not_before:
+        raise Unauthorized("this token is not valid any more; sign in again")
+    return Rights(replace(principal, admin=principal.admin or stands.admin), stands.groups, granted)
+
+
+def may_refer(db: sqlite3.Connection, rights: Rights, table: str, reference_id: str) -> bool:
+    """Decide whether a row of a standard table may be referred to; of one that is not there, it may not."""
+    guard = grants.guards(db, table, [reference_id]).get(reference_id)
+    return guard is not None and rights.may(Verb.REFER, guard)

@@ -1,0 +1,54 @@
+"""What the headers of a JSON:API request ask for: media types, and which version of a row."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from starlette.requests import Request
+
+from appliance.errors import NotAcceptable, Stale, UnsupportedMedia
+from appliance.model import JSON
+from appliance.protocol.json import decode
+from appliance.web.api.documents import MEDIA_TYPE
+
+#: Media types of a document that are taken; the second for clients that know no other.
+TAKEN: Final = (MEDIA_TYPE, "application/json")
+
+
+async def document(request: Request) -> JSON:
+    """Read the body of a write. Raises ``UnsupportedMedia``, ``BadJson``."""
+    given, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
+    plain = given == TAKEN[1]
+    if given not in TAKEN or any(not _is_harmless(each, plain) for each in parameters):
+        raise UnsupportedMedia(f"send the document as {MEDIA_TYPE}, without parameters", header="Content-Type")
+    return decode(await request.body())
+
+
+def _is_harmless(parameter: str, plain: bool) -> bool:
+    return parameter == "" or parameter.startswith("profile=") or (plain and parameter.startswith("charset="))
+
+
+def check_accept(request: Request) -> None:
+    """Refuse a client that takes JSON:API in no form that there is (section "Server Responsibilities")."""
+    listed = [each.strip().lower() for each in request.headers.get("accept", "*/*").split(",")]
+    ours = [each for each in listed if each.partition(";")[0].strip() == MEDIA_TYPE]
+    if ours and all(_MODIFIED.search(each) for each in ours) and len(ours) == len(listed):
+        raise NotAcceptable(f"ask for {MEDIA_TYPE} without parameters", header="Accept")
+
+
+#: A parameter of a media type that changes it; weights and profiles do not.
+_MODIFIED = re.compile(r";\s*(?!q=|profile=)\S")
+
+
+def check_match(request: Request, tag: str) -> None:
+    """Refuse a write to a row that is another by now (RFC 9110, section 13.1.1). Raises ``Stale``."""
+    wanted = request.headers.get("if-match")
+    if wanted is not None and not matches(wanted, tag, weakly=False):
+        raise Stale("the row is not the one that If-Match names any more; read it again", header="If-Match")
+
+
+def matches(listed: str, tag: str, *, weakly: bool) -> bool:
+    """Say whether a list of entity tags has ``tag``, or the asterisk that stands for all."""
+    given = [each.strip() for each in listed.split(",")]
+    return "*" in given or any((each.removeprefix("W/") if weakly else each) == tag for each in given)

@@ -1,0 +1,254 @@
+"""The query of a list: pages, order, filters and fields (https://jsonapi.org/format/1.1/#fetching)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.errors import BadFilter, BadJson, BadRequest
+from appliance.model import JSON, SQLiteValue, ascii_fold
+from appliance.protocol.filters import RowFilter, compile_table
+from appliance.protocol.json import decode, encode
+from appliance.protocol.operators import COLLATIONS
+from appliance.protocol.wording import quote, unknown
+from appliance.store import rows
+from appliance.store.resources import Resource
+from appliance.store.rows import Clause, Term
+
+#: Rows of a page unless ``page[size]`` says otherwise, and at most.
+PAGE_SIZE: Final = 50
+PAGE_LIMIT: Final = 1000
+#: Rows that ``page[number]`` may skip; beyond it there is ``page[after]``, which skips none.
+OFFSET_LIMIT: Final = 10_000
+#: Columns in ``sort``.
+SORT_LIMIT: Final = 8
+
+#: The parameters there are, as an error lists them.
+PARAMETERS: Final = ("page[size]", "page[number]", "page[after]", "sort", "filter[…]", "fields[…]", "include")
+
+_FILTER = re.compile(r"filter\[(.*?)\](?:\[([^\[\]]*)\])?", re.DOTALL)
+_FIELDS = re.compile(r"fields\[(.+)\]", re.DOTALL)
+_LISTS = ("in", "nin")
+
+
+@dataclass(slots=True)
+class Query:
+    """What a list, or one row, is asked for, read from the parameters but not yet put to a table.
+
+    ``order`` are names with whether they descend. ``fields`` and ``filters`` go by table and column as they were
+    written. ``number`` counts from 1.
+    """
+
+    size: int = PAGE_SIZE
+    number: int | None = None
+    cursor: str | None = None
+    order: tuple[tuple[str, bool], ...] = ()
+    filters: dict[str, JSON] = field(default_factory=dict)
+    fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
+
+
+def parse(parameters: Iterable[tuple[str, str]], *, single: bool = False) -> Query:
+    """Read the parameters of a list, or of a ``single`` row. Raises ``BadRequest`` with the parameter at fault."""
+    found = Query()
+    seen: set[str] = set()
+    for name, value in parameters:
+        if name == "token":
+            continue
+        if name in seen:
+            raise BadRequest(f"{quote(name)} is there twice", parameter=name)
+        seen.add(name)
+        try:
+            if not _of_one(found, name, value) and (single or not _of_list(found, name, value)):
+                known = ("fields[…]", "include") if single else PARAMETERS
+                raise BadRequest(unknown(name, "a parameter here", known))
+        except (BadRequest, BadFilter, BadJson) as error:
+            raise BadRequest(error.message, parameter=name) from None
+    if found.number is not None and found.cursor is not None:
+        raise BadRequest("page[number] and page[after] cannot both say where to begin", parameter="page[number]")
+    if found.number is not None and (found.number - 1) * found.size > OFFSET_LIMIT:
+        raise BadRequest(
+            f"page[number] skips {OFFSET_LIMIT} rows at most; follow links.next (page[after]), which skips none",
+            parameter="page[number]",
+        )
+    return found
+
+
+def _of_one(found: Query, name: str, value: str) -> bool:
+    if name == "include":
+        found.include = _names(value)
+    elif match := _FIELDS.fullmatch(name):
+        found.fields[ascii_fold(match[1])] = _names(value)
+    else:
+        return False
+    return True
+
+
+def _of_list(found: Query, name: str, value: str) -> bool:
+    if name == "page[size]":
+        found.size = _whole(value, PAGE_LIMIT)
+    elif name == "page[number]":
+        found.number = _whole(value, OFFSET_LIMIT + 1)
+    elif name == "page[after]":
+        found.cursor = value
+    elif name == "sort":
+        found.order = tuple((each.removeprefix("-"), each.startswith("-")) for each in _names(value))
+        if len(found.order) > SORT_LIMIT:
+            raise BadRequest(f"rows are sorted by {SORT_LIMIT} columns at most")
+    elif name == "filter":
+        given = decode(value)
+        if not isinstance(given, dict):
+            raise BadRequest("filter is a JSON object, as `filters` of subscribe; or write filter[column]=value")
+        for column, wanted in given.items():
+            _filter(found, column, wanted)
+    elif match := _FILTER.fullmatch(name):
+        _filter(found, match[1], _operand(match[2], value))
+    else:
+        return False
+    return True
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(each for each in value.split(",") if each)
+
+
+def _whole(value: str, most: int) -> int:
+    if not value.isascii() or not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= most:
+        raise BadRequest(f"this is a whole number from 1 to {most}")
+    return int(value)
+
+
+def _operand(name: str | None, value: str) -> JSON:
+    """Give what a filter wants of one column: all operands are text, but for lists and the one that is a yes or no."""
+    if name is None:
+        return value
+    if name in _LISTS:
+        return {name: decode(value) if value.startswith("[") else list[JSON](value.split(","))}
+    if name == "null" and value in ("true", "false"):
+        return {name: value == "true"}
+    return {name: value}
+
+
+def _filter(found: Query, column: str, wanted: JSON) -> None:
+    """Put one condition beside the others; all must hold."""
+    # ``EventType`` in this spelling is no column for ``compile_table``; folded, it is one like all others.
+    folded = ascii_fold(column)
+    if folded not in found.filters:
+        found.filters[folded] = wanted
+        return
+    both = [_operators(found.filters[folded]), _operators(wanted)]
+    if not both[0].keys().isdisjoint(both[1]):
+        raise BadFilter(f"the filter on {quote(column)} says the same twice")
+    found.filters[folded] = both[0] | both[1]
+
+
+def _operators(wanted: JSON) -> dict[str, JSON]:
+    if isinstance(wanted, dict):
+        return wanted
+    return {"in": wanted} if isinstance(wanted, list) else {"eq": wanted}
+
+
+# --- put to a table -----------------------------------------------------------------------------------------------
+
+
+def compiled(query: Query, resource: Resource) -> RowFilter:
+    """Compile the filters for a table. Raises ``BadRequest`` with the parameter at fault."""
+    names = {ascii_fold(column.name): column.name for column in resource.shape.columns}
+    try:
+        return compile_table(query.filters, resource.shape, resource.hidden)
+    except BadFilter as error:
+        for folded in query.filters:  # the one at fault, by compiling each alone
+            try:
+                compile_table({folded: query.filters[folded]}, resource.shape, resource.hidden)
+            except BadFilter as first:
+                raise BadFilter(first.message, parameter=f"filter[{names.get(folded, folded)}]") from None
+        raise BadFilter(error.message, parameter="filter") from None
+
+
+def ordered(query: Query, resource: Resource) -> list[Term]:
+    """Give the order of a list: as it was asked for, then by the key. Raises ``BadRequest``."""
+    positions = {ascii_fold(column.name): at for at, column in enumerate(resource.shape.columns)}
+    terms: list[Term] = []
+    for name, descending in query.order:
+        folded = ascii_fold(name)
+        if folded not in positions:
+            known = [column.name for column in resource.shape.columns]
+            raise BadRequest(unknown(name, f"a column of {quote(resource.name)} to sort by", known), parameter="sort")
+        column = resource.shape.columns[positions[folded]]
+        if column.collation.upper() not in COLLATIONS:
+            raise BadRequest(
+                f"{quote(column.name)} has the collation {quote(column.collation)} of an application, whose order is "
+                "not known here",
+                parameter="sort",
+            )
+        terms.append(rows.column_term(resource, positions[folded], descending=descending))
+    rest = rows.key_terms(resource, descending=bool(terms) and terms[0].descending)
+    taken = {term.sql for term in terms}
+    return [*terms, *(term for term in rest if term.sql not in taken)]
+
+
+def begins(query: Query, resource: Resource, terms: Sequence[Term]) -> Clause | None:
+    """Say which rows come after the page before; ``None`` for the first page. Raises ``BadRequest``."""
+    if query.cursor is None:
+        return None
+    values = _read_cursor(query.cursor, resource, terms)
+    if values is None:
+        raise BadRequest(
+            "this is no place in this list; take page[after] from links.next and leave sort as it was",
+            parameter="page[after]",
+        )
+    return rows.after(terms, values)
+
+
+def cursor(resource: Resource, terms: Sequence[Term], values: Sequence[SQLiteValue]) -> str:
+    """Write down the place of a row in an order, for ``page[after]``."""
+    sent = [_tagged(value) for value in values]
+    return base64.urlsafe_b64encode(encode([_order_id(resource, terms), *sent])).rstrip(b"=").decode()
+
+
+def _read_cursor(text: str, resource: Resource, terms: Sequence[Term]) -> tuple[SQLiteValue, ...] | None:
+    try:
+        given = decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        if not isinstance(given, list) or len(given) != 1 + len(terms) or given[0] != _order_id(resource, terms):
+            return None
+        return tuple(map(_untagged, given[1:]))
+    except (binascii.Error, BadJson, ValueError, OverflowError):
+        return None
+
+
+def _order_id(resource: Resource, terms: Sequence[Term]) -> str:
+    """Give a name for an order, so that a place in another is not taken for one in this."""
+    said = repr((resource.name, [(term.sql, term.descending) for term in terms]))
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _tagged(value: SQLiteValue) -> JSON:
+    """Give a stored value as JSON, so that it can be had back to the bit; text may be no UTF-8, a number infinite."""
+    if isinstance(value, (int, str)) or value is None:
+        try:
+            encode(value)
+        except UnicodeEncodeError:
+            return {"t": base64.b64encode(str(value).encode("utf-8", "surrogateescape")).decode()}
+        return value
+    return {"r": value.hex()} if isinstance(value, float) else {"b": base64.b64encode(value).decode()}
+
+
+def _untagged(value: JSON) -> SQLiteValue:
+    """Read what ``_tagged`` wrote. Raises ``ValueError``."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((tag, text),) = value.items()
+        if isinstance(text, str):
+            if tag == "r":
+                return float.fromhex(text)
+            if tag == "b":
+                return base64.b64decode(text, validate=True)
+            if tag == "t":
+                return base64.b64decode(text, validate=True).decode("utf-8", "surrogateescape")
+    if isinstance(value, (dict, list, bool, float)):
+        raise ValueError("no value of a cursor")  # noqa: TRY004 – the caller asks for this one
+    return value

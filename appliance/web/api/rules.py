@@ -1,0 +1,183 @@
+"""What of a row is not for everybody to write (PROTOCOL, sections 6 and 7)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from appliance.errors import Conflict, Forbidden, Invalid
+from appliance.model import SQLiteValue, ascii_fold
+from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
+from appliance.protocol.wording import quote
+from appliance.store import grants
+from appliance.store.grants import TableGrant, TableKind
+from appliance.store.resources import Resource
+from appliance.store.rights import Rights, may_refer
+from appliance.store.rows import Clause, Found
+from appliance.store.standard import WORLD
+from appliance.web.api.documents import Asked, Relationship, value_of
+
+#: Columns of a standard table that nobody writes; ``version`` may be named, as the one that the writer has seen.
+KEPT: Final = frozenset(("reference_id", "created_at", "updated_at", "version"))
+#: Columns of a standard table for its owner and administrators.
+OWNERS: Final = frozenset(("permission", "user_account_id"))
+#: What an account's own person may not write.
+ADMINISTRATORS: Final = frozenset(("confirmed", "user_account_id"))
+
+_TOUCHED: Final[Mapping[str, Clause]] = {
+    "version": ("version + 1", ()),
+    "updated_at": ("strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", ()),
+}
+_JOINS = (TableKind.JOIN, TableKind.MEMBERSHIP)
+
+
+def new_row(
+    db: sqlite3.Connection, rights: Rights, resource: Resource, grant: TableGrant, asked: Asked
+) -> dict[str, SQLiteValue]:
+    """Give what is stored for a new row, or refuse it. Raises ``Forbidden``, ``Invalid``."""
+    _demand_create(db, rights, grant, asked)
+    _refuse_generated(resource, asked.values, asked)
+    stored = dict(asked.values)
+    principal = rights.principal
+    if resource.shape.standard:
+        for name in asked.values:
+            if ascii_fold(name) in KEPT:
+                raise Forbidden(f"{quote(name)} is kept by the server; leave it out", pointer=asked.pointers[name])
+        if grant.kind is TableKind.STANDARD:
+            mine = None if principal.guest else principal.subject
+            _own(stored, "user_account_id", mine, rights, asked)
+        if grant.kind is TableKind.ACCOUNT:
+            _refuse_administrators(rights, stored, asked)
+        if grant.kind not in _JOINS:
+            stored.setdefault("permission", grant.default_permission)
+        _check_permission(grant, stored, asked)
+    elif grant.owner_column is not None and not principal.admin:
+        _own(stored, grant.owner_column, None if principal.guest else principal.subject, rights, asked)
+    return stored
+
+
+def changes(
+    db: sqlite3.Connection, rights: Rights, resource: Resource, grant: TableGrant, found: Found, asked: Asked
+) -> dict[str, SQLiteValue | Clause]:
+    """Give what is to be written to a row, nothing if it is so already, or refuse it. Raises ``RequestError``."""
+    before = {column.name: value for column, value in zip(resource.shape.columns, found.image.values, strict=True)}
+    changed = {
+        name: value for name, value in asked.values.items() if name not in before or _differ(before[name], value)
+    }
+    _refuse_generated(resource, changed, asked)
+    if resource.shape.standard:
+        _refuse_kept(changed, before, asked)
+        _refuse_others(rights, resource, grant, found, changed, asked)
+        _check_permission(grant, changed, asked)
+        return {**changed, **_TOUCHED} if changed else {}
+    if grant.owner_column is not None and grant.owner_column in changed:
+        owner = owner_of(value_of(resource, found, ascii_fold(grant.owner_column)))
+        if not rights.principal.admin and not owns(rights.principal, owner):
+            raise _for_owners(grant.owner_column, asked)
+    return dict(changed)
+
+
+def check_references(
+    db: sqlite3.Connection, rights: Rights, grant: TableGrant, related: list[Relationship], asked: Asked
+) -> None:
+    """Refuse references to rows that this principal may not refer to, as if they were not there. Raises ``Invalid``."""
+    if grant.kind in _JOINS:  # whose they are has been decided
+        return
+    for each in related:
+        value = asked.values.get(each.column)
+        if value is not None and not (isinstance(value, str) and may_refer(db, rights, each.target.name, value)):
+            raise Invalid(
+                f"there is no row {quote(str(value))} of {quote(each.target.name)} that you may refer to",
+                pointer=asked.pointers[each.column],
+            )
+
+
+def _demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, asked: Asked) -> None:
+    if grant.kind not in _JOINS:
+        if not rights.may(Verb.CREATE, grant.guarded):
+            raise Forbidden(f"you may not create rows of {quote(grant.table)}")
+        return
+    # A join row is the owner's of what it joins; of what is not there, nobody is the owner.
+    joined = asked.values.get(str(grant.object_column))
+    guard = grants.guards(db, str(grant.object_table), [joined]).get(joined) if isinstance(joined, str) else None
+    membership = grant.kind is TableKind.MEMBERSHIP
+    allowed = rights.principal.admin or (
+        guard is not None
+        and permits_on_join(rights.principal, rights.groups, Verb.CREATE, guard, membership=membership)
+    )
+    if not allowed:
+        raise Forbidden(f"rows of {quote(grant.table)} are for the owner of what they join, and for administrators")
+
+
+def _own(stored: dict[str, SQLiteValue], column: str, mine: str | None, rights: Rights, asked: Asked) -> None:
+    """Make the caller the owner. Only an administrator creates rows for others."""
+    if column not in stored:
+        stored[column] = mine
+    elif owner_of(stored[column]) != mine and not rights.principal.admin:
+        raise Forbidden(f"{quote(column)} of a new row is yourself; leave it out", pointer=asked.pointers[column])
+
+
+def _refuse_generated(resource: Resource, values: Mapping[str, object], asked: Asked) -> None:
+    for name in values:
+        if ascii_fold(name) in resource.generated:
+            raise Invalid(f"{quote(name)} is computed by the table; leave it out", pointer=asked.pointers[name])
+
+
+def _refuse_kept(changed: dict[str, SQLiteValue], before: Mapping[str, SQLiteValue], asked: Asked) -> None:
+    if "version" in changed:
+        raise Conflict(
+            f"the row has version {before['version']!r}, not the one that you have seen; read it again",
+            pointer=asked.pointers["version"],
+        )
+    for name in changed:
+        if ascii_fold(name) in KEPT:
+            raise Forbidden(f"{quote(name)} is kept by the server; leave it out", pointer=asked.pointers[name])
+
+
+def _refuse_others(
+    rights: Rights,
+    resource: Resource,
+    grant: TableGrant,
+    found: Found,
+    changed: dict[str, SQLiteValue],
+    asked: Asked,
+) -> None:
+    """Refuse what is for the owner, or for administrators."""
+    if rights.principal.admin:
+        return
+    if grant.kind in _JOINS:
+        for name in changed:
+            if name in (grant.object_column, "usergroup_id"):
+                raise Forbidden(
+                    f"{quote(name)} is what the row is; delete it and create another", pointer=asked.pointers[name]
+                )
+        return
+    if grant.kind is TableKind.ACCOUNT:
+        _refuse_administrators(rights, changed, asked)
+    owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
+    if not owns(rights.principal, owner_of(value_of(resource, found, owner))):
+        for name in changed:
+            if ascii_fold(name) in OWNERS:
+                raise _for_owners(name, asked)
+
+
+def _refuse_administrators(rights: Rights, values: Mapping[str, SQLiteValue], asked: Asked) -> None:
+    for name in values:
+        if ascii_fold(name) in ADMINISTRATORS and not rights.principal.admin:
+            raise Forbidden(f"{quote(name)} is for administrators", pointer=asked.pointers[name])
+
+
+def _for_owners(name: str, asked: Asked) -> Forbidden:
+    return Forbidden(f"{quote(name)} is for the row's owner and administrators", pointer=asked.pointers[name])
+
+
+def _check_permission(grant: TableGrant, values: Mapping[str, SQLiteValue], asked: Asked) -> None:
+    for name in ("permission", *(("default_permission",) if grant.table == WORLD else ())):
+        value = values.get(name, 0)
+        if not isinstance(value, int) or not 0 <= value <= MOST:
+            raise Invalid(f"{quote(name)} is bits, a whole number from 0 to {MOST}", pointer=asked.pointers[name])
+
+
+def _differ(one: SQLiteValue, other: SQLiteValue) -> bool:
+    return one != other or type(one) is not type(other)

@@ -1,0 +1,145 @@
+"""Lists: pages, order, filters and fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.web.api.application import Served, code, ids, served
+
+TABLE = "CREATE TABLE t(k INTEGER PRIMARY KEY, v)"
+NUMBERS = (
+    "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i, i % 3 FROM n"
+)
+
+
+async def every_page(live: Served, path: str) -> list[list[str]]:
+    """Follow the links from page to page."""
+    pages = []
+    following: str | None = path
+    while following is not None:
+        answer = await live.ask("GET", following)
+        pages.append(ids(answer))
+        following = answer.json()["links"].get("next")
+    return pages
+
+
+async def test_pages_follow_each_other_by_key(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", TABLE, NUMBERS.format(7)) as live:
+        assert await every_page(live, "/api/t?page[size]=3") == [["1", "2", "3"], ["4", "5", "6"], ["7"]]
+        assert await every_page(live, "/api/t?page[size]=7") == [list("1234567")]
+        assert await every_page(live, "/api/t?page[size]=4&sort=-k") == [list("7654"), list("321")]
+        # 3 and 6 have 0; 1, 4 and 7 have 1; 2 and 5 have 2
+        assert await every_page(live, "/api/t?page[size]=3&sort=v,-k") == [list("637"), list("415"), list("2")]
+        assert ids(await live.ask("GET", "/api/t?page[size]=2&filter[v]=1")) == ["1", "4"]
+        assert await every_page(live, "/api/t?page[size]=2&filter[v]=1") == [["1", "4"], ["7"]]
+
+
+async def test_pages_have_numbers_too(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", TABLE, NUMBERS.format(5)) as live:
+        second = await live.ask("GET", "/api/t?page[number]=2&page[size]=2&sort=-k")
+
+        assert ids(second) == ["3", "2"]
+        links = second.json()["links"]
+        assert ids(await live.ask("GET", links["next"])) == ["1"]
+        assert ids(await live.ask("GET", links["prev"])) == ids(await live.ask("GET", links["first"])) == ["5", "4"]
+
+
+async def test_a_token_in_the_query_is_in_no_link(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", TABLE, NUMBERS.format(5)) as live:
+        answer = await live.client.get(f"/api/t?page[size]=1&token={live.token(admin=True)}")
+
+        assert answer.status_code == 200
+        assert "token" not in answer.text
+
+
+ROWS = (
+    "CREATE TABLE t(k INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE, n INTEGER, on_ BOOLEAN, EventType TEXT)",
+    "INSERT INTO t VALUES(1,'Ann',10,1,'x'), (2,'bob',20,0,'create'), (3,NULL,NULL,NULL,NULL), (4,'a,b',30,1,'y')",
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("filter[name]=ANN", "1"),
+        ("filter[NAME]=ann", "1"),
+        ("filter[n]=20", "2"),
+        ("filter[n][gt]=10&filter[n][lte]=30", "24"),
+        ("filter[n][in]=10,30", "14"),
+        ('filter[name][in]=["a,b","bob"]', "24"),
+        ("filter[n][nin]=10,30", "23"),
+        ("filter[n][ne]=10", "234"),
+        ("filter[name][null]=true", "3"),
+        ("filter[name][null]=false", "124"),
+        ("filter[name][contains]=b", "24"),
+        ("filter[name][startswith]=A", "1"),
+        ("filter[on_]=true", "14"),
+        ("filter[EventType]=create", "2"),
+        ('filter={"n":{"gt":10},"name":["bob","a,b"]}', "24"),
+        ('filter={"n":null}', "3"),
+        ("filter[n]=20&filter[name]=ann", ""),
+        ("sort=name", "3412"),
+        ("sort=-n", "4213"),
+    ],
+)
+async def test_filters_are_those_of_subscriptions(tmp_path: Path, query: str, expected: str) -> None:
+    async with served(tmp_path / "live.db", *ROWS) as live:
+        assert ids(await live.ask("GET", f"/api/t?{query}")) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("filter[x]=1", "filter[x]"),
+        ("filter[n][above]=1", "filter[n]"),
+        ("filter[n][null]=maybe", "filter[n]"),
+        ("filter[n][in]=[", "filter[n][in]"),
+        ("filter[n]=1&filter[n][eq]=2", "filter[n][eq]"),
+        ("filter=1", "filter"),
+        ("filter=x", "filter"),
+        ("sort=x", "sort"),
+        ("sort=k,k,k,k,k,k,k,k,k", "sort"),
+        ("page[size]=0", "page[size]"),
+        ("page[size]=1001", "page[size]"),
+        ("page[size]=x", "page[size]"),
+        ("page[number]=0", "page[number]"),
+        ("page[number]=102&page[size]=100", "page[number]"),
+        ("page[number]=1&page[after]=x", "page[number]"),
+        ("page[after]=x", "page[after]"),
+        ("page[after]=W10", "page[after]"),
+        ("page[before]=x", "page[before]"),
+        ("include=x", "include"),
+        ("fields[t]=x", "fields[t]"),
+        ("limit=1", "limit"),
+        ("sort=k&sort=n", "sort"),
+    ],
+)
+async def test_a_parameter_at_fault_is_named(tmp_path: Path, query: str, parameter: str) -> None:
+    async with served(tmp_path / "live.db", *ROWS) as live:
+        answer = await live.ask("GET", f"/api/t?{query}")
+
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["source"] == {"parameter": parameter}
+
+
+async def test_a_place_in_one_order_is_none_in_another(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", *ROWS) as live:
+        following = (await live.ask("GET", "/api/t?page[size]=1")).json()["links"]["next"]
+
+        assert code(await live.ask("GET", following + "&sort=name")) == (400, "bad-request")
+
+
+async def test_fields_leave_out_the_others(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", *ROWS) as live:
+        row = (await live.ask("GET", "/api/t/1?fields[t]=n,NAME&fields[u]=x")).json()["data"]
+        none = (await live.ask("GET", "/api/t?fields[t]=&page[size]=1")).json()["data"][0]
+
+        assert row["attributes"] == {"name": "Ann", "n": 10}
+        assert none["attributes"] == {}
+
+
+async def test_a_list_that_would_read_too_much_is_given_up(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", TABLE, NUMBERS.format(20_000), query_s=0.0) as live:
+        assert code(await live.ask("GET", "/api/t?filter[v]=x")) == (503, "unavailable")

@@ -1,0 +1,201 @@
+"""Who may read and write which rows by the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
+from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from tests.web.api.application import Served, code, ids, served
+
+TODO = {"todo": (NewColumn("title", "text"),)}
+JOIN = join_table("todo")
+MEMBERSHIP = join_table("user_account")
+PLAIN = "CREATE TABLE plain(k INTEGER PRIMARY KEY, owner TEXT, v)"
+
+
+async def todo(live: Served, subject: str | None = "ann", **attributes: object) -> str:
+    answer = await live.create("todo", subject, title="t", **attributes)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["data"]["id"])
+
+
+async def test_a_row_is_its_owners_and_a_peek_for_all_others(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+
+        assert ids(await live.ask("GET", "/api/todo", "ann")) == [row]
+        assert ids(await live.ask("GET", "/api/todo", "bob")) == []
+        assert ids(await live.ask("GET", "/api/todo")) == [row]
+        assert code(await live.ask("GET", f"/api/todo/{row}", "bob")) == (403, "forbidden")
+        assert code(await live.change("todo", row, "bob", title="x")) == (403, "forbidden")
+        assert code(await live.ask("DELETE", f"/api/todo/{row}", "bob")) == (403, "forbidden")
+        assert live.sql("SELECT title, version FROM todo") == [("t", 1)]
+
+
+async def test_a_row_that_may_not_be_peeked_is_not_there(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live, permission=0x7F << OWNER_SHIFT)
+
+        answers = [
+            await live.ask("GET", f"/api/todo/{row}", "bob"),
+            await live.change("todo", row, "bob", title="x"),
+            await live.ask("DELETE", f"/api/todo/{row}", "bob"),
+        ]
+        missing = await live.ask("GET", "/api/todo/nothing", "bob")
+        assert {answer.text for answer in answers} == {missing.text}
+        assert code(missing) == (404, "not-found")
+
+
+@pytest.mark.parametrize(("verb", "method"), [(Verb.READ, "GET"), (Verb.UPDATE, "PATCH"), (Verb.DELETE, "DELETE")])
+@pytest.mark.parametrize("kind", ["guest", "owner", "group"])
+async def test_each_bit_gives_what_it_says_and_nothing_else(tmp_path: Path, verb: Verb, method: str, kind: str) -> None:
+    bit = int(verb) << {"guest": 0, "owner": OWNER_SHIFT, "group": GROUP_SHIFT}[kind]
+    owner = "bob" if kind == "owner" else "ann"
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        live.sql("INSERT INTO todo(reference_id, permission, user_account_id) VALUES('r', 1, ?)", owner)
+        if kind == "group":
+            live.sql(f'INSERT INTO "{JOIN}"(todo_id, usergroup_id, permission) VALUES(?, ?, ?)', "r", USERS, bit)
+        else:
+            live.sql("UPDATE todo SET permission = ?", bit | 1)
+        done = {}
+        for each in ("GET", "PATCH", "DELETE"):
+            if each == "PATCH":
+                answer = await live.change("todo", "r", "bob", title="x")
+            else:
+                answer = await live.ask(each, "/api/todo/r", "bob")
+            done[each] = answer.status_code
+
+        success = {"GET": 200, "PATCH": 204, "DELETE": 204}
+        assert done == {each: success[each] if each == method else 403 for each in done}
+
+
+async def test_what_is_not_granted_on_a_table_is_refused_or_not_known(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN, tables=TODO) as live:
+        assert code(await live.ask("GET", "/api/plain", "ann")) == (404, "unknown-topic")
+        assert code(await live.create("plain", "ann", v=1)) == (404, "unknown-topic")
+        live.sql("UPDATE world SET permission = 1 WHERE table_name IN ('plain', 'todo')")
+        assert ids(await live.ask("GET", "/api/plain", "ann")) == []
+        assert code(await live.create("plain", "ann", v=1)) == (403, "forbidden")
+        assert code(await live.create("todo", "ann", title="t")) == (403, "forbidden")
+
+
+async def test_the_rows_of_a_plain_table_are_as_the_table(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN, "INSERT INTO plain VALUES(1, 'ann', 1)") as live:
+        live.sql("UPDATE world SET permission = 1 | 2 | 8 WHERE table_name = 'plain'")
+
+        assert ids(await live.ask("GET", "/api/plain", "bob")) == ["1"]
+        assert (await live.change("plain", "1", "bob", v=2)).status_code == 200
+        assert code(await live.ask("DELETE", "/api/plain/1", "bob")) == (403, "forbidden")
+
+
+async def test_an_owner_column_gives_each_their_own(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN) as live:
+        owner = (0x7F << OWNER_SHIFT) | 1 | 4
+        live.sql("UPDATE world SET permission = ?, owner_column = 'owner' WHERE table_name = 'plain'", owner)
+        mine = await live.create("plain", "ann", v=1)
+        others = await live.create("plain", "ann", v=1, owner="bob")
+
+        assert mine.json()["data"]["attributes"]["owner"] == "ann"
+        assert code(others) == (403, "forbidden")
+        assert ids(await live.ask("GET", "/api/plain", "bob")) == []
+        assert code(await live.change("plain", "1", "bob", v=2)) == (403, "forbidden")
+        assert (await live.change("plain", "1", "ann", owner="bob")).status_code == 204
+        assert ids(await live.ask("GET", "/api/plain", "bob")) == ["1"]
+
+
+async def test_only_the_owner_gives_a_row_away_or_opens_it(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live, permission=2097057 | 2 | 8)  # everybody may read and update
+
+        assert (await live.change("todo", row, "bob", title="x")).status_code == 200
+        for column, value in (("permission", 0), ("user_account_id", "bob")):
+            assert code(await live.change("todo", row, "bob", **{column: value})) == (403, "forbidden")
+        assert (await live.change("todo", row, "ann", user_account_id="bob")).status_code == 200
+        assert code(await live.change("todo", row, "ann", permission=0)) == (403, "forbidden")
+        assert code(await live.create("todo", "ann", user_account_id="bob")) == (403, "forbidden")
+        assert (await live.create("todo", None, user_account_id="bob")).status_code == 201
+
+
+@pytest.mark.parametrize("column", ["reference_id", "created_at", "updated_at", "id"])
+async def test_some_columns_are_nobodys_to_write(tmp_path: Path, column: str) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+
+        assert (await live.change("todo", row, **{column: "x"})).status_code in (400, 403)
+        assert (await live.create("todo", **{column: "x"})).status_code in (400, 403)
+        assert live.sql("SELECT count(*) FROM todo WHERE reference_id = ? AND version = 1", row) == [(1,)]
+
+
+async def test_a_join_row_is_for_the_owner_of_what_it_joins(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+        join = {"todo_id": row, "usergroup_id": USERS, "permission": int(Verb.READ) << GROUP_SHIFT}
+
+        assert code(await live.create(JOIN, "bob", **join)) == (403, "forbidden")
+        made = await live.create(JOIN, "ann", **join)
+        assert made.status_code == 201
+        join_id = made.json()["data"]["id"]
+        assert ids(await live.ask("GET", "/api/todo", "bob")) == [row]
+        assert code(await live.change(JOIN, join_id, "bob", permission=2097151)) == (403, "forbidden")
+        other = await todo(live, "bob")
+        assert code(await live.change(JOIN, join_id, "ann", todo_id=other)) == (403, "forbidden")
+        assert code(await live.create(JOIN, "ann", **(join | {"todo_id": other}))) == (403, "forbidden")
+        assert code(await live.create(JOIN, "ann", **(join | {"todo_id": "nothing"}))) == (403, "forbidden")
+        assert (await live.ask("DELETE", f"/api/{JOIN}/{join_id}", "ann")).status_code == 204
+        assert ids(await live.ask("GET", "/api/todo", "bob")) == [other]
+
+
+async def test_memberships_and_grants_are_for_administrators(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN, tables=TODO) as live:
+        answers = [
+            await live.create(MEMBERSHIP, "ann", user_account_id="ann", usergroup_id=ADMINISTRATORS),
+            await live.change("user_account", "ann", "ann", confirmed=True),
+            await live.change("user_account", "bob", "ann", name="x"),
+        ]
+        worlds = live.sql("SELECT reference_id FROM world")
+        answers += [await live.change("world", world, "ann", permission=2097151) for (world,) in worlds]
+        joins = await live.create(join_table("world"), "ann", world_id=worlds[0][0], usergroup_id=USERS)
+
+        assert {answer.status_code for answer in answers} <= {403, 404}
+        assert joins.status_code in (403, 404)
+        assert live.sql("SELECT count(*) FROM user_account WHERE confirmed OR name <> ''") == [(0,)]
+
+
+async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(tmp_path: Path) -> None:
+    tables = {"room": (NewColumn("name", "text"),), "note": (NewColumn("room_id", "room"),)}
+    async with served(tmp_path / "live.db", tables=tables) as live:
+        room = (await live.create("room", "ann", name="a")).json()["data"]["id"]
+        theirs = await live.create("note", "bob", room_id=room)
+        nothing = await live.create("note", "bob", room_id="nothing")
+
+        assert code(theirs) == code(nothing) == (422, "invalid")
+        assert theirs.text.replace(room, "nothing") == nothing.text
+        assert (await live.create("note", "ann", room_id=room)).status_code == 201
+
+
+async def test_a_filter_says_nothing_about_rows_that_may_not_be_read(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+
+        for query in ("filter[title]=t", "filter[title][startswith]=t", f"filter[reference_id]={row}", "sort=title"):
+            assert ids(await live.ask("GET", f"/api/todo?{query}", "bob")) == []
+
+
+async def test_a_user_who_is_an_administrator_may_everything_and_one_who_was_no_more(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+        live.sql(f'INSERT INTO "{MEMBERSHIP}"(user_account_id, usergroup_id) VALUES(?, ?)', "bob", ADMINISTRATORS)
+        assert ids(await live.ask("GET", "/api/todo", "bob")) == [row]
+        live.sql(f'DELETE FROM "{MEMBERSHIP}" WHERE usergroup_id = ?', ADMINISTRATORS)
+        assert ids(await live.ask("GET", "/api/todo", "bob")) == []
+
+
+async def test_a_token_of_before_the_last_change_of_the_account_is_dead(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        live.sql("INSERT INTO _appliance_account(subject, not_before) VALUES('bob', 1)")
+
+        assert code(await live.ask("GET", "/api/todo", "bob")) == (401, "unauthorized")
+        assert ids(await live.ask("GET", "/api/todo", "ann")) == []

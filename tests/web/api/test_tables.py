@@ -1,0 +1,357 @@
+"""Rows as JSON:API resources: what is sent, what is taken, and how it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.store.standard import NewColumn
+from tests.web.api.application import MEDIA, code, ids, served
+
+TODO = {"todo": (NewColumn("title", "text", required=True), NewColumn("done", "boolean"), NewColumn("tags", "json"))}
+
+
+def create(schema: str) -> str:
+    """Give the statement that makes a table; what is behind the closing parenthesis may be written, too."""
+    return f"CREATE TABLE t({schema}" + ("" if schema.endswith(("ROWID", "STRICT")) else ")")
+
+
+async def test_a_row_is_created_read_changed_and_deleted(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        created = await live.create("todo", "ann", title="Buy milk", done=False, tags=["a", 1])
+        row = created.json()["data"]
+        path = row["links"]["self"]
+
+        assert created.status_code == 201
+        assert created.headers["Content-Type"] == MEDIA
+        assert created.headers["Location"] == path == f"/api/todo/{row['id']}"
+        assert created.headers["ETag"] == '"1"'
+        assert row["type"] == "todo"
+        assert row["attributes"] | {"created_at": "", "updated_at": ""} == {
+            "reference_id": row["id"], "version": 1, "created_at": "", "updated_at": "", "permission": 2097057,
+            "user_account_id": "ann", "title": "Buy milk", "done": False, "tags": ["a", 1],
+        }  # fmt: skip
+        assert (await live.ask("GET", path, "ann")).json()["data"] == row
+
+        changed = await live.change("todo", row["id"], "ann", done=True, tags=None)
+        assert changed.status_code == 200
+        assert changed.headers["ETag"] == '"2"'
+        attributes = changed.json()["data"]["attributes"]
+        assert (attributes["done"], attributes["tags"], attributes["version"]) == (True, None, 2)
+        assert attributes["updated_at"].endswith("Z")
+
+        assert (await live.ask("DELETE", path, "ann")).status_code == 204
+        assert code(await live.ask("GET", path, "ann")) == (404, "not-found")
+
+
+async def test_every_write_is_an_event_in_the_order_of_the_answers(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        before = (await live.store.position()).id
+        row_id = (await live.create("todo", "ann", title="a")).json()["data"]["id"]
+        await live.change("todo", row_id, "ann", title="b")
+        await live.ask("DELETE", f"/api/todo/{row_id}", "ann")
+
+        found = live.sql("SELECT op FROM _appliance_outbox WHERE id > ? AND op IN (1, 2, 3)", before)
+        assert found == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "sent"),
+    [
+        ("INTEGER", 9007199254740993),
+        ("REAL", 0.1),
+        ("REAL", {"$real": "-Infinity"}),
+        ("TEXT", "ä\u0000b"),
+        ("BLOB", {"$blob": "AP8="}),
+        ("BOOLEAN", True),
+        ("JSON", {"a": [1, None, {"b": "c"}]}),
+        ("JSON", "text"),
+        ("JSON", True),
+        ("INTEGER", "not a number"),
+        ("", 1),
+        ("", "1"),
+        ("TEXT", None),
+    ],
+)
+async def test_a_value_is_taken_in_the_form_in_which_it_is_sent(tmp_path: Path, declared: str, sent: Any) -> None:
+    async with served(tmp_path / "live.db", f"CREATE TABLE t(k INTEGER PRIMARY KEY, v {declared})") as live:
+        created = await live.create("t", v=sent)
+        again = await live.change("t", "1", v=created.json()["data"]["attributes"]["v"])
+
+        assert created.json()["data"]["attributes"] == {"k": 1, "v": sent}
+        assert again.headers["ETag"] == created.headers["ETag"]
+        assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 2") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "row_id"),
+    [
+        ("id INTEGER PRIMARY KEY, v", "7, 1", "7"),
+        ("k TEXT PRIMARY KEY, v", "'a/b c', 1", "a/b c"),
+        ("k TEXT PRIMARY KEY, v", "'[a', 1", '["[a"]'),
+        ("k PRIMARY KEY, v", "7, 1", "[7]"),
+        ("k BLOB PRIMARY KEY, v", "x'00ff', 1", '[{"$blob":"AP8="}]'),
+        ("k REAL PRIMARY KEY, v", "0.5, 1", "[0.5]"),
+        ("a, b TEXT, v, PRIMARY KEY(b, a)", "1, 'x', 1", '["x",1]'),
+        ("a, b TEXT, v, PRIMARY KEY(b, a)) WITHOUT ROWID", "1, 'x', 1", '["x",1]'),
+        ("v", "1", "1"),
+        ("k TEXT COLLATE NOCASE PRIMARY KEY, v", "'Aé', 1", "Aé"),
+    ],
+)
+async def test_every_kind_of_key_is_an_id(tmp_path: Path, schema: str, values: str, row_id: str) -> None:
+    async with served(tmp_path / "live.db", create(schema), f"INSERT INTO t VALUES({values})") as live:
+        assert ids(await live.ask("GET", "/api/t")) == [row_id]
+        path = (await live.ask("GET", "/api/t")).json()["data"][0]["links"]["self"]
+
+        assert (await live.ask("GET", path)).json()["data"]["id"] == row_id
+        data = {"type": "t", "id": row_id, "attributes": {"v": 2}}
+        assert (await live.write("PATCH", path, data)).json()["data"]["attributes"]["v"] == 2
+        assert (await live.ask("DELETE", path)).status_code == 204
+        assert live.sql("SELECT * FROM t") == []
+
+
+async def test_a_client_may_name_the_key_of_a_new_plain_row_and_move_a_row_to_another(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(a, b, v, PRIMARY KEY(a, b)) WITHOUT ROWID") as live:
+        data = {"type": "t", "id": '["x",1]', "attributes": {"v": 1}}
+        created = await live.write("POST", "/api/t", data)
+        moved = await live.change("t", '["x",1]', b=2)
+
+        assert (created.status_code, created.json()["data"]["id"]) == (201, '["x",1]')
+        assert moved.json()["data"]["id"] == '["x",2]'
+        assert code(await live.write("POST", "/api/t", data | {"id": '["x",2]'})) == (409, "conflict")
+
+
+async def test_names_compare_as_in_sql_and_are_sent_as_in_the_schema(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", 'CREATE TABLE "Größe x"("sché ma" TEXT)') as live:
+        created = await live.write("POST", "/api/grö%C3%9Fe%20X", {"type": "GRößE x", "attributes": {"SCHé ma": "v"}})
+
+        assert created.json()["data"]["attributes"] == {"sché ma": "v"}
+        assert created.headers["Location"] == "/api/Gr%C3%B6%C3%9Fe%20x/1"
+
+
+@pytest.mark.parametrize(
+    ("schema", "attributes", "expected", "pointer"),
+    [
+        ("k INTEGER PRIMARY KEY, v NOT NULL", {}, (422, "invalid"), "/data/attributes"),
+        ("k INTEGER PRIMARY KEY, v NOT NULL", {"v": None}, (422, "invalid"), "/data/attributes/v"),
+        ("k INTEGER PRIMARY KEY, v UNIQUE", {"v": 1}, (409, "conflict"), "/data/attributes/v"),
+        ("k INTEGER PRIMARY KEY, v", {"k": 1}, (409, "conflict"), "/data/attributes/k"),
+        ("k INTEGER PRIMARY KEY, v", {"k": "x"}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v CHECK(v < 5)", {"v": 7}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v REFERENCES t(k)", {"v": 7}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v INT) STRICT", {"v": "x"}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v", {"v": [1]}, (422, "invalid"), "/data/attributes/v"),
+        ("k INTEGER PRIMARY KEY, v, g AS (v) STORED", {"g": 1}, (422, "invalid"), "/data/attributes/g"),
+        ("k INTEGER PRIMARY KEY, v, g AS (v)", {"g": 1}, (422, "invalid"), "/data/attributes/g"),
+        ("k INTEGER PRIMARY KEY, v", {"w": 1}, (400, "bad-request"), "/data/attributes/w"),
+        ("k INTEGER PRIMARY KEY, v", {"v": 1, "V": 2}, (400, "bad-request"), "/data/attributes/V"),
+    ],
+)
+async def test_what_a_table_refuses_is_refused_by_name(
+    tmp_path: Path, schema: str, attributes: Any, expected: tuple[int, str], pointer: str | None
+) -> None:
+    async with served(tmp_path / "live.db", create(schema), "INSERT INTO t(v) VALUES(1)") as live:
+        answer = await live.create("t", **attributes)
+
+        assert code(answer) == expected
+        assert answer.json()["errors"][0].get("source", {}).get("pointer") == pointer
+        assert live.sql("SELECT count(*) FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'not today'); END",
+        "BEFORE INSERT ON t BEGIN SELECT RAISE(ROLLBACK, 'not today'); END",
+    ],
+)
+async def test_a_triggers_own_words_are_the_answer(tmp_path: Path, trigger: str) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)", f"CREATE TRIGGER r {trigger}") as live:
+        answer = await live.create("t", v=1)
+
+        assert code(answer) == (422, "invalid")
+        assert "not today" in answer.json()["errors"][0]["detail"]
+
+
+async def test_a_row_that_others_refer_to_stays(tmp_path: Path) -> None:
+    schema = ("CREATE TABLE p(k INTEGER PRIMARY KEY)", "CREATE TABLE c(p REFERENCES p(k))")
+    async with served(tmp_path / "live.db", *schema) as live:
+        await live.create("p", k=1)
+        await live.create("c", p=1)
+
+        assert code(await live.ask("DELETE", "/api/p/1")) == (409, "conflict")
+
+
+async def test_a_deferred_foreign_key_is_refused_at_the_commit(tmp_path: Path) -> None:
+    schema = "CREATE TABLE t(k INTEGER PRIMARY KEY, p REFERENCES t(k) DEFERRABLE INITIALLY DEFERRED)"
+    async with served(tmp_path / "live.db", schema) as live:
+        assert code(await live.create("t", p=9)) == (409, "conflict")
+        assert (await live.create("t", p=None)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (b"", (400, "bad-json")),
+        (b'{"data":{"type":"t","attributes":{"v":1,"v":2}}}', (400, "bad-json")),
+        (b"[]", (400, "bad-request")),
+        (b'{"data":[]}', (400, "bad-request")),
+        (b'{"data":{"attributes":{}}}', (400, "bad-request")),
+        (b'{"data":{"type":"u"}}', (409, "conflict")),
+        (b'{"data":{"type":"t","id":1}}', (400, "bad-request")),
+        (b'{"data":{"type":"t","id":"1"}}', (403, "forbidden")),
+        (b'{"data":{"type":"t","attributes":[]}}', (400, "bad-request")),
+        (b'{"data":{"type":"t","atributes":{}}}', (400, "bad-request")),
+        (b'{"data":{"type":"t","relationships":{"x":{}}}}', (400, "bad-request")),
+    ],
+)
+async def test_a_document_that_is_none_says_where(tmp_path: Path, document: bytes, expected: tuple[int, str]) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        answer = await live.ask("POST", "/api/t", content=document, headers={"Content-Type": MEDIA})
+
+        assert code(answer) == expected
+        assert live.sql("SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": MEDIA}, 201),
+        ({"Content-Type": "application/json; charset=utf-8"}, 201),
+        ({"Content-Type": f'{MEDIA}; profile="x"'}, 201),
+        ({"Content-Type": f"{MEDIA}; charset=utf-8"}, 415),
+        ({"Content-Type": f'{MEDIA}; ext="x"'}, 415),
+        ({"Content-Type": "text/plain"}, 415),
+        ({}, 415),
+        ({"Content-Type": MEDIA, "Accept": f'{MEDIA}; ext="x"'}, 406),
+        ({"Content-Type": MEDIA, "Accept": f'{MEDIA}; ext="x", {MEDIA}; q=0.5'}, 201),
+        ({"Content-Type": MEDIA, "Accept": "text/html, */*"}, 201),
+    ],
+)
+async def test_media_types_are_those_of_json_api(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        answer = await live.ask("POST", "/api/t", content=b'{"data":{"type":"t"}}', headers=headers)
+
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"] == MEDIA
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("PUT", "/api/t", "GET, HEAD, POST"), ("POST", "/api/t/1", "GET, HEAD, PATCH, DELETE")],
+)
+async def test_a_path_says_which_methods_it_takes(tmp_path: Path, method: str, path: str, allow: str) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        answer = await live.ask(method, path)
+
+        assert code(answer) == (405, "not-allowed")
+        assert answer.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/nothing", "/api/t/9", "/api/t/x", "/api/t/1/2", "/api/_appliance_meta", "/api/%FF"]
+)
+async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        assert (await live.ask("GET", path)).status_code == 404
+
+
+async def test_nobody_reads_without_a_token(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        answer = await live.client.get("/api/t")
+
+        assert code(answer) == (401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_two_writers_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    plain = "CREATE TABLE p(k INTEGER PRIMARY KEY, v)"
+    async with served(tmp_path / "live.db", plain, "INSERT INTO p VALUES(1, 1)", tables=TODO) as live:
+        created = await live.create("todo", "ann", title="a")
+        row_id, first = created.json()["data"]["id"], created.headers["ETag"]
+
+        assert (await live.change("todo", row_id, "ann", if_match=first, title="b")).status_code == 200
+        assert code(await live.change("todo", row_id, "ann", if_match=first, title="c")) == (412, "stale")
+        assert code(await live.change("todo", row_id, "ann", if_match='W/"2"', title="c")) == (412, "stale")
+        assert code(await live.change("todo", row_id, "ann", version=1, title="c")) == (409, "conflict")
+        assert (await live.change("todo", row_id, "ann", version=2, title="c")).status_code == 200
+        assert (await live.change("todo", row_id, "ann", if_match="*", title="d")).status_code == 200
+
+        seen = (await live.ask("GET", "/api/p/1")).headers["ETag"]
+        live.sql("UPDATE p SET v = 2")
+        assert code(await live.change("p", "1", if_match=seen, v=3)) == (412, "stale")
+        stale = await live.ask("DELETE", "/api/p/1", headers={"If-Match": seen})
+        assert code(stale) == (412, "stale")
+
+
+async def test_a_row_that_is_known_is_not_sent_again(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)", "INSERT INTO t VALUES(1)") as live:
+        tag = (await live.ask("GET", "/api/t/1")).headers["ETag"]
+
+        assert (await live.ask("GET", "/api/t/1", headers={"If-None-Match": f'"x", W/{tag}'})).status_code == 304
+        assert (await live.ask("GET", "/api/t/1", headers={"If-None-Match": '"x"'})).status_code == 200
+
+
+async def test_a_patch_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = (await live.create("todo", "ann", title="a", tags={"a": 1})).json()["data"]
+        events = live.sql("SELECT max(id) FROM _appliance_outbox")
+
+        same = await live.change("todo", row["id"], "ann", **row["attributes"])
+
+        assert (same.status_code, same.json()["data"]) == (200, row)
+        assert live.sql("SELECT max(id) FROM _appliance_outbox") == events
+
+
+async def test_text_that_is_not_utf8_is_read_and_named(tmp_path: Path) -> None:
+    schema = ("CREATE TABLE t(v TEXT, w)", "INSERT INTO t VALUES(CAST(x'61ff' AS TEXT), 1)")
+    async with served(tmp_path / "live.db", *schema) as live:
+        row = (await live.ask("GET", "/api/t/1")).json()["data"]
+        changed = await live.change("t", "1", w=2)
+
+        assert (row["attributes"]["v"], row["meta"]) == ("a\ufffd", {"lossy": ["v"]})
+        assert changed.json()["data"]["attributes"] == {"v": "a\ufffd", "w": 2}
+        assert live.sql("SELECT hex(v) FROM t") == [("61FF",)]
+
+
+async def test_secrets_are_written_and_never_sent(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(k INTEGER PRIMARY KEY, api_key TEXT UNIQUE)") as live:
+        created = await live.create("t", api_key="canary-1")
+        again = await live.create("t", api_key="canary-1")
+        others = [
+            await live.ask("GET", "/api/t?filter[api_key]=canary-1"),
+            await live.ask("GET", "/api/t?sort=api_key"),
+            await live.ask("GET", "/api/t?fields[t]=api_key"),
+            await live.ask("GET", "/api/t"),
+        ]
+
+        assert live.sql("SELECT api_key FROM t") == [("canary-1",)]
+        assert code(again) == (409, "conflict")
+        assert [answer.status_code for answer in others] == [400, 400, 400, 200]
+        assert all("canary-1" not in answer.text for answer in (created, again, others[3]))
+
+
+async def test_relationships_are_the_foreign_keys_to_standard_tables(tmp_path: Path) -> None:
+    tables = {
+        "room": (NewColumn("name", "text"),),
+        "note": (NewColumn("room_id", "room"), NewColumn("about", "room"), NewColumn("text", "text")),
+    }
+    async with served(tmp_path / "live.db", tables=tables) as live:
+        room = (await live.create("room", "ann", name="a")).json()["data"]["id"]
+        data = {"type": "note", "relationships": {"room": {"data": {"type": "room", "id": room}}}}
+        note = (await live.write("POST", "/api/note", data, "ann")).json()["data"]
+
+        assert note["attributes"]["room_id"] == room
+        assert note["relationships"] == {
+            "room": {"data": {"type": "room", "id": room}, "links": {"related": f"/api/room/{room}"}},
+            "about_row": {"data": None},
+        }
+        data = {"type": "note", "id": note["id"], "relationships": {"room": {"data": None}}}
+        changed = await live.write("PATCH", f"/api/note/{note['id']}", data, "ann")
+        assert changed.json()["data"]["relationships"]["room"] == {"data": None}
+        bad = {"type": "note", "relationships": {"room": {"data": {"type": "room", "id": "nowhere"}}}}
+        answer = await live.write("POST", "/api/note", bad, "ann")
+        assert code(answer) == (422, "invalid")
+        assert answer.json()["errors"][0]["source"] == {"pointer": "/data/relationships/room"}
