@@ -34,9 +34,10 @@ PACKAGE = ROOT / "appliance"
 README = ROOT / "README.md"
 PROTOCOL = PACKAGE / "docs" / "protocol.md"
 CONFIGURATION = PACKAGE / "docs" / "configuration.md"
+DEPLOYMENT = PACKAGE / "docs" / "deployment.md"
 HTTP_API = PACKAGE / "docs" / "http-api.md"
 OPERATIONS = PACKAGE / "docs" / "operations.md"
-PAGES = (README, PROTOCOL, CONFIGURATION, HTTP_API, OPERATIONS)
+PAGES = (README, PROTOCOL, CONFIGURATION, DEPLOYMENT, HTTP_API, OPERATIONS)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from appliance.cli import clients, program, serving, tables, tokens, topics
+from appliance.cli import clients, program, service, serving, tables, tokens, topics
 from appliance.errors import ApplianceError, CommandError, first_of
 
 
@@ -59,6 +59,7 @@ for _command in (
     clients.tail_command,
     clients.publish_command,
     program.check_command,
+    service.service,
     program.version_command,
 ):
     commands.add_command(_command)

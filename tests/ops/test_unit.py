@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from appliance.ops.unit import Service, socket_unit
+from tests.test_house import PACKAGE
+
+SYSTEMD = PACKAGE.parent / "systemd"
+OWNED = Service(db=Path("/srv/shop/shop 1%.db"), owner=("www-data", "www-data"), config=Path("/etc/shop.toml"))
+AT_HOME = Service(
+    db=Path("/home/alice/shop.db"), owner=("www-data", "www-data"), certificate=(Path("/etc/a"), Path("/etc/b"))
+)
+OF_A_USER = Service(db=Path("/home/alice/shop.db"), user=True)
+
+
+def test_the_units_in_the_repository_are_those_that_are_installed() -> None:
+    assert (SYSTEMD / "live-appliance.service").read_text() == Service().unit()
+    assert (SYSTEMD / "live-appliance.socket").read_text() == socket_unit()
+
+
+def lines(service: Service) -> list[str]:
+    return service.unit().splitlines()
+
+
+def test_a_database_that_is_there_is_served_with_its_owners_rights() -> None:
+    unit = lines(OWNED)
+    assert 'Environment="LIVE_APPLIANCE_DB=/srv/shop/shop 1%%.db"' in unit
+    assert "Environment=LIVE_APPLIANCE_CONFIG=/etc/shop.toml" in unit
+    assert "User=www-data" in unit
+    assert "ReadWritePaths=/srv/shop" in unit
+    assert not any(line.startswith(("DynamicUser", "StateDirectory")) for line in unit)
+
+
+def test_of_home_only_the_folder_of_the_database_is_seen() -> None:
+    unit = lines(AT_HOME)
+    assert "ProtectHome=tmpfs" in unit
+    assert "BindPaths=/home/alice" in unit
+
+
+def test_a_certificate_is_handed_over_as_a_credential() -> None:
+    unit = lines(AT_HOME)
+    assert "LoadCredential=tls.crt:/etc/a" in unit
+    assert "LoadCredential=tls.key:/etc/b" in unit
+    assert "Environment=LIVE_APPLIANCE_TLS_CERT=%d/tls.crt LIVE_APPLIANCE_TLS_KEY=%d/tls.key" in unit
+    assert "#LoadCredential=tls.crt:/etc/%N/tls.crt" in lines(Service())
+
+
+def test_a_users_own_service_asks_for_nothing_that_only_root_may_give() -> None:
+    unit = lines(OF_A_USER)
+    assert "WantedBy=default.target" in unit
+    assert not any(line.startswith(("DynamicUser", "Protect", "Private", "User=", "Capability")) for line in unit)
+
+
+def analyze(folder: Path, verb: str, service: Service) -> subprocess.CompletedProcess[str]:
+    """Have systemd judge a unit; the program it names stands in for the one that is not installed here."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    program = folder / "live-appliance"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = folder / "live-appliance.service"
+    unit.write_text(service.unit().replace("/usr/local/bin/live-appliance", str(program)))
+    (folder / "live-appliance.socket").write_text(socket_unit())
+    return subprocess.run(
+        ["systemd-analyze", *verb.split(), str(unit)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("service", [Service(), OWNED, AT_HOME, OF_A_USER], ids=["own", "owned", "home", "user"])
+def test_systemd_finds_no_fault_with_a_unit(tmp_path: Path, service: Service) -> None:
+    done = analyze(tmp_path, "verify", service)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("service", [Service(), OWNED, AT_HOME], ids=["own", "owned", "home"])
+def test_a_unit_exposes_little(tmp_path: Path, service: Service) -> None:
+    done = analyze(tmp_path, "security --offline=true --threshold=15 --no-pager", service)  # 15 is 1.5
+
+    assert done.returncode == 0, done.stdout
