@@ -62,6 +62,9 @@ class Config:
     )
     busy_timeout_s: float = setting(5.0, "How long to wait for another program's lock.", least=0.1, most=60)
     inotify: bool = setting(True, "Let the system announce writes (Linux); without it the file is polled.")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "Addresses or networks (CIDR) of proxies whose Forwarded and X-Forwarded headers are believed."
+    )
     metrics_listen: tuple[str, ...] = setting(
         (), "Where to answer /metrics to anybody, host:port; administrators can ask on the main port, too."
     )

@@ -42,6 +42,7 @@ from appliance.store.store import Catalog, Store, StoreSettings, open_store
 from appliance.web.admission import Admission
 from appliance.web.api.paths import paths
 from appliance.web.door import Door
+from appliance.web.forwarded import Proxies
 from appliance.web.limits import Limits
 from appliance.web.listen import open_listeners, passed_listeners, read_address
 from appliance.web.metrics import MetricsPage
@@ -234,6 +235,7 @@ async def _serve_on(
         limits=_limits(config),
         certificate=certificate,
         counters=counters,
+        proxies=Proxies(config.trusted_proxies),
     )
     inner = Door(
         inside,

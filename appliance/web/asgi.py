@@ -27,18 +27,19 @@ def scope_of(request: h11.Request, http: Http) -> Scope:
     if not target.startswith(b"/") and b"://" in target:  # absolute form, RFC 9112 section 3.2.2
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     path, _, query = target.partition(b"?")
+    caller = http.caller(request.headers)
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": request.http_version.decode(),
         "method": request.method.decode(),
-        "scheme": "https" if http.wire.tls else "http",
+        "scheme": "https" if caller.secure else "http",
         "path": unquote_to_bytes(path).decode(errors="replace"),
         "raw_path": path,
         "query_string": query,
         "root_path": "",
         "headers": list(request.headers),
-        "client": http.wire.remote,
+        "client": (caller.address, caller.port),
         "server": http.wire.local,
     }
 

@@ -17,6 +17,7 @@ from trio_websocket import ConnectionClosed
 from appliance.counters import Counters
 from appliance.errors import Unavailable
 from appliance.web.asgi import ASGIApp, run_app, scope_of
+from appliance.web.forwarded import Proxies
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import DEFAULTS, Limits
 from appliance.web.problem import Refused, error_body, place
@@ -45,6 +46,7 @@ class Door:
       certificate: TLS on all listeners, with the context it has at the time of each handshake.
       log: what fails is logged once: the kind of error and where, never what a client sent.
       counters: where connections and answers are counted.
+      proxies: whose word on their clients is believed.
 
     Lifetime: ``run`` serves until it is cancelled (every connection ends at once) or until, after
     ``stop_accepting``, the last connection has ended.
@@ -60,6 +62,7 @@ class Door:
         limits: Limits = DEFAULTS,
         certificate: Certificate | None = None,
         counters: Counters | None = None,
+        proxies: Proxies | None = None,
         websocket_paths: Collection[str] = WEBSOCKET_PATHS,
     ) -> None:
         #: Connections that are open now.
@@ -73,7 +76,7 @@ class Door:
         self._paths = frozenset(websocket_paths)
         self._accepting = trio.CancelScope()
         self._counters = counters or Counters()
-        self._traffic = Traffic(self._counters.http_answers)
+        self._traffic = Traffic(self._counters.http_answers, proxies)
         self._turned_away = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -13,6 +13,7 @@ import h11
 import trio
 
 from appliance.errors import BadRequest, TooLarge
+from appliance.web.forwarded import Caller, Proxies
 from appliance.web.limits import Limits
 from appliance.web.problem import Refused, error_body
 from appliance.web.wire import Hangup, Wire
@@ -29,10 +30,11 @@ JSON_TYPE: Final = ((b"content-type", b"application/json"),)
 class Traffic:
     """What the connections of one door have in common: who waits for a request, and whether it is the end.
 
-    ``answers`` counts what they are answered, by status.
+    ``answers`` counts what they are answered, by status. ``proxies`` may speak for others.
     """
 
-    def __init__(self, answers: Counter[int] | None = None) -> None:
+    def __init__(self, answers: Counter[int] | None = None, proxies: Proxies | None = None) -> None:
+        self.proxies = proxies or Proxies()
         self.answers = Counter() if answers is None else answers
         self.draining = False
         self.idle: set[trio.CancelScope] = set()
@@ -56,6 +58,10 @@ class Http:
         self._bodiless = False
         self._body_left = 0
         self._body_deadline = 0.0
+
+    def caller(self, headers: Headers) -> Caller:
+        """Say who sends the request with these headers: the peer, or whom a trusted proxy speaks for."""
+        return self._traffic.proxies.caller(Caller(*self.wire.remote, self.wire.tls), headers)
 
     # -- reading -----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from appliance.errors import BadRequest, CloseCode
 from appliance.live.frames import FrameGate
 from appliance.live.outgoing import LINGER_S, Outgoing
+from appliance.web.forwarded import Caller
 from appliance.web.http import JSON_TYPE, Headers, Http
 from appliance.web.problem import Refused
 from appliance.web.wire import Hangup
@@ -31,15 +32,17 @@ class Upgrade:
 
     ``path`` is the request's path. ``query`` has the first value of each field; it may hold a token and is never
     logged. ``headers`` are lower-case names and their values, several of one name joined by commas. ``remote``
-    is the peer's IP address.
+    is the client's IP address and ``secure`` whether it came by TLS, also where a trusted proxy says so.
     """
 
-    def __init__(self, path: str, query: Mapping[str, str], headers: Mapping[str, str], key: bytes, http: Http) -> None:
+    def __init__(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], key: bytes, http: Http, caller: Caller
+    ) -> None:
         self.path = path
         self.query = query
         self.headers = headers
-        self.remote = http.wire.remote[0]
-        self.secure = http.wire.tls
+        self.remote = caller.address
+        self.secure = caller.secure
         #: The connection's HTTP side, as long as it is one: gone once the upgrade is accepted.
         self.http: Http | None = http
         self._key = key
@@ -132,7 +135,7 @@ def read_upgrade(request: h11.Request, path: str, query: bytes, http: Http) -> U
     for field, word in fields:
         first.setdefault(field, word)
     words = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-    return Upgrade(path, first, words, keys[0], http)
+    return Upgrade(path, first, words, keys[0], http, http.caller(request.headers))
 
 
 _HINTS = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-version", _VERSION))
