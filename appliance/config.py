@@ -60,6 +60,11 @@ class Config:
         "SQLite's synchronous for our own commits: full survives a power cut with every acknowledged message.",
         choices=("normal", "full"),
     )
+    checkpoint: str = setting(
+        "auto",
+        "Who moves the WAL into the file: auto, the server and whoever commits; none, only others (Litestream).",
+        choices=("auto", "none"),
+    )
     busy_timeout_s: float = setting(5.0, "How long to wait for another program's lock.", least=0.1, most=60)
     inotify: bool = setting(True, "Let the system announce writes (Linux); without it the file is polled.")
     trusted_proxies: tuple[str, ...] = setting(

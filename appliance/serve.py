@@ -29,6 +29,7 @@ from appliance.live.keeper import Keeper
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Sessions
 from appliance.live.tail import StoreReplaced, Tail
+from appliance.live.watchman import Watchman
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
@@ -161,6 +162,7 @@ async def _serve_store(
         secret=Secrecy(config.secret_columns, config.reveal),
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
+        checkpoints=config.checkpoint == "auto",
         retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
         accounts=config.accounts,
     )
@@ -249,6 +251,7 @@ async def _serve_on(
         background.start_soon(tail.run)
         background.start_soon(_announcements, store, tail)
         background.start_soon(keeper.run)
+        background.start_soon(Watchman(store, checkpoints=config.checkpoint == "auto").run)
         background.start_soon(
             lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
         )

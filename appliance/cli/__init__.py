@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from appliance.cli import clients, program, service, serving, tables, tokens, topics
+from appliance.cli import clients, migrating, program, service, serving, tables, tokens, topics
 from appliance.errors import ApplianceError, CommandError, first_of
 
 
@@ -55,6 +55,7 @@ for _command in (
     serving.serve_command,
     tokens.token,
     tables.table,
+    migrating.migrate_command,
     topics.topic,
     clients.tail_command,
     clients.publish_command,

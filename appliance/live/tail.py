@@ -18,7 +18,8 @@ from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
 from appliance.live.hub import Hub
 from appliance.store.connections import identity
-from appliance.store.store import Catalog, Look, Store
+from appliance.store.look import Look
+from appliance.store.store import Catalog, Store
 
 log = structlog.get_logger()
 

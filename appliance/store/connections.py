@@ -7,6 +7,7 @@ import re
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import StoreUnusable
@@ -193,13 +194,47 @@ def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:
                             "memory; move it to a local disk")  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Wal:
+    """What a checkpoint has left: the WAL's length in pages, 0 where it was begun anew."""
+
+    pages: int
+    page_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Its length."""
+        return self.pages * self.page_bytes
+
+
+def checkpoint(path: Path, *, patience_s: float | None = None) -> Wal:
+    """Move what is in the WAL into the file, as far as readers let us, and keep nobody waiting.
+
+    With a ``patience_s``: hold up writers and new readers of the WAL for no longer than that, wait for the readers that
+    are there, and begin the WAL anew with length 0: what a checkpoint beside ever new readers never comes to
+    (https://sqlite.org/wal.html#avoiding_excessively_large_wal_files). Raises ``sqlite3.Error``.
+    """
+    with closing(open_file(path, busy_timeout_s=patience_s or 0.0)) as db:
+        db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+        how = "PASSIVE" if patience_s is None else "TRUNCATE"
+        _, pages, _ = db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+        return Wal(max(0, pages), page_bytes)
+
+
+def file_of(db: sqlite3.Connection) -> Path:
+    """Give the path of the file that ``db`` has open, with no symbolic link in it."""
+    (path,) = (file for _, name, file in db.execute("PRAGMA database_list").fetchall() if name == "main")
+    return Path(path)
+
+
 def keep_copy(db: sqlite3.Connection, suffix: str) -> Path:
     """Copy the file that ``db`` has open to ``<file>.<suffix>``, as of one moment; one that is there is replaced.
 
     Made whole under another name first, and readable for nobody who may not read the original.
     Raises ``StoreUnusable`` when it cannot be made.
     """
-    (path,) = (Path(file) for _, name, file in db.execute("PRAGMA database_list").fetchall() if name == "main")
+    path = file_of(db)
     copy, unfinished = Path(f"{path}.{suffix}"), Path(f"{path}.{suffix}.unfinished")
     try:
         unfinished.unlink(missing_ok=True)

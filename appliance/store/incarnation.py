@@ -127,12 +127,13 @@ def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
     return incarnation, epoch
 
 
-def end(db: sqlite3.Connection) -> None:
-    """Mark a clean end and move what is in the WAL into the file, if nobody is in the way for long."""
+def end(db: sqlite3.Connection, *, checkpoint: bool = True) -> None:
+    """Mark a clean end and, with ``checkpoint``, move what is in the WAL into the file; wait for nobody for long."""
     db.execute(f"PRAGMA busy_timeout={END_PATIENCE_MS}").fetchall()
     with _full_commit(db), schema.transaction(db):
         schema.put(db, "clean", 1)
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    if checkpoint:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 @contextlib.contextmanager

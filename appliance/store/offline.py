@@ -14,7 +14,8 @@ from pathlib import Path
 from appliance.capture.shape import Secret, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
-from appliance.store import catalog, connections, incarnation, schema, topics, watch
+from appliance.store import catalog, connections, incarnation, migration, schema, topics, watch
+from appliance.store.secrecy import Secrecy
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -84,6 +85,31 @@ def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
         topics.set_watched(db, names[ascii_fold(table)], watched)
         if not watched:
             watch.release(db, names[ascii_fold(table)])
+
+
+@contextmanager
+def migrating(path: Path) -> Iterator[list[str]]:
+    """Take our triggers off for as long as the block runs; whatever becomes of it, they are put back.
+
+    What is written meanwhile is not captured, and subscribers are told. Gives a list that holds, at the end, the
+    tables that cannot be captured any more, each with the reason. Raises ``StoreInUse``, ``StoreUnusable``.
+    """
+    uncaptured: list[str] = []
+    with migration.hold(path):
+        with open_store(path) as db:
+            rules = schema.get(db, "secrecy")
+            watch.suspend(db)
+        try:
+            yield uncaptured
+        finally:
+            with open_store(path) as db:
+                # A store that was never served is put under capture by who serves it first, by his rules.
+                off = frozenset(map(ascii_fold, topics.unwatched(db)))
+                secrecy = Secrecy.load(rules) if isinstance(rules, str) else Secrecy((), ())
+                synced = watch.resume(
+                    db, secret=secrecy, watched=lambda table: isinstance(rules, str) and ascii_fold(table) not in off
+                )
+                uncaptured += [f"{table}: {reason}" for table, reason in synced.skipped.items()]
 
 
 def release(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -21,12 +22,23 @@ class Secrecy:
     """
 
     def __init__(self, columns: Sequence[str], reveal: Sequence[str]) -> None:
+        self._rules = (tuple(columns), tuple(reveal))
         self._patterns = [ascii_fold(each) for each in columns if "." not in each]
         self._named = frozenset(ascii_fold(each) for each in (*ALWAYS, *columns) if "." in each)
         self._revealed = frozenset(ascii_fold(each) for each in reveal)
         for each in reveal:
             if "." not in each:
                 raise BadConfiguration(f'--reveal takes table.column, not "{each}"')
+
+    def dump(self) -> str:
+        """Write the rules down, for a command that knows the configuration of the server only by the store."""
+        return json.dumps({"columns": self._rules[0], "reveal": self._rules[1]}, ensure_ascii=False)
+
+    @classmethod
+    def load(cls, text: str) -> Secrecy:
+        """Read what ``dump`` wrote."""
+        found = json.loads(text)
+        return cls(found["columns"], found["reveal"])
 
     def __call__(self, table: str, column: str, key: bool = False) -> bool:
         """Whether the column's values must stay in the file. ``key``: it belongs to the primary key."""

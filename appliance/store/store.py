@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,60 +13,54 @@ from typing import TypeVar
 import structlog
 import trio
 
-from appliance.capture import outbox
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
-from appliance.model import Position, Shape, SQLiteValue, Topic, ascii_fold
-from appliance.store import breaks, connections, grants, idempotency, incarnation, schema, standard, topics, watch
+from appliance.model import Position, Shape, Topic, ascii_fold
+from appliance.store import (
+    breaks,
+    connections,
+    grants,
+    idempotency,
+    incarnation,
+    migration,
+    schema,
+    standard,
+    topics,
+    watch,
+)
 from appliance.store.bridge import Database, connect
 from appliance.store.incarnation import LiveFile
+from appliance.store.look import Look, look
+from appliance.store.migration import Suspended
 from appliance.store.readers import Readers, open_readers
 from appliance.store.resources import Resources
 from appliance.store.retention import Retention
+from appliance.store.secrecy import Secrecy
 from appliance.store.writer import Writer
 
 log = structlog.get_logger()
 
-#: How many outbox rows one look fetches, and about how many bytes of values it stops at: a bound for memory, and
-#: for how long one read keeps the WAL from being reset.
-LOOK_ROWS = 1000
-LOOK_BYTES = 8 << 20
-_CHUNK_ROWS = 50
-
-OutboxRow = tuple[SQLiteValue, ...]
 T = TypeVar("T")
+
+#: How often a start looks whether a migration has ended, seconds: a lock of another process tells nobody.
+MIGRATION_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """How a store is opened.
 
-    ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables.
+    ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables;
+    ``checkpoints`` whether the WAL is ours to move into the file, or somebody else's (Litestream).
     """
 
     path: Path
-    secret: Secret
+    secret: Secrecy
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
     retention: Retention = field(default_factory=Retention)
     accounts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the tail saw in one short read transaction.
-
-    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow; ``full``
-    says that there may be more.
-    """
-
-    data_version: int
-    schema_version: int
-    generation: int
-    incarnation: str
-    highest: int
-    rows: Sequence[OutboxRow]
-    full: bool
+    checkpoints: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,10 @@ class Store:
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
         self.resources = Resources(settings.secret)
+        #: Whether somebody migrates, so that nothing is captured just now.
+        self.suspended = False
         self._secret = settings.secret
+        self._catalog: Catalog | None = None
         self._writer = writer
         self._reader = reader
         self._readers = readers
@@ -155,7 +152,7 @@ class Store:
         ``None`` when nothing was committed by anyone since a look whose ``data_version`` was ``known`` (about
         10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
         """
-        return await self._reader.run(lambda db: _look(db, after, known, at_least))
+        return await self._reader.run(lambda db: look(db, after, known, at_least))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
@@ -166,8 +163,32 @@ class Store:
         self._live.note(highest)
 
     async def synchronise(self) -> Catalog:
-        """Put every watched table under capture, whatever has happened to the schema; give what there is now."""
-        catalog, found = await self._writer.alone(lambda db: (_synchronise(db, self._secret), breaks.breaks(db)))
+        """Put every watched table under capture, whatever has happened to the schema; give what there is now.
+
+        While somebody migrates that is what there was before, and nobody's last word: whatever is committed next is
+        to be looked at anew. A server that is just starting waits for the end of the migration.
+        """
+        while True:
+            try:
+                catalog, found = await self._writer.alone(
+                    lambda db: (_synchronise(db, self._secret), breaks.breaks(db))
+                )
+            except Suspended as error:
+                if not self.suspended:
+                    log.warning("capture_suspended", reason=str(error))
+                self.suspended = True
+                if self._catalog is not None:
+                    settings, highest = await self._writer.alone(lambda db: (_settings(db), schema.highest(db)))
+                    return replace(
+                        self._catalog, settings=settings, highest=highest, found_version=-1, schema_version=-1,
+                        changed=(), dropped=(), taken=(),
+                    )  # fmt: skip
+                await trio.sleep(MIGRATION_POLL_S)
+            else:
+                break
+        if self.suspended:
+            log.info("capture_resumed")
+        self.suspended = False
         before, self.breaks = self.breaks, found
         # Another process may have made triggers anew and left nothing to do.
         anew = {
@@ -175,7 +196,13 @@ class Store:
             for folded, shape in catalog.tables.items()
             if folded in before and before[folded] != found.get(folded)
         }
-        return replace(catalog, changed=tuple(sorted(anew.union(catalog.changed))))
+        self._catalog = replace(catalog, changed=tuple(sorted(anew.union(catalog.changed))))
+        return self._catalog
+
+    async def resume_abandoned(self) -> None:
+        """Have the tail look anew if whoever migrated has gone without a word (killed)."""
+        if self.suspended and not migration.is_held(self.path):
+            await self._writer.commit(schema.bump)
 
     async def break_off(self, tables: Collection[str]) -> None:
         """Note that the events of these tables are complete only from now on. Raises as ``Writer.commit`` says."""
@@ -261,67 +288,27 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         finally:
             if not store.replaced:
                 try:
-                    await writing.run(incarnation.end)
+                    await writing.run(lambda db: incarnation.end(db, checkpoint=settings.checkpoints))
                 except sqlite3.Error as error:
                     log.error("store_not_marked_clean", reason=str(error))
 
 
 def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> tuple[str, str]:
     schema.check_format(db)
+    if not settings.checkpoints:
+        db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:
         standard.prepare(db)
+    if schema.get(db, "secrecy") != settings.secret.dump():
+        with schema.transaction(db):
+            schema.put(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
     if former != "wal":
         with schema.transaction(db):
             schema.put(db, "journal_mode", former)  # what ``offline.release`` restores
     return incarnation.begin(db, live)
-
-
-def _look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -> Look | None:
-    (version,) = db.execute("PRAGMA data_version").fetchone()
-    if version == known:
-        return None
-    # One read transaction, so that rows, schema and settings are of one moment. data_version comes before it:
-    # a commit in between is then seen twice rather than never.
-    db.execute("BEGIN")
-    try:
-        settings = dict(
-            db.execute("SELECT name, value FROM _appliance_meta WHERE name IN ('generation', 'incarnation')").fetchall()
-        )
-        (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
-        highest = schema.highest(db)
-        try:
-            rows, full = _rows(db, after, at_least)
-        except sqlite3.OperationalError as error:
-            if "decode" not in str(error).lower():
-                raise
-            # Text that is not UTF-8. Decoding by a function of ours costs every row, so only these looks pay it.
-            db.text_factory = connections.text
-            try:
-                rows, full = _rows(db, after, at_least)
-            finally:
-                db.text_factory = str
-    finally:
-        db.execute("COMMIT")
-    return Look(
-        version, schema_version, settings.get("generation", 0), settings.get("incarnation", ""), highest, rows, full
-    )
-
-
-def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[OutboxRow], bool]:
-    limit = max(LOOK_ROWS, at_least)
-    cursor = db.execute(outbox.SELECT_AFTER, (after, limit))
-    rows: list[OutboxRow] = []
-    size = 0
-    while chunk := cursor.fetchmany(_CHUNK_ROWS):
-        rows += chunk
-        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        if size > LOOK_BYTES and len(rows) >= at_least:
-            cursor.close()
-            return rows, True
-    return rows, len(rows) == limit
 
 
 def _settings(db: sqlite3.Connection) -> Settings:

@@ -15,7 +15,7 @@ from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
 from appliance.capture.triggers import triggers
 from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
-from appliance.store import breaks, catalog, schema, standard
+from appliance.store import breaks, catalog, migration, schema, standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,44 @@ class _Found:
 def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], bool]) -> Synced:
     """Put every watched table under capture and take our triggers off all others.
 
-    A table that cannot be captured is skipped with the reason. Raises ``sqlite3.Error`` when nothing can be written.
+    A table that cannot be captured is skipped with the reason. Raises ``sqlite3.Error`` when nothing can be written,
+    ``migration.Suspended`` while somebody migrates.
     """
     # The schema is read before anything is locked: most of the time there is nothing to do. But in one transaction:
     # somebody may drop a table between two looks.
     db.execute("BEGIN")
     try:
+        migration.check(db)
         plan = _plan(db, secret, watched)
         if plan.is_done:
             return plan.result(db, {})
     finally:
         db.execute("COMMIT")
     with schema.transaction(db):
-        plan = _plan(db, secret, watched)
-        return plan.result(db, plan.carry_out(db))
+        migration.check(db)
+        return _carry_out(db, secret, watched)
+
+
+def suspend(db: sqlite3.Connection) -> bool:
+    """Take our triggers off all tables, for whoever holds the migration; whether there were any."""
+    with schema.transaction(db):
+        triggers = _ours(db)
+        for trigger in triggers:
+            db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
+        migration.mark(db)
+    return bool(triggers)
+
+
+def resume(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], bool]) -> Synced:
+    """Put every watched table under capture again, for whoever holds the migration; raises as ``synchronise``."""
+    with schema.transaction(db):
+        return _carry_out(db, secret, watched)
+
+
+def _carry_out(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]) -> Synced:
+    migration.unmark(db)
+    plan = _plan(db, secret, watched)
+    return plan.result(db, plan.carry_out(db))
 
 
 @dataclass(slots=True)
