@@ -179,8 +179,9 @@ class Principal:
     """Who a connection acts for: an issuer's subject, or a guest.
 
     ``subject`` is the ``reference_id`` of a user of ours, or an external issuer's ``sub``. ``groups`` are those that an
-    external token names; a user of ours is in the groups that the store says, at the moment it is asked. Times are in
-    seconds since the Unix epoch.
+    external token names; a user of ours is in the groups that the store says, at the moment it is asked.
+    ``registered``: the token stands for an account of this store, and ends with it. Times are in seconds since the Unix
+    epoch.
     """
 
     issuer: str
@@ -192,6 +193,7 @@ class Principal:
     issued_at: float = 0.0
     token_id: str = ""
     key_id: str = ""
+    registered: bool = False
 
 
 def ascii_fold(name: str) -> str:

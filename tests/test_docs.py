@@ -218,7 +218,8 @@ def test_every_http_path_is_documented() -> None:
 
 
 def test_the_claims_of_a_token_are_documented() -> None:
-    issued = tokens.issue("s" * 32, subject="s", admin=False, now=0, ttl_s=1, token_id="t")
+    account = {"email": "a@example.com", "name": "A"}
+    issued = tokens.issue("s" * 32, subject="s", admin=True, now=0, ttl_s=1, token_id="t", **account)
     claims = tokens.jwt.decode(issued, options={"verify_signature": False})
     rows = table(section(PROTOCOL, "## Tokens"), "claim")
 

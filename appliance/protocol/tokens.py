@@ -1,64 +1,251 @@
-"""JSON Web Tokens (RFC 7519) of the store's own secret: claims to text and text to a principal.
+"""JSON Web Tokens (RFC 7519): a text and the keys that are known to a principal, and claims of ours to a text.
 
-HS256 and nothing else: the algorithm is the key's, never the token's.
+Each key has one algorithm, and a token is only ever put to keys whose algorithm it names: it does not choose how it is
+verified. Header and claims are read as strictly as requests are (no duplicates, no NaN, no nesting bombs); a token
+that demands an extension (``crit``, ``b64``) is refused (RFC 8725 lists the attacks).
 """
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import jwt
+from jwt.algorithms import get_default_algorithms
+from jwt.utils import base64url_decode, base64url_encode
 
-from appliance.errors import Unauthorized
-from appliance.model import Principal
+from appliance.errors import BadJson, Unauthorized
+from appliance.model import JSON, Principal
+from appliance.protocol import json as strict_json
 
 ALGORITHM: Final = "HS256"
+#: What a key may be for: one of each family that issuers use.
+ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 ISSUER: Final = "live-appliance"
 #: How far two clocks may be apart, seconds.
 LEEWAY_S: Final = 5.0
 #: A longer text is not looked at, bytes.
 TOKEN_LIMIT: Final = 8192
+#: The longest subject and name of a group, characters, and the most groups of a token.
+SUBJECT_LIMIT: Final = 128
+GROUPS_LIMIT: Final = 256
+#: The shortest keys, bytes and bits (RFC 7518, sections 3.2 and 3.3).
+SECRET_BYTES: Final = 32
+RSA_BITS: Final = 2048
+#: The last moment that counts, seconds: beyond it a double has no seconds any more.
+_LAST: Final = float(1 << 53)
 
-_OURS = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require": ["exp", "sub", "iss"]}
+_REFUSED = "the token is not valid here (wrong signature, malformed, or a claim is missing)"
+_SEGMENT = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_VERIFIERS = {name: each for name, each in get_default_algorithms().items() if name in ALGORITHMS}
 
 
-def issue(secret: str, *, subject: str, admin: bool, now: float, ttl_s: float, token_id: str) -> str:
-    """Sign a token for ``subject``, valid from ``now`` (seconds since the Unix epoch) for ``ttl_s`` seconds."""
-    issued = int(now)
-    claims = {
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs, and what its claims mean.
+
+    ``name`` is what principals are known by; with ``checked`` it is also what the token's ``iss`` must be.
+    ``accounts``: its subjects are the reference_ids of accounts of this store. ``groups`` and ``admin`` name claims,
+    ``a.b`` the claim ``b`` in ``a``; "" is none.
+    """
+
+    name: str
+    checked: bool = True
+    audience: str = ""
+    accounts: bool = False
+    groups: str = ""
+    admin: str = ""
+
+
+#: The store itself. Its tokens say ``admin`` only where a command made them for no account.
+OURS: Final = Issuer(ISSUER, admin="admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: an ``id`` to know it by, its one algorithm, and what that takes to verify with.
+
+    ``kid`` is what tokens call it; ``None`` if they need not.
+    """
+
+    id: str
+    algorithm: str
+    material: Any
+    issuer: Issuer
+    kid: str | None = None
+
+
+def own_key(secret: str) -> Key:
+    """Make the key of a secret of ours."""
+    name = key_id(secret)
+    return Key(name, ALGORITHM, secret.encode(), OURS, name)
+
+
+def key_id(secret: str) -> str:
+    """Name a secret of ours without giving it away."""
+    return hashlib.sha256(b"live-appliance key " + secret.encode()).hexdigest()[:16]
+
+
+def issue(
+    secret: str,
+    *,
+    subject: str,
+    now: float,
+    ttl_s: float,
+    token_id: str,
+    admin: bool = False,
+    email: str | None = None,
+    name: str | None = None,
+    not_before: float = 0,
+) -> str:
+    """Sign a token for ``subject``, valid from ``now`` (seconds since the Unix epoch) for ``ttl_s`` seconds.
+
+    ``email`` and ``name`` are those of an account. A token that was issued before the account's ``not_before`` is dead,
+    and times are whole seconds: so it is never dated before that.
+    """
+    begins = int(now)
+    claims: dict[str, Any] = {
         "sub": subject,
-        "admin": admin,
-        "iat": issued,
-        "nbf": issued,
-        "exp": issued + int(ttl_s),
+        "iat": max(begins, int(not_before)),
+        "nbf": begins,
+        "exp": begins + int(ttl_s),
         "iss": ISSUER,
         "jti": token_id,
     }
-    return jwt.encode(claims, secret, ALGORITHM)
+    if admin:
+        claims["admin"] = True
+    if email is not None:
+        claims |= {"email": email, "name": name or ""}
+    return jwt.encode(claims, secret, ALGORITHM, headers={"kid": key_id(secret)})
+
+
+class Keyring:
+    """All keys that tokens may be signed with. Frozen: a changed configuration makes a new one."""
+
+    def __init__(self, keys: Iterable[Key], *, lifetime_s: float = _LAST) -> None:
+        self._keys = tuple(keys)
+        self._lifetime_s = lifetime_s
+        #: A principal whose ``key_id`` is not among these holds a token of a key that was taken away.
+        self.ids = frozenset(key.id for key in self._keys)
+
+    def verify(self, token: str, now: float) -> Principal:
+        """Say whom a token stands for at ``now`` (seconds since the Unix epoch).
+
+        Whether it was revoked, and what rights its subject has just now, only the store knows. Raises ``Unauthorized``;
+        its message never holds the token, nor a part of it.
+        """
+        if len(token) > TOKEN_LIMIT:
+            raise Unauthorized(f"the token is longer than {TOKEN_LIMIT} bytes; get a new one")
+        head, payload, signature = _segments(token)
+        header = _object(head)
+        if "crit" in header or "b64" in header:
+            raise Unauthorized("the token demands an extension (crit, b64) that is not known here")
+        signed = token.rpartition(".")[0].encode()
+        key = next((each for each in self._candidates(header) if _verifies(each, signed, signature)), None)
+        if key is None:
+            raise Unauthorized(_REFUSED)
+        return self._principal(key, _object(payload), now)
+
+    def _candidates(self, header: Mapping[str, JSON]) -> Iterable[Key]:
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if "kid" in header and not isinstance(kid, str):
+            raise Unauthorized(_REFUSED)
+        for key in self._keys:
+            if key.algorithm == algorithm and (kid is None or key.kid is None or key.kid == kid):
+                yield key
+
+    def _principal(self, key: Key, claims: Mapping[str, JSON], now: float) -> Principal:
+        issuer = key.issuer
+        if issuer.checked and claims.get("iss") != issuer.name:
+            raise Unauthorized("the token's issuer (iss) is not that of its key; get one from the right issuer")
+        if issuer.audience and issuer.audience not in _strings(claims.get("aud")):
+            raise Unauthorized("the token is for another audience (aud); get one for this server")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_LIMIT:
+            raise Unauthorized(f"the token's sub must be a string of 1 to {SUBJECT_LIMIT} characters")
+        expires, issued = self._times(claims, now)
+        token_id = claims.get("jti", "")
+        own = issuer is OURS
+        return Principal(
+            issuer=ISSUER if issuer.accounts else issuer.name,
+            subject=subject,
+            admin=bool(issuer.admin) and _claim(claims, issuer.admin) is True,
+            expires_at=expires,
+            groups=frozenset(_strings(_claim(claims, issuer.groups)) if issuer.groups else ()),
+            issued_at=issued,
+            token_id=token_id if isinstance(token_id, str) else "",
+            key_id=key.id,
+            registered=issuer.accounts or (own and isinstance(claims.get("email"), str)),
+        )
+
+    def _times(self, claims: Mapping[str, JSON], now: float) -> tuple[float, float]:
+        """Check the times of a token; give when it expires and when it was issued."""
+        expires = _time(claims, "exp")
+        begins, issued = _time(claims, "nbf", 0.0), _time(claims, "iat", 0.0)
+        if now >= expires:
+            raise Unauthorized("the token has expired; get a new one")
+        if now + LEEWAY_S < max(begins, issued):
+            raise Unauthorized("the token is not valid yet; look at the clocks of both machines")
+        if expires - (issued or now) > self._lifetime_s:
+            raise Unauthorized(f"the token lives longer than the {self._lifetime_s:g} s that are allowed here")
+        return expires, issued
 
 
 def verify(secret: str, token: str, *, now: float) -> Principal:
-    """Say whom a token stands for.
+    """Say whom a token of ours stands for. Raises ``Unauthorized``; its message never holds the token."""
+    return Keyring((own_key(secret),)).verify(token, now)
 
-    Raises ``Unauthorized``; its message never holds the token.
-    """
-    if len(token) > TOKEN_LIMIT:
-        raise Unauthorized(f"the token is longer than {TOKEN_LIMIT} bytes; get a new one")
+
+def _segments(token: str) -> tuple[bytes, bytes, bytes]:
+    parts = token.split(".")
+    if len(parts) != 3 or not all(parts) or not all(map(_SEGMENT.issuperset, parts)):
+        raise Unauthorized(_REFUSED)
     try:
-        # The times are checked below, against the clock that the caller gives.
-        claims = jwt.decode(token, secret, [ALGORITHM], issuer=ISSUER, options=_OURS)  # type: ignore[arg-type]
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        raise Unauthorized("the token is not valid here (wrong signature, malformed, or a claim is missing)") from error
-    if "crit" in header:
-        raise Unauthorized("the token demands an extension (crit) that is not known here")
-    expires, begins, subject = claims["exp"], claims.get("nbf", 0), claims["sub"]
-    if not all(isinstance(time, (int, float)) and not isinstance(time, bool) for time in (expires, begins)):
-        raise Unauthorized("the token's exp and nbf must be numbers")
-    if not isinstance(subject, str) or not 1 <= len(subject) <= 128:
-        raise Unauthorized("the token's sub must be a string of 1 to 128 characters")
-    if now >= expires:
-        raise Unauthorized("the token has expired; get a new one")
-    if now + LEEWAY_S < begins:
-        raise Unauthorized("the token is not valid yet; look at the clocks of both machines")
-    return Principal(str(claims["iss"]), subject, claims.get("admin") is True, float(expires))
+        head, payload, signature = map(base64url_decode, parts)
+    except ValueError as error:
+        raise Unauthorized(_REFUSED) from error
+    if base64url_encode(signature).decode() != parts[2]:
+        raise Unauthorized(_REFUSED)  # bits that mean nothing: one token would have several texts
+    return head, payload, signature
+
+
+def _object(text: bytes) -> dict[str, JSON]:
+    try:
+        found = strict_json.decode(text)
+    except BadJson as error:
+        raise Unauthorized(_REFUSED) from error
+    if not isinstance(found, dict):
+        raise Unauthorized(_REFUSED)
+    return found
+
+
+def _verifies(key: Key, signed: bytes, signature: bytes) -> bool:
+    return bool(_VERIFIERS[key.algorithm].verify(signed, key.material, signature))
+
+
+def _time(claims: Mapping[str, JSON], name: str, default: float | None = None) -> float:
+    value = claims.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LAST:
+        raise Unauthorized(f"the token's {name} must be a number of seconds since 1970")
+    return float(value)
+
+
+def _claim(claims: Mapping[str, JSON], name: str) -> JSON:
+    """Find a claim by its name, or by a path of names with dots between them."""
+    if name in claims:
+        return claims[name]
+    found: JSON = dict(claims)
+    for part in name.split("."):
+        if not isinstance(found, dict):
+            return None
+        found = found.get(part)
+    return found
+
+
+def _strings(value: JSON) -> list[str]:
+    """Give a claim that is a string or a list of strings as a list; anything else says nothing."""
+    several = value if isinstance(value, list) else [value]
+    found = [each for each in several if isinstance(each, str) and 1 <= len(each) <= SUBJECT_LIMIT]
+    return found[:GROUPS_LIMIT]
