@@ -231,7 +231,12 @@ async def _serve_on(
     )
     door = Door(
         listeners,
-        app=application(health, paths(store, hub, authority, options, query_s=config.query_s), metrics),
+        app=application(
+            health,
+            paths(store, hub, authority, options, query_s=config.query_s),
+            metrics,
+            allowed_origins=config.allowed_origins,
+        ),
         websocket=admission,
         log=log,
         limits=_limits(config),

@@ -6,7 +6,7 @@ The other way round of ``values``, and every form that is sent is taken back:
 given                                      stored
 =========================================  =======================================================================
 a string, a number, ``null``               itself; the column's affinity then applies, as in SQL
-``true``, ``false``                        1, 0 (not in a TEXT column)
+``true``, ``false``                        1, 0, in a column declared BOOLEAN
 ``{"$blob":"<base64>"}``                   BLOB
 ``{"$real":"Infinity"}``, ``"-Infinity"``  an infinite REAL
 anything in a JSON column                  but for a BLOB and ``null``: the JSON text of it
@@ -20,9 +20,9 @@ import binascii
 import math
 
 from appliance.errors import Invalid
-from appliance.model import JSON, Affinity, Column, SQLiteValue
+from appliance.model import JSON, Column, SQLiteValue
 from appliance.protocol.json import encode
-from appliance.protocol.wording import kind, quote
+from appliance.protocol.wording import quote
 
 _REALS = {"Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -41,12 +41,12 @@ def stored(column: Column, value: JSON) -> SQLiteValue:
     if column.json:
         return encode(value).decode()
     if isinstance(value, bool):
-        if column.affinity is Affinity.TEXT:
-            raise Invalid(f"{quote(column.name)} holds text, this is {kind(value)}")
+        if not column.boolean:
+            raise Invalid(f"{quote(column.name)} is not declared BOOLEAN; it takes 1 and 0")
         return int(value)
     if isinstance(value, (dict, list)):
         raise Invalid(
-            f'{quote(column.name)} takes a string, a number, true, false, null, {{"$blob":"<base64>"}} or '
+            f'{quote(column.name)} takes a string, a number, null, {{"$blob":"<base64>"}} or '
             f'{{"$real":"Infinity"}}; objects and arrays are for columns that are declared JSON'
         )
     return value

@@ -68,6 +68,15 @@ class Resource:
         return frozenset(ascii_fold(each.name) for each in self.table.columns if each.generated or each.virtual)
 
     @cached_property
+    def needed(self) -> frozenset[str]:
+        """The folded names of the columns that must not be NULL in a row that is to be found again.
+
+        SQLite lets NULL into a primary key, any number of times; such a row would have no address.
+        """
+        keys = {ascii_fold(each.name) for each in self.table.key if each.name != self.table.integer_key}
+        return self.not_null | keys
+
+    @cached_property
     def place(self) -> tuple[str, ...]:
         """The SQL expressions that say which row is which: the rowid, or the key of a table that has none."""
         if self.table.rowid is not None:

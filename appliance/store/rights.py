@@ -16,7 +16,7 @@ from appliance.protocol.permissions import Guarded, Verb, permits
 from appliance.protocol.tokens import ISSUER
 from appliance.protocol.wording import quote
 from appliance.store import grants, rows, standard
-from appliance.store.grants import TableGrant
+from appliance.store.grants import TableGrant, TableKind
 from appliance.store.resources import Resource
 from appliance.store.rows import Clause, Found
 
@@ -76,7 +76,10 @@ def rights_of(db: sqlite3.Connection, principal: Principal) -> Rights:
     return Rights(replace(principal, admin=principal.admin or stands.admin), stands.groups, granted)
 
 
-def may_refer(db: sqlite3.Connection, rights: Rights, table: str, reference_id: str) -> bool:
-    """Decide whether a row of a standard table may be referred to; of one that is not there, it may not."""
-    guard = grants.guards(db, table, [reference_id]).get(reference_id)
-    return guard is not None and rights.may(Verb.REFER, guard)
+def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target: str, reference_id: str) -> bool:
+    """Decide whether a row of ``grant``'s table may refer to one of a standard table; never if that is not there."""
+    guard = grants.guards(db, target, [reference_id]).get(reference_id)
+    if guard is None:
+        return False
+    # Who may write a join row has been decided by what it joins; any group may be its other end.
+    return grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP) or rights.may(Verb.REFER, guard)

@@ -294,7 +294,7 @@ def _refusal(resource: Resource, error: sqlite3.Error, deleting: bool) -> Reques
     if code == "SQLITE_CONSTRAINT_FOREIGNKEY":
         if deleting:
             return Conflict("other rows refer to this one; delete or change them first")
-        return Invalid("a column refers to a row that is not there, or rows refer to the value that is to be changed")
+        return Conflict("a column refers to a row that is not there, or rows refer to the value that is to be changed")
     if code == "SQLITE_CONSTRAINT_CHECK":
         return Invalid(f"the table's constraint refuses it: {said.partition(': ')[2]}")
     if code == "SQLITE_CONSTRAINT_DATATYPE":

@@ -7,6 +7,8 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -19,6 +21,7 @@ from appliance.web.problem import error_body
 #: What a 404 says there is.
 PATHS: Final = {
     "/live": "the WebSocket (ws:// or wss://)",
+    "/openapi.json": "the HTTP API described, for what your token may do",
     "/api/<table>": "rows of a table, as JSON:API",
     "/api/<table>/<id>": "one row",
     "/live/topics/<topic>/messages": "POST sends a message to a user topic",
@@ -29,8 +32,14 @@ PATHS: Final = {
 _JSON: Final = "application/json"
 
 
-def application(health: Health, api: Sequence[BaseRoute], metrics: MetricsPage) -> Starlette:
-    """Make the application that answers all that is not a WebSocket. ``api`` are the routes of the HTTP API."""
+def application(
+    health: Health, api: Sequence[BaseRoute], metrics: MetricsPage, *, allowed_origins: Sequence[str] = ()
+) -> Starlette:
+    """Make the application that answers all that is not a WebSocket.
+
+    ``api`` are the routes of the HTTP API. Pages of ``allowed_origins`` may use all of it, with a token: there are no
+    cookies that a page could use without knowing them.
+    """
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -53,7 +62,19 @@ def application(health: Health, api: Sequence[BaseRoute], metrics: MetricsPage) 
             Route("/readyz", readyz),
             Route("/metrics", metrics.for_administrators),
         ],
+        middleware=[_cors(allowed_origins)] if allowed_origins else [],
         exception_handlers={HTTPException: _refused, RequestError: _cannot, Exception: _refused},
+    )
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    """Have pages of these origins use it (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=[origin.rstrip("/").lower() for origin in origins],
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key"],
+        expose_headers=["ETag", "Location", "Idempotency-Replayed", "Retry-After"],
     )
 
 

@@ -32,6 +32,11 @@ def principal_of(request: Request, authority: Authority) -> Principal:
     return authority.principal(token)
 
 
+def names_nobody(request: Request) -> bool:
+    """Whether the request has no token at all, good or bad."""
+    return "token" not in request.query_params and "authorization" not in request.headers
+
+
 def segments(request: Request) -> list[str]:
     """Give the parts of the path between its slashes, each decoded by itself, so that a name may hold a slash.
 

@@ -147,7 +147,7 @@ def resource_object(
             attributes[name] = sent[name]
     made: dict[str, JSON] = {"type": legible(resource.name), "id": row_id, "attributes": attributes}
     named = {ascii_fold(column.name): legible(column.name) for column in resource.shape.columns}
-    if "id" in sent and not _is_id(resource, "id"):
+    if "id" in sent and not is_id(resource, "id"):
         attributes["id"] = sent["id"]
     links: dict[str, JSON] = {}
     for each in related:
@@ -162,7 +162,7 @@ def resource_object(
     return made
 
 
-def _is_id(resource: Resource, folded: str) -> bool:
+def is_id(resource: Resource, folded: str) -> bool:
     """Whether a column is the whole key, so that it is the ``id`` of the resource and no attribute."""
     keys = [resource.shape.columns[position] for position in resource.shape.key]
     return len(keys) == 1 and ascii_fold(keys[0].name) == folded
@@ -199,11 +199,6 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
     data = document["data"]
     if not isinstance(data, dict):
         raise BadRequest(f'"data" is one resource object, this is {kind(data)}', pointer="/data")
-    for member in data:
-        if member not in ("type", "id", "attributes", "relationships", "links", "meta", "lid"):
-            raise BadRequest(
-                unknown(member, "a member of a resource", ("attributes", "relationships")), pointer="/data"
-            )
     wanted = data.get("type")
     if not isinstance(wanted, str):
         raise BadRequest(f'"type" must be there and name the table: {quote(resource.name)}', pointer="/data/type")
@@ -229,7 +224,7 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
         column = resource.columns[ascii_fold(known[name].column)]
         target = _target(value, known[name], pointer)
         if given.setdefault(column.name, target) != target:
-            raise BadRequest(f"{quote(name)} and {quote(column.name)} name two rows", pointer=pointer)
+            raise Conflict(f"{quote(name)} and {quote(column.name)} name two rows", pointer=pointer)
         pointers[column.name] = pointer
     return Asked(given, pointers, row_id)
 

@@ -10,6 +10,7 @@ from appliance.live.hub import Hub
 from appliance.protocol.values import ValueOptions
 from appliance.store.store import Store
 from appliance.web.api.caller import Authority
+from appliance.web.api.description import Description
 from appliance.web.api.messages import Messages
 from appliance.web.api.tables import Tables
 
@@ -20,5 +21,6 @@ def paths(
     """Make the routes. ``query_s``: how long one query may be looked for, seconds."""
     return [
         Route("/live/topics/{topic:path}/messages", Messages(store, hub, authority).publish, methods=["POST"]),
+        Route("/openapi.json", Description(store, authority, query_s).openapi),
         Route("/api/{rest:path}", Tables(store, authority, options, query_s=query_s)),
     ]

@@ -23,8 +23,8 @@ from appliance.store.rows import Clause, Term
 #: Rows of a page unless ``page[size]`` says otherwise, and at most.
 PAGE_SIZE: Final = 50
 PAGE_LIMIT: Final = 1000
-#: Rows that ``page[number]`` may skip; beyond it there is ``page[after]``, which skips none.
-OFFSET_LIMIT: Final = 10_000
+#: Pages that have a number; beyond them there is ``page[after]``, which reads no row that it skips.
+NUMBER_LIMIT: Final = 100
 #: Columns in ``sort``.
 SORT_LIMIT: Final = 8
 
@@ -71,11 +71,6 @@ def parse(parameters: Iterable[tuple[str, str]], *, single: bool = False) -> Que
             raise BadRequest(error.message, parameter=name) from None
     if found.number is not None and found.cursor is not None:
         raise BadRequest("page[number] and page[after] cannot both say where to begin", parameter="page[number]")
-    if found.number is not None and (found.number - 1) * found.size > OFFSET_LIMIT:
-        raise BadRequest(
-            f"page[number] skips {OFFSET_LIMIT} rows at most; follow links.next (page[after]), which skips none",
-            parameter="page[number]",
-        )
     return found
 
 
@@ -93,7 +88,7 @@ def _of_list(found: Query, name: str, value: str) -> bool:
     if name == "page[size]":
         found.size = _whole(value, PAGE_LIMIT)
     elif name == "page[number]":
-        found.number = _whole(value, OFFSET_LIMIT + 1)
+        found.number = _whole(value, NUMBER_LIMIT, "; follow links.next, which goes as far as there are rows")
     elif name == "page[after]":
         found.cursor = value
     elif name == "sort":
@@ -117,9 +112,9 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(each for each in value.split(",") if each)
 
 
-def _whole(value: str, most: int) -> int:
+def _whole(value: str, most: int, advice: str = "") -> int:
     if not value.isascii() or not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= most:
-        raise BadRequest(f"this is a whole number from 1 to {most}")
+        raise BadRequest(f"this is a whole number from 1 to {most}{advice}")
     return int(value)
 
 

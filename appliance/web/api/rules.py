@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-from appliance.errors import Conflict, Forbidden, Invalid
+from appliance.errors import Conflict, Forbidden, Invalid, NotFound
 from appliance.model import SQLiteValue, ascii_fold
 from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
 from appliance.protocol.wording import quote
@@ -54,6 +54,11 @@ def new_row(
         _check_permission(grant, stored, asked)
     elif grant.owner_column is not None and not principal.admin:
         _own(stored, grant.owner_column, None if principal.guest else principal.subject, rights, asked)
+    given = {ascii_fold(name) for name, value in stored.items() if value is not None}
+    for column in resource.table.columns:
+        folded = ascii_fold(column.name)
+        if folded in resource.needed - resource.defaulted - resource.generated - given:
+            raise _needed(column.name, asked)
     return stored
 
 
@@ -66,6 +71,9 @@ def changes(
         name: value for name, value in asked.values.items() if name not in before or _differ(before[name], value)
     }
     _refuse_generated(resource, changed, asked)
+    for name, value in changed.items():
+        if value is None and ascii_fold(name) in resource.needed:
+            raise _needed(name, asked)
     if resource.shape.standard:
         _refuse_kept(changed, before, asked)
         _refuse_others(rights, resource, grant, found, changed, asked)
@@ -81,16 +89,25 @@ def changes(
 def check_references(
     db: sqlite3.Connection, rights: Rights, grant: TableGrant, related: list[Relationship], asked: Asked
 ) -> None:
-    """Refuse references to rows that this principal may not refer to, as if they were not there. Raises ``Invalid``."""
-    if grant.kind in _JOINS:  # whose they are has been decided
-        return
+    """Refuse references to rows that may not be referred to, as if they were not there. Raises ``NotFound``."""
     for each in related:
         value = asked.values.get(each.column)
-        if value is not None and not (isinstance(value, str) and may_refer(db, rights, each.target.name, value)):
-            raise Invalid(
+        if value is None:
+            continue
+        if not isinstance(value, str) or not may_refer(db, rights, grant, each.target.name, value):
+            raise NotFound(
                 f"there is no row {quote(str(value))} of {quote(each.target.name)} that you may refer to",
                 pointer=asked.pointers[each.column],
             )
+
+
+def may_ever_create(rights: Rights, grant: TableGrant) -> bool:
+    """Whether there may be a row of the table that this principal may create."""
+    if grant.kind is TableKind.JOIN:
+        return not rights.principal.guest
+    if grant.kind is TableKind.MEMBERSHIP:
+        return rights.principal.admin
+    return rights.may(Verb.CREATE, grant.guarded)
 
 
 def _demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, asked: Asked) -> None:
@@ -108,6 +125,10 @@ def _demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, as
     )
     if not allowed:
         raise Forbidden(f"rows of {quote(grant.table)} are for the owner of what they join, and for administrators")
+
+
+def _needed(name: str, asked: Asked) -> Invalid:
+    return Invalid(f"{quote(name)} must be given and not be null", pointer=asked.pointers.get(name, "/data/attributes"))
 
 
 def _own(stored: dict[str, SQLiteValue], column: str, mine: str | None, rights: Rights, asked: Asked) -> None:
@@ -172,9 +193,11 @@ def _for_owners(name: str, asked: Asked) -> Forbidden:
     return Forbidden(f"{quote(name)} is for the row's owner and administrators", pointer=asked.pointers[name])
 
 
-def _check_permission(grant: TableGrant, values: Mapping[str, SQLiteValue], asked: Asked) -> None:
+def _check_permission(grant: TableGrant, values: dict[str, SQLiteValue], asked: Asked) -> None:
     for name in ("permission", *(("default_permission",) if grant.table == WORLD else ())):
         value = values.get(name, 0)
+        if isinstance(value, float) and value.is_integer():  # 1.0 is 1, in JSON and under the column's affinity
+            values[name] = value = int(value)
         if not isinstance(value, int) or not 0 <= value <= MOST:
             raise Invalid(f"{quote(name)} is bits, a whole number from 0 to {MOST}", pointer=asked.pointers[name])
 

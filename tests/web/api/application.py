@@ -31,6 +31,8 @@ from tests.ops.figures import sources
 
 NOW = 4_000_000_000.0  # tokens are issued in the year 2096, so that they are valid whenever the tests run
 MEDIA = "application/vnd.api+json"
+#: Whose pages may use the API.
+ORIGINS = ("https://app.example.com",)
 #: The users there are; a user's reference_id is its name.
 USERS = ("ann", "bob")
 
@@ -131,7 +133,7 @@ async def served(
         authority = Authority(secret)
         metrics = MetricsPage(Metrics(sources(path.parent)), authority)
         api = paths(store, hub, authority, ValueOptions(), query_s=query_s)
-        app = application(Health(tail.state), api, metrics)
+        app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:
             yield Served(store, hub, secret, client)

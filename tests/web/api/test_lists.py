@@ -105,7 +105,7 @@ async def test_filters_are_those_of_subscriptions(tmp_path: Path, query: str, ex
         ("page[size]=1001", "page[size]"),
         ("page[size]=x", "page[size]"),
         ("page[number]=0", "page[number]"),
-        ("page[number]=102&page[size]=100", "page[number]"),
+        ("page[number]=101", "page[number]"),
         ("page[number]=1&page[after]=x", "page[number]"),
         ("page[after]=x", "page[after]"),
         ("page[after]=W10", "page[after]"),

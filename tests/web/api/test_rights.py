@@ -171,7 +171,7 @@ async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(t
         theirs = await live.create("note", "bob", room_id=room)
         nothing = await live.create("note", "bob", room_id="nothing")
 
-        assert code(theirs) == code(nothing) == (422, "invalid")
+        assert code(theirs) == code(nothing) == (404, "not-found")
         assert theirs.text.replace(room, "nothing") == nothing.text
         assert (await live.create("note", "ann", room_id=room)).status_code == 201
 

@@ -1,0 +1,50 @@
+"""What there is to be described of the HTTP API, read from the file for who asks."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from appliance.model import JSON, Principal
+from appliance.protocol.json import encode
+from appliance.protocol.permissions import Verb
+from appliance.store import rows
+from appliance.store.rights import rights_of
+from appliance.store.store import Store
+from appliance.web.api import documents
+from appliance.web.api.caller import Authority, names_nobody, principal_of
+from appliance.web.api.openapi import describe
+
+_JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Answers ``/openapi.json``. ``query_s``: how long the schema may be looked at, seconds."""
+
+    store: Store
+    authority: Authority
+    query_s: float
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe what the caller may do; to one who has no token, what there is for everybody."""
+        if names_nobody(request):
+            return Response(encode(describe([], None)), media_type=_JSON)
+        principal = principal_of(request, self.authority)
+        document = await self.store.read(lambda db: self._described(db, principal))
+        return Response(encode(document), media_type=_JSON)
+
+    def _described(self, db: sqlite3.Connection, principal: Principal) -> JSON:
+        with rows.reading(db, budget_s=self.query_s):
+            every = self.store.resources.read(db)
+            rights = rights_of(db, principal)
+            known = [
+                (resource, rights.granted[folded], documents.relationships(resource, every))
+                for folded, resource in every.items()
+                if folded in rights.granted and rights.may(Verb.PEEK, rights.granted[folded].guarded)
+            ]
+            return describe([each for each in known if each[0].shape.key or each[0].shape.rowid], rights)

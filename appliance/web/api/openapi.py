@@ -1,0 +1,311 @@
+"""``/openapi.json``: the HTTP API described from the schema as it is, for what its reader may do (OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from appliance import __version__
+from appliance.model import JSON, Column, ascii_fold
+from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
+from appliance.protocol.operators import COLLATIONS, OPERATORS
+from appliance.protocol.permissions import MOST, Verb
+from appliance.protocol.values import legible
+from appliance.store.grants import TableGrant
+from appliance.store.idempotency import KEY_LIMIT
+from appliance.store.resources import Resource
+from appliance.store.rights import Rights
+from appliance.web.api import rules
+from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of
+from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LIMIT
+
+Schema = dict[str, Any]
+
+_JSON: Final = "application/json"
+_ERRORS: Final[Schema] = {"$ref": "#/components/schemas/errors"}
+_BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+_COMPONENTS: Final[Schema] = {
+    "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+    "schemas": {
+        "errors": {
+            "type": "object",
+            "required": ["errors"],
+            "properties": {
+                "errors": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["status", "code", "title", "detail"],
+                        "properties": {
+                            "status": {"type": "string"},
+                            "code": {"type": "string"},
+                            "title": {"type": "string"},
+                            "detail": {"type": "string"},
+                            "source": {
+                                "type": "object",
+                                "properties": {each: {"type": "string"} for each in ("pointer", "parameter", "header")},
+                            },
+                        },
+                    },
+                }
+            },
+        },
+        "error": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {
+                "error": {
+                    "type": "object",
+                    "required": ["code", "message"],
+                    "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+                }
+            },
+        },
+        "blob": {
+            "type": "object",
+            "required": ["$blob"],
+            "properties": {"$blob": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}},
+            "additionalProperties": False,
+        },
+        "real": {
+            "type": "object",
+            "required": ["$real"],
+            "properties": {"$real": {"enum": ["Infinity", "-Infinity"]}},
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def describe(tables: list[tuple[Resource, TableGrant, list[Relationship]]], rights: Rights | None) -> JSON:
+    """Give the description. ``rights`` are the reader's; ``None`` for one who has not said who it is."""
+    paths: dict[str, Any] = {"/live/topics/{topic}/messages": {"post": _publish()}}
+    for resource, grant, related in tables:
+        if rights is not None:
+            paths |= _paths(resource, grant, related, rights)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "live-appliance",
+            "version": __version__,
+            "description": "The rows of a SQLite file as JSON:API, and messages; /live, a WebSocket, tells changes.",
+        },
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": _COMPONENTS,
+    }
+
+
+def _paths(resource: Resource, grant: TableGrant, related: list[Relationship], rights: Rights) -> dict[str, Any]:
+    row = _answer(resource, related, "The row", one=True)
+    one: dict[str, Any] = {
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        "get": _operation(resource, "read", row, [_fields(resource, related)]),
+    }
+    if _ever(rights, grant, Verb.UPDATE):
+        changed = _answer(resource, related, "The row as it then is", one=True)
+        body = _body(resource, related, rights, new=False)
+        one["patch"] = _operation(resource, "change", changed | _NOTHING, body=body)
+    if _ever(rights, grant, Verb.DELETE):
+        one["delete"] = _operation(resource, "delete", _NOTHING)
+    rows = _answer(resource, related, "A page of the rows that you may read", one=False)
+    several: dict[str, Any] = {"get": _operation(resource, "list", rows, _list_parameters(resource, related))}
+    if rules.may_ever_create(rights, grant):
+        created = _answer(resource, related, "The new row", one=True, status="201")
+        found = {"id": "$response.body#/data/id"}
+        created["201"]["links"] = {
+            each["operationId"]: {"operationId": each["operationId"], "parameters": found}
+            for method, each in one.items()
+            if method != "parameters"
+        }
+        several["post"] = _operation(resource, "create", created, body=_body(resource, related, rights, new=True))
+    path = path_of(resource)
+    return {path: several, f"{path}/{{id}}": one}
+
+
+def _ever(rights: Rights, grant: TableGrant, verb: Verb) -> bool:
+    """Whether there may be a row to which it may be done."""
+    return rights.on_rows(verb, grant)[0] != "(0)"
+
+
+def _operation(
+    resource: Resource,
+    verb: str,
+    responses: Schema,
+    parameters: list[Schema] | None = None,
+    body: Schema | None = None,
+) -> Schema:
+    made: Schema = {
+        "tags": [legible(resource.name)],
+        "operationId": f"{verb}_{legible(resource.name)}",
+        "responses": responses | {"default": _REFUSAL},
+    }
+    if parameters:
+        made["parameters"] = parameters
+    if body is not None:
+        made["requestBody"] = {"required": True, "content": {MEDIA_TYPE: {"schema": body}}}
+    return made
+
+
+_REFUSAL: Final[Schema] = {"description": "A refusal", "content": {MEDIA_TYPE: {"schema": _ERRORS}}}
+_NOTHING: Final[Schema] = {"204": {"description": "It is done"}}
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------
+
+
+def _list_parameters(resource: Resource, related: list[Relationship]) -> list[Schema]:
+    columns = [each for each in resource.shape.columns if each.collation.upper() in COLLATIONS]
+    # A name with a comma in it cannot be one of several; the cursor of ``page[after]`` is nobody's to make up.
+    names = [legible(each.name) for each in columns if "," not in each.name and not each.name.startswith("-")]
+    order = [*names, *(f"-{name}" for name in names)]
+    parameters = [
+        _parameter("page[size]", {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_SIZE}),
+        _parameter("page[number]", {"type": "integer", "minimum": 1, "maximum": NUMBER_LIMIT}),
+        _fields(resource, related),
+    ]
+    if order:
+        items = {"type": "array", "items": {"enum": order}, "minItems": 1, "maxItems": SORT_LIMIT}
+        parameters.append(_parameter("sort", items) | {"style": "form", "explode": False})
+    described = f"Equals it. Other operators: filter[column][operator], one of {', '.join(OPERATORS)}."
+    filters = [each.name for each in columns if each.name.isprintable() and not set(each.name) & set("[]")]
+    return parameters + [
+        _parameter(f"filter[{name}]", {"type": "string"}) | {"description": described} for name in filters
+    ]
+
+
+def _fields(resource: Resource, related: list[Relationship]) -> Schema:
+    names = [legible(each.name) for each in resource.shape.columns] + [each.name for each in related]
+    items = {"type": "array", "items": {"enum": [each for each in names if "," not in each]}}
+    return _parameter(f"fields[{legible(resource.name)}]", items) | {"style": "form", "explode": False}
+
+
+def _parameter(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _body(resource: Resource, related: list[Relationship], rights: Rights, *, new: bool) -> Schema:
+    written = [column for name, column in resource.columns.items() if _is_written(resource, rights, name)]
+    attributes: Schema = {
+        "type": "object",
+        "properties": {legible(each.name): _taken(resource, each) for each in written},
+        "additionalProperties": False,
+    }
+    required = [
+        legible(each.name)
+        for each in written
+        if (folded := ascii_fold(each.name)) in resource.needed and folded not in resource.defaulted
+    ]
+    data: Schema = {
+        "type": "object",
+        "required": ["type"] if new else ["type", "id"],
+        "properties": {"type": {"const": legible(resource.name)}, "attributes": attributes},
+    }
+    if not new:
+        data["properties"]["id"] = {"type": "string", "description": "the id in the path"}
+    if new and required:
+        attributes["required"] = required
+        data["required"] = [*data["required"], "attributes"]
+    if related and not (new and any(each.column in required for each in related)):
+        links = {each.name: _link(each) for each in related}
+        data["properties"]["relationships"] = {"type": "object", "properties": links, "additionalProperties": False}
+    return {"type": "object", "required": ["data"], "properties": {"data": data}}
+
+
+def _is_written(resource: Resource, rights: Rights, folded: str) -> bool:
+    if folded in resource.generated:
+        return False
+    if not resource.shape.standard:
+        return not is_id(resource, folded) or folded != "id"
+    if folded in rules.ADMINISTRATORS and not rights.principal.admin:
+        return False
+    return folded not in (*rules.KEPT, "id")
+
+
+def _taken(resource: Resource, column: Column) -> Schema:
+    """Give what a column takes. SQLite takes any value in a column that is not STRICT, and so does the API."""
+    folded = ascii_fold(column.name)
+    described: Schema = {"description": column.declared} if column.declared else {}
+    if resource.shape.standard and folded == "permission":
+        return {"type": "integer", "minimum": 0, "maximum": MOST, "description": "permission bits"}
+    if column.name == resource.table.integer_key:
+        return {"type": ["integer", "null"], "minimum": INTEGER_MIN, "maximum": INTEGER_MAX} | described
+    nullable = folded not in resource.needed
+    if column.json:
+        return described if nullable else described | {"not": {"type": "null"}}
+    kinds = ["string", "number"] + ["null"] * nullable + ["boolean"] * column.boolean
+    forms: list[Schema] = [
+        {"type": kinds},
+        {"$ref": "#/components/schemas/blob"},
+        {"$ref": "#/components/schemas/real"},
+    ]
+    return {"anyOf": forms} | described
+
+
+def _link(each: Relationship) -> Schema:
+    target = {
+        "type": "object",
+        "required": ["type", "id"],
+        "properties": {"type": {"const": each.target.name}, "id": {"type": "string"}},
+    }
+    return {"type": "object", "required": ["data"], "properties": {"data": {"anyOf": [target, {"type": "null"}]}}}
+
+
+# --- what is answered -----------------------------------------------------------------------------------------------
+
+
+def _answer(resource: Resource, related: list[Relationship], words: str, *, one: bool, status: str = "200") -> Schema:
+    row: Schema = {
+        "type": "object",
+        "required": ["type", "id"],
+        "properties": {
+            "type": {"const": legible(resource.name)},
+            "id": {"type": "string"},
+            "attributes": {
+                "type": "object",
+                "properties": {
+                    legible(each.name): {"description": each.declared} if each.declared else {}
+                    for each in resource.shape.columns
+                    if each.name != "id"
+                },
+            },
+            "relationships": {"type": "object", "properties": {each.name: _link(each) for each in related}},
+            "links": {"type": "object", "properties": {"self": {"type": "string"}}},
+        },
+    }
+    data = row if one else {"type": "array", "items": row}
+    document = {
+        "type": "object",
+        "required": ["jsonapi", "data"],
+        "properties": {"jsonapi": {"type": "object"}, "links": {"type": "object"}, "data": data},
+    }
+    tag: Schema = {"ETag": {"description": "The row's version, for If-Match", "schema": {"type": "string"}}}
+    answer: Schema = {"description": words, "content": {MEDIA_TYPE: {"schema": document}}}
+    return {status: answer | ({"headers": tag} if one else {})}
+
+
+def _publish() -> Schema:
+    topic = {"name": "topic", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Sent again with the same key, the message is delivered once; durable topics only.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LIMIT, "pattern": "^[A-Za-z0-9_-]+$"},
+    }
+    sent = {
+        "type": "object",
+        "required": ["topic", "EventId"],
+        "properties": {"topic": {"type": "string"}, "EventId": {"type": ["integer", "null"]}},
+    }
+    error = {"description": "A refusal", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/error"}}}}
+    return {
+        "tags": ["messages"],
+        "operationId": "send_message",
+        "parameters": [topic, key],
+        "requestBody": {"required": True, "content": {_JSON: {"schema": {"description": "any JSON value"}}}},
+        "responses": {
+            "201": {"description": "It is committed", "content": {_JSON: {"schema": sent}}},
+            "default": error,
+        },
+    }
