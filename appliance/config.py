@@ -78,6 +78,9 @@ class Config:
         1_000_000, "How many rows of events are kept, also while no server runs; an update takes two.", least=1000
     )
     retention_bytes: int = setting(1 << 30, "About how many bytes of events are kept.", least=64 << 10)
+    ready_lag_s: float = setting(10.0, "Time that events may wait in the file before /readyz says so.", least=1)
+    ready_lag_rows: int = setting(100_000, "Rows of events that may wait before /readyz says so.", least=1)
+    ready_free_bytes: int = setting(64 << 20, "Free space on the disk below which /readyz says so.", least=0)
     log_format: str = setting("text", "How log lines on stderr look.", choices=("text", "json"))
     log_level: str = setting(
         "info", "The least serious log line to write.", choices=("debug", "info", "warning", "error")

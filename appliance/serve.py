@@ -162,6 +162,7 @@ async def _serve_store(
         secret=Secrecy(config.secret_columns, config.reveal),
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,
+        free_bytes=config.ready_free_bytes,
         checkpoints=config.checkpoint == "auto",
         retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
         accounts=config.accounts,
@@ -211,7 +212,7 @@ async def _serve_on(
     backend = Backend(store, hub, authority, sessions, limits)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
-    health = Health(tail.state)
+    health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
     keeper = Keeper(store, lambda: hub.position.id)
     metrics = MetricsPage(
         Metrics(

@@ -1,7 +1,7 @@
 """The watchman: one task that looks once a second at what nobody tells us of.
 
-Whether the WAL grows because there is never a moment without a reader, and whether somebody who migrated the
-schema has gone without a word.
+Whether the WAL grows because there is never a moment without a reader, whether a file that could not be written can be
+again, and whether somebody who migrated the schema has gone without a word.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Watchman:
 
     async def look(self) -> None:
         """Look once."""
+        await self._store.condition.try_writing()
         await self._store.resume_abandoned()
         if self._checkpoints and self._wal_bytes() > LONG_WAL and trio.current_time() >= self._not_before:
             await self._shorten()

@@ -29,6 +29,7 @@ from appliance.store import (
     watch,
 )
 from appliance.store.bridge import Database, connect
+from appliance.store.condition import Condition
 from appliance.store.incarnation import LiveFile
 from appliance.store.look import Look, look
 from appliance.store.migration import Suspended
@@ -51,7 +52,8 @@ class StoreSettings:
     """How a store is opened.
 
     ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables;
-    ``checkpoints`` whether the WAL is ours to move into the file, or somebody else's (Litestream).
+    ``checkpoints`` whether the WAL is ours to move into the file, or somebody else's (Litestream). With less than
+    ``free_bytes`` on its disk there is a problem.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class StoreSettings:
     retention: Retention = field(default_factory=Retention)
     accounts: bool = False
     checkpoints: bool = True
+    free_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,7 @@ class Store:
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
         self.resources = Resources(settings.secret)
-        #: Whether somebody migrates, so that nothing is captured just now.
-        self.suspended = False
+        self.condition = Condition(settings.path, writer, settings.free_bytes)
         self._secret = settings.secret
         self._catalog: Catalog | None = None
         self._writer = writer
@@ -174,9 +176,9 @@ class Store:
                     lambda db: (_synchronise(db, self._secret), breaks.breaks(db))
                 )
             except Suspended as error:
-                if not self.suspended:
+                if not self.condition.suspended:
                     log.warning("capture_suspended", reason=str(error))
-                self.suspended = True
+                self.condition.suspended = True
                 if self._catalog is not None:
                     settings, highest = await self._writer.alone(lambda db: (_settings(db), schema.highest(db)))
                     return replace(
@@ -186,9 +188,9 @@ class Store:
                 await trio.sleep(MIGRATION_POLL_S)
             else:
                 break
-        if self.suspended:
+        if self.condition.suspended:
             log.info("capture_resumed")
-        self.suspended = False
+        self.condition.suspended = False
         before, self.breaks = self.breaks, found
         # Another process may have made triggers anew and left nothing to do.
         anew = {
@@ -201,7 +203,7 @@ class Store:
 
     async def resume_abandoned(self) -> None:
         """Have the tail look anew if whoever migrated has gone without a word (killed)."""
-        if self.suspended and not migration.is_held(self.path):
+        if self.condition.suspended and not migration.is_held(self.path):
             await self._writer.commit(schema.bump)
 
     async def break_off(self, tables: Collection[str]) -> None:

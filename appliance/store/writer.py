@@ -47,6 +47,8 @@ class Writer:
     def __init__(self, database: Database) -> None:
         #: Called after each commit.
         self.committed: Callable[[], None] = _nobody
+        #: Why the last write could not be done: locked, full, read-only. ``None`` when the last one was done.
+        self.blocked: str | None = None
         #: How long it took from asking for a write to its commit.
         self.seconds = Histogram()
         self._database = database
@@ -77,10 +79,18 @@ class Writer:
                         for each in batch:
                             if not each.done:
                                 each.fail(error)
+                    self._note(batch)
                     self.committed()
         if job.error is None:
             self.seconds.observe(trio.current_time() - asked)
         return job.outcome()
+
+    def _note(self, batch: list[_Job[object]]) -> None:
+        blocked = [job.error for job in batch if isinstance(job.error, (Unavailable, ReadOnly))]
+        if blocked:
+            self.blocked = str(blocked[0].__cause__ or blocked[0])
+        elif any(job.error is None for job in batch):
+            self.blocked = None
 
     async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work``, which makes its own transactions, while no batch is under way.
