@@ -9,10 +9,12 @@ import click
 
 from appliance.cli import clients, migrating, program, service, serving, tables, tokens, topics
 from appliance.errors import ApplianceError, CommandError, first_of
+from appliance.ops import unpacked
 
 
 def main() -> None:
     """Run the command line and exit."""
+    unpacked.hold()
     try:
         status = commands.main(standalone_mode=False, prog_name="live-appliance")
         sys.exit(status if isinstance(status, int) else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import ssl
@@ -21,8 +22,10 @@ from websockets.sync.client import ClientConnection, connect
 from appliance.store import standard
 from tests.e2e.server_process import PATIENCE_S, ROOT, ServerProcess
 
-#: Warnings are errors in the program, too; but for one of trio-asyncio's about a Python that is not out.
-PROGRAM = (sys.executable, "-W", "error", "-m", "appliance")
+#: What is tested: the source, or the program that this variable names, such as dist/live-appliance. (Taken out of the
+#: environment: the program would take it for a misspelt setting.) Warnings are errors in the source.
+FROZEN = os.environ.pop("LIVE_APPLIANCE_TEST_PROGRAM", "")
+PROGRAM = (str(ROOT / FROZEN),) if FROZEN else (sys.executable, "-W", "error", "-m", "appliance")
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

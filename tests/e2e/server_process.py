@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +28,20 @@ class ServerProcess:
         self._log = log
 
     @property
+    def pid(self) -> int:
+        """The process that serves: of the one-file program, the second."""
+        first = self.process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return int(children[0]) if children else first
+
+    @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End the process that serves, as a crash would."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
@@ -37,11 +50,11 @@ class ServerProcess:
         return self._log.read_text().splitlines()
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory(self) -> int:
         """Bytes of resident memory."""
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def wait_for_descriptors(self, count: int) -> None:

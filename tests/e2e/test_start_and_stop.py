@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.live import run, serving, sql, until
+from tests.e2e.live import PROGRAM, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,7 @@ def test_a_new_store_is_made_and_the_line_to_paste_shows_a_change(tmp_path: Path
         (line,) = [line for line in live.greeting.splitlines() if "try it:" in line]
         command = line.partition("try it:")[2].strip()
         assert "token" not in live.greeting  # not on a terminal
-        program = f"{sys.executable} -m appliance"
+        program = shlex.join(PROGRAM)
         before, _, after = command.partition(" tail ")
         pasted = f"{before.rpartition(' ')[0]} {program} tail {after}"
         shown = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, timeout=60, check=False)
@@ -112,8 +112,7 @@ def test_a_killed_server_keeps_the_epoch_and_a_restored_file_gets_a_new_one(tmp_
             first = client.done("ping")
             client.done("create-topic", name="x")
             client.done("new-message", topic="x", message=1)
-        live.process.kill()
-        live.process.wait()
+        live.kill()
     with serving(db) as live, live.client() as client:
         assert client.done("ping")["epoch"] == first["epoch"]
         with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as target:
