@@ -95,6 +95,7 @@ class Config:
     message_fragments: int = setting(1024, "Fragments that a message may come in.", least=1)
     event_bytes: int = setting(1 << 20, "The largest row that is sent whole.", least=1024, most=1 << 20)
     unsent_bytes: int = setting(1 << 20, "Data that may wait for one slow reader.", least=64 << 10)
+    unsent_total_bytes: int = setting(256 << 20, "Data that may wait for all readers together.", least=64 << 10)
     head_bytes: int = setting(16 << 10, "The largest head of an HTTP request.", least=1024, most=1 << 20)
     head_s: float = setting(10.0, "Time for a client to send a request's head.", least=0.1)
     body_bytes: int = setting(8 << 20, "The largest body of an HTTP request.", least=1024)

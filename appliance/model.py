@@ -7,6 +7,7 @@ from there on.
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -196,6 +197,7 @@ class Principal:
     registered: bool = False
 
 
+@functools.lru_cache(4096)  # asked for each event
 def ascii_fold(name: str) -> str:
     """Fold a topic's or table's name as SQLite compares names: A–Z only."""
     return name.translate(_ASCII_FOLD)

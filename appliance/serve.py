@@ -23,12 +23,13 @@ from appliance.config import Config
 from appliance.counters import Counters
 from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
-from appliance.live.access import Authority
+from appliance.live.access import Access, Authority
 from appliance.live.hub import Hub
 from appliance.live.keeper import Keeper
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Sessions
 from appliance.live.tail import StoreReplaced, Tail
+from appliance.live.unsent import Unsent
 from appliance.live.watchman import Watchman
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
@@ -196,7 +197,7 @@ async def _serve_on(
     catalog = await store.synchronise()
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
     counters = Counters()
-    hub = Hub(catalog, await store.position(), options, counters)
+    hub = Hub(catalog, await store.position(), options, Access(), counters)
     tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.signing_secret()
@@ -209,7 +210,7 @@ async def _serve_on(
         user_topics=config.user_topics,
     )
     authority = Authority(secret)
-    backend = Backend(store, hub, authority, sessions, limits)
+    backend = Backend(store, hub, authority, sessions, limits, Unsent(config.unsent_total_bytes))
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
@@ -269,7 +270,7 @@ async def _serve_on(
             _report(catalog)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
-            tables = sorted(name for name in hub.tables() if not standard.is_system(name))
+            tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
             announce(Announcement(addresses, certificate is not None, tables, secret))
             await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S

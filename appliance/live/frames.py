@@ -70,6 +70,7 @@ class FrameGate:
     """
 
     __slots__ = (
+        "_final",
         "_fragment_limit",
         "_fragments",
         "_held",
@@ -79,16 +80,19 @@ class FrameGate:
         "_size",
         "closed",
         "closing",
+        "messages",
     )
 
     def __init__(self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT) -> None:
         self.closing = False
+        self.messages = 0  # whole messages that have been let through, ever
         self.closed = False  # the peer's Close has been let through; nothing may follow it
         self._message_limit = message_limit
         self._fragment_limit = fragment_limit
         self._held = bytearray()
         self._left = 0  # bytes of the present data frame's payload still to come
         self._keep = True  # whether they are let through
+        self._final = False  # whether the present data frame is its message's last
         self._fragments = 0  # frames of the present message, 0 between messages
         self._size = 0  # bytes of payload that they announced
 
@@ -119,6 +123,8 @@ class FrameGate:
                     out += held[at : at + size]
                 self._left -= size
                 at += size
+                if not self._left and self._keep:
+                    self.messages += self._final
                 continue
             try:
                 header = self._header(at)
@@ -159,6 +165,8 @@ class FrameGate:
                 out += held[at:start]
             self._left = size
             at = start
+            if not size and self._keep:
+                self.messages += self._final
         del held[:at]
         return bytes(out)
 
@@ -201,5 +209,6 @@ class FrameGate:
             raise Violation(CloseCode.TOO_BIG, f"a message may have {self._fragment_limit} fragments")
         if self._size + size > self._message_limit:
             raise Violation(CloseCode.TOO_BIG, f"a message may have {self._message_limit} bytes")
+        self._final = final
         self._fragments = 0 if final else self._fragments + 1
         self._size = 0 if final else self._size + size

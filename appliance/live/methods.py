@@ -10,7 +10,9 @@ from typing import Final
 
 from appliance.errors import (
     AlreadySubscribed,
+    BadRequest,
     Forbidden,
+    Gap,
     NotSubscribed,
     RateLimited,
     SystemTopic,
@@ -20,9 +22,12 @@ from appliance.errors import (
     UnknownTopic,
 )
 from appliance.live import access
+from appliance.live.audience import Wish
+from appliance.live.reading import Reading
 from appliance.live.session import Answer, Backend, Session
 from appliance.model import JSON, Message, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.json import encode
+from appliance.protocol.permissions import TOPIC_DEFAULT, Verb
 from appliance.protocol.requests import (
     Authenticate,
     CreateTopic,
@@ -34,6 +39,7 @@ from appliance.protocol.requests import (
     Unsubscribe,
 )
 from appliance.protocol.wording import quote
+from appliance.store import schema
 
 #: Of a name that means nothing, an error gives so much back, characters.
 ECHO_LIMIT: Final = 1024
@@ -42,18 +48,23 @@ ECHO_LIMIT: Final = 1024
 async def list_topic(session: Session, asked: ListTopic) -> JSON:
     """Name the topics that the principal may know of: tables, then user topics, each by name."""
     hub = session.backend.hub
-    tables = hub.tables() if access.may_see_tables(session.principal) else []
-    return {"topics": [*sorted(tables), *sorted(hub.topics())]}
+    rights, reader = hub.access, session.reader
+    tables = [shape.table for shape in hub.tables() if rights.may_on_table(reader, Verb.PEEK, shape)]
+    topics = [topic.name for topic in hub.topics() if rights.may_on_topic(reader, Verb.PEEK, topic)]
+    return {"topics": [*sorted(tables), *sorted(topics)]}
 
 
 async def create_topic(session: Session, asked: CreateTopic) -> JSON:
     """Make a user topic that the principal owns."""
+    if session.principal.guest:
+        raise Forbidden("guests make no topics; sign in first")
     hub, owner = session.backend.hub, session.principal.subject
     if hub.table(asked.name) is not None or hub.topic(asked.name) is not None:
         raise TopicExists(f'there is a topic or table "{asked.name}" already; choose another name', topic=asked.name)
     if hub.topics_of(owner) >= session.backend.limits.user_topics:
         raise Forbidden(f"you own {session.backend.limits.user_topics} topics, the most one may; destroy one first")
-    topic = Topic(asked.name, asked.durable, access.TOPIC_PERMISSION, owner)
+    permission = TOPIC_DEFAULT if asked.permission is None else asked.permission
+    topic = Topic(asked.name, asked.durable, permission, owner)
     generation = await session.backend.store.create_topic(topic)
     hub.add_topic(topic, generation)
     return {"name": topic.name, "durable": topic.durable}
@@ -62,7 +73,7 @@ async def create_topic(session: Session, asked: CreateTopic) -> JSON:
 async def destroy_topic(session: Session, asked: DestroyTopic) -> JSON:
     """End a user topic; its subscribers are told."""
     topic = _user_topic(session, asked.name, "cannot be destroyed here: drop the table instead")
-    if not access.may_destroy(session.principal, topic):
+    if not session.backend.hub.access.may_on_topic(session.reader, Verb.DELETE, topic):
         raise Forbidden(f'only its owner or an administrator may destroy "{topic.name}"', topic=topic.name)
     generation = await session.backend.store.destroy_topic(topic.name)
     session.backend.hub.end_topic(topic.name, generation)
@@ -79,8 +90,53 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     limit = session.backend.limits.subscriptions
     if len(session.subscriptions) >= limit:
         raise TooManySubscriptions(f"a connection may have {limit} subscriptions; unsubscribe from one first")
-    session.subscriptions[folded] = hub.subscribe(session, name, asked.filters)
-    return {"topic": name, "EventId": hub.position.id, "epoch": hub.position.epoch}
+    recovered = await _recovered(session, asked) if asked.since is not None else None
+    if folded in session.subscriptions:  # a connection's requests are answered one by one, but it may have ended
+        raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)
+    begun = hub.subscribe(session, name, Wish(asked.filters, asked.snapshot, asked.old))
+    session.subscriptions[folded] = begun
+    reply: dict[str, JSON] = {"topic": begun.topic, "EventId": hub.position.id, "epoch": hub.position.epoch}
+    if recovered is not None:
+        reply["recovered"] = recovered
+    counters = hub.counters
+    counters.replays += bool(recovered)
+    counters.snapshots += asked.snapshot and not recovered
+    if recovered:
+        begun.position = reply["EventId"] = asked.since
+        session.read_for(Reading(hub, session.backend.store, session, [begun], asked.since or 0, announce=True))
+    elif asked.snapshot:
+        reading = Reading(hub, session.backend.store, session, [begun], hub.position.id, announce=True, scan=True)
+        session.read_for(reading)
+    else:
+        hub.attach(begun)
+    return reply
+
+
+async def _recovered(session: Session, asked: Subscribe) -> bool:
+    """Say whether everything after ``since`` can be read. Raises ``Gap`` unless a snapshot can stand in for it."""
+    hub, store, since = session.backend.hub, session.backend.store, asked.since or 0
+    topic = hub.topic(asked.topic)
+    if topic is not None and hub.table(asked.topic) is None and not topic.durable:
+        raise BadRequest(f'"since" is for what is kept, and "{topic.name}" is not durable')
+    why, oldest, newest = "", 0, hub.position.id
+    if asked.epoch != hub.position.epoch:
+        why = "the position is of another epoch: the store was restored or replaced since"
+    elif since < hub.recent.after or since > newest:
+        oldest, newest = await store.read(lambda db: (schema.oldest(db), schema.highest(db)))
+        if since < oldest:
+            why = "what came after the position is not kept any more"
+        elif since > newest:
+            why = "the position lies ahead of all that has happened"
+        else:
+            await hub.reached(since)
+    if not why:
+        return True
+    if asked.snapshot:
+        return False
+    hub.counters.gaps += 1
+    oldest = oldest or await store.read(schema.oldest)
+    epoch = hub.position.epoch
+    raise Gap(f"{why}; load the state anew and go on from its position", oldest=oldest, newest=newest, epoch=epoch)
 
 
 async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
@@ -96,11 +152,19 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
 async def new_message(session: Session, asked: NewMessage) -> JSON:
     """Send a message: acknowledged once it is committed, or at once when its topic is not durable."""
     topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
-    sender, body = session.principal.subject, encode(asked.message)
-    if topic.durable:
-        return {"topic": topic.name, "EventId": await session.backend.store.publish(topic.name, sender, body)}
-    session.backend.hub.broadcast(Message(None, topic.name, sender, body))
-    return {"topic": topic.name, "EventId": None}
+    hub, store = session.backend.hub, session.backend.store
+    if not hub.access.may_on_topic(session.reader, Verb.EXECUTE, topic):
+        raise Forbidden(f'you may not send to "{topic.name}"', topic=topic.name)
+    issuer, sender, body = session.principal.issuer, session.principal.subject, encode(asked.message)
+    if not topic.durable:
+        if asked.key is not None:
+            raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
+        hub.broadcast(Message(None, topic.name, sender, body))
+        return {"topic": topic.name, "EventId": None}
+    if asked.key is None:
+        return {"topic": topic.name, "EventId": await store.publish(topic.name, sender, body)}
+    sent = await store.publish_once(topic.name, issuer=issuer, sender=sender, body=body, key=asked.key)
+    return {"topic": topic.name, "EventId": sent.event_id}
 
 
 async def authenticate(session: Session, asked: Authenticate) -> JSON:
@@ -123,8 +187,9 @@ def admit(backend: Backend, principal: Principal) -> None:
 
 async def ping(session: Session, asked: Ping) -> JSON:
     """Say up to which position everything has been sent that concerns this session's subscriptions."""
-    position = session.backend.hub.position
-    return {"EventId": position.id, "epoch": position.epoch}
+    hub = session.backend.hub
+    behind = [each.position for each in session.subscriptions.values() if each.position is not None]
+    return {"EventId": min(behind, default=hub.position.id), "epoch": hub.position.epoch}
 
 
 ANSWERS: dict[type, Answer] = {
@@ -143,10 +208,10 @@ def _known_topic(session: Session, name: str) -> str:
     """Give the stored spelling. Raises ``UnknownTopic`` also for a table that the principal may not know of."""
     hub = session.backend.hub
     table: Shape | None = hub.table(name)
-    if table is not None and access.may_see_tables(session.principal):
+    if table is not None and hub.access.may_on_table(session.reader, Verb.PEEK, table):
         return table.table
     topic = hub.topic(name)
-    if table is not None or topic is None:
+    if table is not None or topic is None or not hub.access.may_on_topic(session.reader, Verb.PEEK, topic):
         raise UnknownTopic(
             f"there is no topic {quote(name)}; list-topic names those there are", topic=name[:ECHO_LIMIT]
         )

@@ -19,8 +19,11 @@ from trio_websocket import WebSocketConnection
 
 from appliance.errors import CloseCode
 from appliance.live.frames import FrameGate, Violation, close_frame, is_close
+from appliance.live.unsent import Unsent
 
 OUTGOING_LIMIT: Final = 1 << 20  # bytes a connection that wait for a slow peer
+UNANSWERED: Final = 64 << 10  # bytes of whole messages that wait to be answered when more is read
+ROOM: Final = 256 << 10  # bytes that may wait when more is to be read for a peer
 WRITE_S: Final = 30.0  # seconds in which a peer must take something
 LINGER_S: Final = 2.0  # seconds for a Close frame to be taken and the peer to hang up
 DRAIN_LIMIT: Final = 32 << 20  # bytes that are read and thrown away meanwhile
@@ -65,6 +68,7 @@ class Outgoing(trio.abc.Stream):
         early: bytes = b"",
         gate: FrameGate | None = None,
         limit: int = OUTGOING_LIMIT,
+        together: Unsent | None = None,
         write_s: float = WRITE_S,
     ) -> None:
         #: Why we ended the connection, where it was not the WebSocket library that did.
@@ -77,11 +81,17 @@ class Outgoing(trio.abc.Stream):
         self._stream = stream
         self._raw = raw
         self._direct = direct
-        self._start_soon = start_soon
+        #: Starts a task that ends with the connection.
+        self.start_soon = start_soon
         self._head = head
         self._gate = gate or FrameGate()
         self._gate.feed(early)
         self._limit = limit
+        self._together = together or Unsent(limit)
+        self._room: trio.Event | None = None
+        self._answered = 0  # messages
+        self._unanswered = 0  # bytes let through since all messages were answered
+        self._all_answered: trio.Event | None = None
         self._write_s = write_s
         self._connection: WebSocketConnection | None = None
         self._opened = trio.Event()
@@ -114,16 +124,27 @@ class Outgoing(trio.abc.Stream):
         """Bytes that wait for the peer."""
         return self._unsent
 
+    def answered(self) -> bool:
+        """Take note that one more message was answered; give whether all are that the peer has sent so far."""
+        self._answered += 1
+        if self._answered < self._gate.messages:
+            return False
+        self._unanswered = 0
+        if self._all_answered is not None:
+            self._all_answered.set()
+            self._all_answered = None
+        return True
+
     @property
     def closing(self) -> bool:
         """Whether a Close frame has been sent or the connection is gone: nothing may be offered any more."""
         return self._gone or self._parted
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, beyond: bool = False) -> bool:
         """Send one or more whole frames without waiting; false when they were not taken.
 
-        Frames are taken unless the connection is closing, or frames wait already and these would lift
-        ``unsent`` over the limit. What was taken is sent whole, in order.
+        Frames are taken unless the connection is closing, or frames wait already and these would lift ``unsent`` over
+        what may wait (``beyond`` it, if need be). What was taken is sent whole, in order.
         """
         if self.closing:
             return False
@@ -143,7 +164,7 @@ class Outgoing(trio.abc.Stream):
                 if sent:
                     rest = memoryview(frame)[sent:]
                     self._torn = True
-        elif self._unsent + len(frame) > self._limit:
+        elif not beyond and self._unsent + len(frame) > self._together.allowed(self._limit):
             return False
         self._enqueue(rest)
         return True
@@ -152,10 +173,10 @@ class Outgoing(trio.abc.Stream):
         """Forget what waits, but for the rest of a frame that the peer has in part: a Close can come next."""
         keep = self._queue[0] if self._torn and self._queue else None
         self._queue.clear()
-        self._unsent = self._flying
+        self._change_unsent(self._flying - self._unsent)
         if keep is not None:
             self._queue.append(keep)
-            self._unsent += len(keep)
+            self._change_unsent(len(keep))
         self._awaited = min(self._awaited, self._taken + self._unsent)
         self._wake()
 
@@ -178,9 +199,20 @@ class Outgoing(trio.abc.Stream):
         """Wait until nothing is queued."""
         await self._sent()
 
+    async def room(self, most: int = ROOM) -> None:
+        """Wait until at most ``most`` bytes wait for the peer, or nothing can be sent any more."""
+        while self._unsent > most and not self._gone:
+            if self._room is None:
+                self._room = trio.Event()
+            await self._room.wait()
+
+    def _change_unsent(self, by: int) -> None:
+        self._unsent += by
+        self._together.total += by
+
     def _enqueue(self, data: bytes | memoryview) -> None:
         self._queue.append(data)
-        self._unsent += len(data)
+        self._change_unsent(len(data))
         if self._flushing:
             return
         if self._direct:
@@ -191,7 +223,7 @@ class Outgoing(trio.abc.Stream):
                 return
         if self._queue:
             self._flushing = True
-            self._start_soon(self._flush)
+            self.start_soon(self._flush)
 
     async def _sent(self) -> None:
         """Wait until all that is queued now has been taken by the socket."""
@@ -210,6 +242,9 @@ class Outgoing(trio.abc.Stream):
         if self._empty is not None and (self._taken >= self._awaited or self._gone):
             self._empty.set()
             self._empty = None
+        if self._room is not None:
+            self._room.set()
+            self._room = None
 
     def _write(self) -> None:
         """Write to the raw socket what it takes. Raises ``OSError`` when it is broken."""
@@ -223,7 +258,7 @@ class Outgoing(trio.abc.Stream):
     def _count(self, sent: int) -> None:
         self._taken += sent
         self.sent += sent
-        self._unsent -= sent
+        self._change_unsent(-sent)
         queue = self._queue
         while sent:
             first = queue[0]
@@ -271,7 +306,7 @@ class Outgoing(trio.abc.Stream):
     def _flown(self) -> None:
         self._taken += self._flying
         self.sent += self._flying
-        self._unsent -= min(self._flying, self._unsent)
+        self._change_unsent(-min(self._flying, self._unsent))
         self._flying = 0
         self._wake()
 
@@ -296,7 +331,11 @@ class Outgoing(trio.abc.Stream):
                 await self._finish(violation.code, violation.reason)
                 break
             if passed:
+                self._unanswered += len(passed)
                 return passed
+            if self._unanswered > UNANSWERED and self._answered < self._gate.messages:
+                self._all_answered = trio.Event()
+                await self._all_answered.wait()
             self._reading = True
             try:
                 data = await self._stream.receive_some(max_bytes or READ_SIZE)
@@ -331,7 +370,7 @@ class Outgoing(trio.abc.Stream):
                 self._raw.send(close_frame(code))
         self._gone = True
         self._queue.clear()
-        self._unsent = 0
+        self._change_unsent(-self._unsent)
         self._wake()
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RDWR)  # the reader finds the end of the file

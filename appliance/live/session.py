@@ -7,6 +7,7 @@ handshake is made, within a bound, where the session lives.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -16,20 +17,26 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
+from appliance.live import notices
 from appliance.live.access import Authority
 from appliance.live.frames import PING, text_frame
-from appliance.live.hub import Hub, Subscription
+from appliance.live.hub import Hub
 from appliance.live.outgoing import Outgoing
+from appliance.live.reading import Reading
 from appliance.live.sessions import Sessions, Traffic
+from appliance.live.subscribers import Subscription
+from appliance.live.unsent import Unsent
 from appliance.model import JSON, Principal
 from appliance.protocol import frames
-from appliance.protocol.requests import Authenticate, Refused, Request, parse
+from appliance.protocol.requests import Authenticate, NewMessage, Refused, Request, parse
 from appliance.store.store import Store
 
 log = structlog.get_logger()
 
 #: Replies that wait for a client that does not read them, bytes: beyond, no further request is read.
 UNREAD_REPLIES: Final = 64 << 10
+#: Requests of which the replies are sent together.
+REPLIES: Final = 64
 #: A request counts as one more for each so many characters.
 REQUEST_BYTES: Final = 4096
 #: Malformed frames in a row that end a connection.
@@ -60,6 +67,7 @@ class Backend:
     authority: Authority
     sessions: Sessions
     limits: SessionLimits
+    unsent: Unsent
 
 
 #: How one kind of request is answered. The table that holds it gives it only requests of that kind.
@@ -73,9 +81,10 @@ class Session:
         self, connection: WebSocketConnection, outgoing: Outgoing, backend: Backend, principal: Principal | None
     ) -> None:
         self.backend = backend
+        #: By the topic's name, folded.
         self.subscriptions: dict[str, Subscription] = {}
         self.ending: tuple[CloseCode, str] | None = None
-        #: Frames that were handed to the connection.
+        #: Batches of frames that were handed to the connection.
         self.delivered = 0
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
         self.pinged_at: float | None = None
@@ -84,6 +93,8 @@ class Session:
         self._principal: Principal | None = None
         self._receiving = trio.CancelScope()
         self._malformed = 0
+        self._replies: list[bytes] = []
+        self._missed: Counter[str] = Counter()
         self._allowance = float(backend.limits.burst)
         self._allowed_at = trio.current_time()
         if principal is not None:
@@ -108,17 +119,60 @@ class Session:
         if self._principal is None:
             self.backend.sessions.add(self, (principal.issuer, principal.subject))
         self._principal = principal
+        self.reader = self.backend.hub.access.reader(principal)
 
     # -- what others do to it ----------------------------------------------------------------------------
 
-    def deliver(self, frames: list[bytes]) -> None:
-        """Send these WebSocket frames, in this order. Never raises and never waits."""
-        if self.ending is not None:
-            return
-        if self._outgoing.offer(frames[0] if len(frames) == 1 else b"".join(frames)):
-            self.delivered += len(frames)
-        else:
-            self.end(CloseCode.TOO_SLOW, "too slow: connect again")
+    def deliver(self, frames: bytes) -> bool:
+        """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
+        if self._outgoing.offer(frames):
+            self.delivered += 1
+            return True
+        return self.over
+
+    def tell(self, frame: bytes) -> None:
+        """Send a notice or a reply, whatever waits already."""
+        if self.ending is None:
+            self._outgoing.offer(frame, beyond=True)
+
+    def fall_behind(self) -> None:
+        """Read from the outbox, at the peer's own pace, what the hub would have fed from its present position on."""
+        hub = self.backend.hub
+        behind = [each for each in self.subscriptions.values() if each.position is None and hub.is_durable(each.topic)]
+        hub.counters.catch_ups += 1
+        for subscription in behind:
+            hub.detach(subscription)
+        self.read_for(Reading(hub, self.backend.store, self, behind, hub.position.id))
+
+    def read_for(self, reading: Reading) -> None:
+        """Have subscriptions read for until the hub can feed them."""
+        self._outgoing.start_soon(reading.run)
+
+    def missed(self, topic: str, count: int) -> None:
+        """Take note that messages of a topic that is not durable were not sent; the client is told when it can be."""
+        if not self._missed:
+            self._outgoing.start_soon(self._tell_missed)
+        self._missed[topic] += count
+        self.backend.hub.counters.dropped_messages += count
+
+    async def _tell_missed(self) -> None:
+        await self._outgoing.room()
+        missed, self._missed = self._missed, Counter()
+        for topic, count in missed.items():
+            self.tell(notices.dropped(topic, count))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self.ending is not None or self._outgoing.closing
+
+    async def room(self) -> None:
+        """Wait until little waits for the peer, or nothing can be sent any more."""
+        await self._outgoing.room()
+
+    async def drained(self) -> None:
+        """Wait until nothing waits for the peer, or nothing can be sent any more."""
+        await self._outgoing.room(0)
 
     @property
     def traffic(self) -> Traffic:
@@ -147,11 +201,10 @@ class Session:
         if self.pinged_at is not None and heard < self.pinged_at:
             if now - self.pinged_at >= pong_within_s:
                 self.end(CloseCode.TOO_SLOW, "no answer to a ping")
-        elif now - heard >= ping_every_s:
-            self.pinged_at = now
+        elif now - heard >= ping_every_s and not self._outgoing.unsent:
             # Behind unsent data a ping would wait, too; whether such a peer lives, the write deadline tells.
-            if not self._outgoing.unsent:
-                self._outgoing.offer(PING)
+            self.pinged_at = now
+            self._outgoing.offer(PING)
 
     # -- its life ----------------------------------------------------------------------------------------
 
@@ -167,13 +220,14 @@ class Session:
             if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
         finally:
+            self.backend.hub.flush()  # what this session has sent to others
             self.backend.sessions.remove(self)
             for subscription in self.subscriptions.values():
                 self.backend.hub.unsubscribe(subscription)
             self.subscriptions.clear()
         if self.ending is not None:
             code, reason = self.ending
-            if code is CloseCode.TOO_SLOW:
+            if code in (CloseCode.TOO_SLOW, CloseCode.POSITION_LOST):
                 self._outgoing.discard()
             with trio.move_on_after(CLOSE_S):
                 await self._connection.aclose(int(code), reason)
@@ -185,6 +239,8 @@ class Session:
             asked = self._asked(message)
             if isinstance(asked, Authenticate):
                 await self._answer(asked, len(message), answers)
+            self._outgoing.answered()
+            self._flush()
         if self._principal is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
             await trio.lowlevel.checkpoint()
@@ -193,6 +249,8 @@ class Session:
         asked = self._asked(message)
         if asked is not None:
             await self._answer(asked, len(message), answers)
+        if self._outgoing.answered() or len(self._replies) >= REPLIES or type(asked) is not NewMessage:
+            self._flush()
         if self._outgoing.unsent > UNREAD_REPLIES:
             await self._outgoing.wait_send_all_might_not_block()
 
@@ -233,7 +291,17 @@ class Session:
         counters.bad_tokens += code == Unauthorized.code
 
     def _reply(self, text: bytes) -> None:
-        self.deliver([text_frame(text)])
+        self._replies.append(text_frame(text))
+
+    def _flush(self) -> None:
+        """Send the messages that the last requests brought, and the replies to them, each receiver all at one stroke.
+
+        That is done when none of what the client sent at once is left to be answered.
+        """
+        self.backend.hub.flush()
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self.tell(b"".join(replies))
 
     def _within_rate(self, length: int) -> bool:
         limits, now = self.backend.limits, trio.current_time()

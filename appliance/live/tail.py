@@ -17,6 +17,7 @@ import trio
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
 from appliance.live.hub import Hub
+from appliance.live.telling import Told
 from appliance.store.connections import identity
 from appliance.store.look import Look
 from appliance.store.store import Catalog, Store
@@ -66,7 +67,6 @@ class Tail:
         self.state = TailState(skipped=dict(catalog.skipped))
         self._store = store
         self._hub = hub
-        self._shapes = catalog.shapes
         self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
@@ -153,23 +153,26 @@ class Tail:
             return
         self._rechecks = ()
         self._last_event = trio.current_time()
-        decoded = decode(look.rows, self._shapes, more=look.full)
+        hub = self._hub
+        decoded = decode(look.rows, hub.shapes, more=look.full)
         if any(fault.unknown_shape for fault in decoded.faults):
             # A shape that another process stored: rows can be read as soon as it is known.
-            self._shapes = await self._store.read_shapes()
-            decoded = decode(look.rows, self._shapes, more=look.full)
+            hub.shapes = await self._store.read_shapes()
+            decoded = decode(look.rows, hub.shapes, more=look.full)
         for fault in decoded.faults:
-            self._hub.counters.unreadable_rows += 1
+            hub.counters.unreadable_rows += 1
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
         # An event that is longer than a look: the next one is to be longer.
         self._at_least = 0 if decoded.consumed else 2 * len(look.rows)
         if decoded.consumed:
             highest = int(str(look.rows[decoded.consumed - 1][0]))
+            told = [Told(event) for event in decoded.events]
+            facts = await hub.access.facts(self._store, told, hub.by_row())
             self._store.handed_out(highest)
-            self._hub.publish(decoded.events, highest)
-            self._hub.counters.count_read(decoded.events)
+            hub.publish(told, highest, look.size, facts)
+            hub.counters.count_read(decoded.events)
             if self._following is not None:
-                self._hub.counters.delivery.observe(trio.current_time() - self._following)
+                hub.counters.delivery.observe(trio.current_time() - self._following)
                 self._following = None
 
     async def _renew_settings(self) -> None:
@@ -190,7 +193,7 @@ class Tail:
             await self._store.break_off(renumbered)
         self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._told = False
-        self._shapes = catalog.shapes
+        self._hub.shapes = catalog.shapes
         while self._hub.position.id < catalog.highest:
             look = await self._store.look(self._hub.position.id, None, self._at_least)
             if look is None or not look.rows:

@@ -37,8 +37,10 @@ class RowFilter:
 
     def matches(self, op: Op, image: Image) -> bool:
         """Say whether an event passes. ``image`` is the row as it now is, or as it was for a delete."""
-        if op not in self.events:
-            return False
+        return op in self.events and self.admits(image)
+
+    def admits(self, image: Image) -> bool:
+        """Say whether a row passes, whatever has happened to it."""
         values = image.values
         if image.cut:
             return all(

@@ -5,10 +5,12 @@ The functions give the text of a WebSocket frame. One event's text is shared by 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from appliance.errors import RequestError
-from appliance.model import JSON, Change, Image, Message, Op
+from appliance.model import JSON, Change, Image, Message, Op, Shape
 from appliance.protocol.json import encode
-from appliance.protocol.values import ValueOptions, key, legible, row
+from appliance.protocol.values import ValueOptions, changes, key, legible, row
 
 #: What each operation on a row is called on the wire.
 EVENT_TYPES: dict[Op, str] = {Op.CREATE: "create", Op.UPDATE: "update", Op.DELETE: "delete"}
@@ -28,14 +30,27 @@ def error(error: RequestError, object_type: str | None, id: str | int | float | 
     return _reply("error", object_type, {"code": error.code, "message": error.message, **error.detail}, id)
 
 
-def change(change: Change, options: ValueOptions) -> bytes:
-    """Tell of one changed row: as it now is, or as it was for a delete.
+class Form(NamedTuple):
+    """How one change is told: as which event, and with what of the row as it was.
+
+    ``old_key``: an update that changed the key may say which it was. ``old_data``: it says what the columns that
+    changed were. An update may be told as a create or a delete, to whom the row enters or leaves.
+    """
+
+    op: Op
+    old_key: bool = True
+    old_data: bool = False
+
+
+def change(change: Change, options: ValueOptions, form: Form | None = None) -> bytes:
+    """Tell of one changed row: as it now is, or as it was for a delete; by default as what it is.
 
     ``Key`` is left out where ``values.key`` gives none. ``OldKey`` is there when an update changed the key.
     """
-    image = _image(change)
+    form = form or Form(change.op)
+    image = _image(change, form.op)
     parts = [
-        _ROW_HEADS[change.op],
+        _ROW_HEADS[form.op],
         encode(legible(change.shape.table)),
         b',"EventData":',
         row(image, change.shape, options),
@@ -44,12 +59,41 @@ def change(change: Change, options: ValueOptions) -> bytes:
     now = key(image, change.shape, options)
     if now is not None:
         parts += (b',"Key":', now)
-    if change.op is Op.UPDATE and change.old is not None:
-        before = key(change.old, change.shape, options)
+    if form.op is Op.UPDATE and change.old is not None:
+        before = key(change.old, change.shape, options) if form.old_key else None
         if before is not None and before != now:
             parts += (b',"OldKey":', before)
+        if form.old_data:
+            parts += (b',"OldData":', changes(change.old, image, change.shape, options))
     parts.append(b"}")
     return b"".join(parts)
+
+
+def snapshot(image: Image, shape: Shape, options: ValueOptions) -> bytes:
+    """Tell of one row that is there."""
+    parts = [_SNAPSHOT_HEAD, encode(legible(shape.table)), b',"EventData":', row(image, shape, options)]
+    named = key(image, shape, options)
+    if named is not None:
+        parts += (b',"Key":', named)
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def gone(topic: str, key: JSON, event_id: int) -> bytes:
+    """Tell that a row has left a live set, of which nothing but the key may be told."""
+    return encode(
+        {
+            "MessageSource": "database",
+            "EventType": "delete",
+            "ObjectType": topic,
+            "EventData": {"__type": topic},
+            "EventId": event_id,
+            "Key": key,
+        }
+    )
+
+
+_SNAPSHOT_HEAD = b'{"MessageSource":"database","EventType":"snapshot","ObjectType":'
 
 
 def message(message: Message) -> bytes:
@@ -85,8 +129,8 @@ def _reply(event_type: str, object_type: str | None, data: JSON, id: str | int |
     return encode(envelope)
 
 
-def _image(change: Change) -> Image:
-    image = change.old if change.op is Op.DELETE else change.new
+def _image(change: Change, op: Op) -> Image:
+    image = change.old if op is Op.DELETE else change.new
     if image is None:
         raise ValueError(f"a {change.op.name} without its image, at event {change.id}")
     return image

@@ -39,6 +39,8 @@ class Condition:
     ``sql`` is its expression with ``?`` for each of ``parameters``; ``test`` gives the same answer for a stored value.
     ``keys``, where it is not ``None``, says that only values whose ``equality_key`` is among them pass. ``if_cut`` is
     the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and long.
+    ``stored`` is an expression for a value where it stands without its column's affinity and collation, as in the
+    outbox, with ``{}`` for the value, and its parameters: true wherever ``test`` is; ``None`` where none is worth it.
     """
 
     position: int
@@ -47,6 +49,7 @@ class Condition:
     test: Test
     keys: frozenset[Hashable] | None = None
     if_cut: bool = False
+    stored: tuple[str, tuple[SQLiteValue, ...]] | None = None
 
 
 def conditions(column: Column, position: int, wanted: JSON) -> list[Condition]:
@@ -186,7 +189,10 @@ def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Conditio
     sql, parameters, keys = _identities(column, operands, "IS", " OR ")
     key = equality_key(column)
     test: Test = keys.__contains__ if key is _itself else lambda value: key(value) in keys
-    return Condition(position, sql or "0", parameters, test, keys=keys)
+    values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
+    listed = f"{{}} COLLATE {column.collation} IN ({','.join('?' * len(values))})"
+    stored = f"({listed} OR {{}} IS NULL)" if None in values else listed
+    return Condition(position, sql or "0", parameters, test, keys=keys, stored=(stored, values))
 
 
 def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
@@ -219,16 +225,24 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
             raise BadFilter('takes a string or a number; for NULL there is "null"')
         alternatives = _alternatives(column, operand)
         name = quote_identifier(column.name)
-        expressions, tests = [], []
+        expressions, tests, stored = [], [], []
         for each in alternatives:
             if isinstance(each.value, str):
                 expressions.append(f"typeof({name}) = 'text' AND {name} {sign} ?")
                 tests.append(_text_test(column, each.value))
+                stored.append(f"typeof({{}})='text' AND {{}} COLLATE {column.collation} {sign} ?")
             else:
                 expressions.append(f"typeof({name}) IN ('integer', 'real') AND {name} {sign} ?")
                 tests.append(_number_test(each.value))
+                stored.append(f"typeof({{}}) IN ('integer','real') AND {{}} {sign} ?")
         test = tests[0] if len(tests) == 1 else lambda value: any(each(value) for each in tests)
-        return Condition(position, " OR ".join(expressions), tuple(each.bound for each in alternatives), test)
+        return Condition(
+            position,
+            " OR ".join(expressions),
+            tuple(each.bound for each in alternatives),
+            test,
+            stored=(f"({' OR '.join(stored)})", tuple(each.value for each in alternatives)),
+        )
 
     def _text_test(column: Column, text: str) -> Test:
         order = _text_order(column)
@@ -250,7 +264,8 @@ def _contains(column: Column, position: int, operand: JSON) -> Condition:
             return text in value  # UTF-8 synchronises itself: characters match where their bytes do
         return value is not None and needle in text_bytes(value)
 
-    return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test)
+    stored = "instr({}, ?) > 0", (text,)
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test, stored=stored)
 
 
 def _startswith(column: Column, position: int, operand: JSON) -> Condition:
@@ -262,7 +277,8 @@ def _startswith(column: Column, position: int, operand: JSON) -> Condition:
             return value.startswith(text)
         return value is not None and text_bytes(value).startswith(needle)
 
-    return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test)
+    stored = "instr({}, ?) = 1", (text,)
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test, stored=stored)
 
 
 def _text(operand: JSON) -> str:
@@ -274,7 +290,10 @@ def _text(operand: JSON) -> str:
 def _null(column: Column, position: int, operand: JSON) -> Condition:
     name = quote_identifier(column.name)
     if operand is True:
-        return Condition(position, f"{name} IS NULL", (), lambda value: value is None, keys=frozenset((None,)))
+        null = frozenset((None,))
+        return Condition(
+            position, f"{name} IS NULL", (), lambda value: value is None, keys=null, stored=("{} IS NULL", ())
+        )
     if operand is False:
         return Condition(position, f"{name} IS NOT NULL", (), lambda value: value is not None, if_cut=True)
     raise BadFilter(f"takes true or false, this is {kind(operand)}")

@@ -15,11 +15,13 @@ import msgspec
 
 from appliance.errors import BadRequest, RequestError, UnknownMethod
 from appliance.model import JSON, ascii_fold
+from appliance.protocol import permissions
 from appliance.protocol.json import decode, identity
 from appliance.protocol.wording import kind, nearest, quote, unknown
 
 ID_LIMIT = 128  # characters
 TOPIC_NAME_LIMIT = 128  # characters
+KEY_LIMIT = 255  # characters of an idempotency key
 RESERVED_PREFIX = "_appliance"  # folded; internal tables begin with it
 
 RequestId: TypeAlias = "str | int | float | None"
@@ -41,6 +43,7 @@ class CreateTopic(_Asked, frozen=True):
 
     name: str
     durable: bool = True
+    permission: int | None = None
 
 
 class DestroyTopic(_Asked, frozen=True):
@@ -50,10 +53,18 @@ class DestroyTopic(_Asked, frozen=True):
 
 
 class Subscribe(_Asked, frozen=True):
-    """Send the events of a topic. ``filters`` are not checked here: what they mean depends on the topic."""
+    """Send the events of a topic. ``filters`` are not checked here: what they mean depends on the topic.
+
+    ``since`` and ``epoch`` come together: everything after that position first. ``snapshot``: the rows first, and a
+    live set from then on. ``old``: the former values of what an update changed.
+    """
 
     topic: str
     filters: dict[str, JSON] = {}
+    since: int | None = None
+    epoch: str = ""
+    snapshot: bool = False
+    old: bool = False
 
 
 class Unsubscribe(_Asked, frozen=True):
@@ -67,6 +78,7 @@ class NewMessage(_Asked, frozen=True):
 
     topic: str
     message: JSON
+    key: str | None = None
 
 
 class Authenticate(_Asked, frozen=True):
@@ -159,22 +171,40 @@ def _new_name(name: str, value: JSON) -> JSON:
     return topic_name(str(_string(name, value)), name)
 
 
-def _not_yet(name: str, value: JSON) -> JSON:
-    raise BadRequest(f'"{name}" is not supported by this version yet; leave it out')
-
-
-def _not_yet_true(name: str, value: JSON) -> JSON:
-    if _boolean(name, value):
-        raise BadRequest(f'"{name}": true is not supported by this version yet; leave it out')
+def _position(name: str, value: JSON) -> JSON:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise BadRequest(f'"{name}" must be an EventId, a whole number from 0 on; this is {kind(value)}')
     return value
+
+
+def _permission(name: str, value: JSON) -> JSON:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= permissions.MOST:
+        raise BadRequest(f'"{name}" must be permission bits, a whole number from 0 to {permissions.MOST}')
+    return value
+
+
+def _key(name: str, value: JSON) -> JSON:
+    return idempotency_key(str(_string(name, value)), name)
+
+
+def idempotency_key(key: str, what: str) -> str:
+    """Give ``key`` back if it is one. Raises ``BadRequest``, in which it is called ``what``."""
+    if not 1 <= len(key) <= KEY_LIMIT:
+        raise BadRequest(f'"{what}" must have 1 to {KEY_LIMIT} characters, this has {len(key)}')
+    return key
+
+
+def _position_is_whole(fields: dict[str, JSON]) -> None:
+    if ("since" in fields) != ("epoch" in fields):
+        raise BadRequest('"since" and "epoch" belong together: send both, as a reply or a live notice gave them')
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """One row of the grammar.
 
-    ``required`` and ``optional`` are attributes that become the struct's fields; ``later`` are attributes of the
-    protocol that this version refuses unless they ask for nothing.
+    ``required`` and ``optional`` are attributes that become the struct's fields; ``whole`` checks what they must be
+    together.
     """
 
     struct: Callable[..., Request]
@@ -182,12 +212,12 @@ class Method:
     object_type: str
     required: dict[str, Check] = field(default_factory=dict)
     optional: dict[str, Check] = field(default_factory=dict)
-    later: dict[str, Check] = field(default_factory=dict)
+    whole: Callable[[dict[str, JSON]], None] | None = None
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Every attribute that the protocol knows for it, as an error lists them."""
-        return (*self.required, *self.optional, *self.later)
+        return (*self.required, *self.optional)
 
     def read(self, frame: dict[str, Any], id: RequestId) -> Request:  # noqa: A002
         """Build the request from a frame whose ``method`` names this one. Raises ``BadRequest``."""
@@ -197,13 +227,13 @@ class Method:
             check = self.required.get(name) or self.optional.get(name)
             if check is not None:
                 fields[name] = check(name, value)
-            elif name in self.later:
-                self.later[name](name, value)
             else:
                 raise BadRequest(unknown(name, f"an attribute of {self.name}", self.attributes))
         for name in self.required:
             if name not in fields:
                 raise BadRequest(f'{self.name} needs the attribute "{name}"')
+        if self.whole is not None:
+            self.whole(fields)
         return self.struct(id=id, object_type=self.object_type, **fields)
 
 
@@ -211,18 +241,21 @@ _ROWS = (
     Method(ListTopic, "list-topic", "topic-list"),
     Method(
         CreateTopic, "create-topic", "create-topic",
-        required={"name": _new_name}, optional={"durable": _boolean}, later={"permission": _not_yet},
+        required={"name": _new_name}, optional={"durable": _boolean, "permission": _permission},
     ),
     Method(DestroyTopic, "destroy-topic", "destroy-topic", required={"name": _string}),
     Method(
         Subscribe, "subscribe", "subscribe",
-        required={"topic": _string}, optional={"filters": _object},
-        later={"since": _not_yet, "epoch": _not_yet, "snapshot": _not_yet_true, "old": _not_yet_true},
+        required={"topic": _string},
+        optional={
+            "filters": _object, "since": _position, "epoch": _string, "snapshot": _boolean, "old": _boolean,
+        },
+        whole=_position_is_whole,
     ),
     Method(Unsubscribe, "unsubscribe", "unsubscribe", required={"topic": _string}),
     Method(
         NewMessage, "new-message", "new-message",
-        required={"topic": _string, "message": _anything}, later={"key": _not_yet},
+        required={"topic": _string, "message": _anything}, optional={"key": _key},
     ),
     Method(Authenticate, "authenticate", "authenticate", required={"token": _string}),
     Method(Ping, "ping", "ping"),

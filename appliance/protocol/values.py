@@ -71,6 +71,26 @@ def row(image: Image, shape: Shape, options: ValueOptions) -> bytes:
     return encode({"__type": plan.table, "__truncated": True})
 
 
+def changes(old: Image, new: Image, shape: Shape, options: ValueOptions) -> bytes:
+    """Encode the former values of the columns that are another now, to the bit, as ``OldData``.
+
+    A value that was cut is left out and ``"__truncated":true`` says so; so it does, alone, when what would be sent is
+    longer than ``options.event_limit``.
+    """
+    plan = _plan_of(shape)
+    found: dict[str, JSON] = {}
+    truncated = False
+    for position, (was, now) in enumerate(zip(old.values, new.values, strict=True)):
+        if position in old.cut:
+            truncated = True
+        elif position in new.cut or was != now or type(was) is not type(now):
+            found[plan.names[position]] = plan.value(position, was, options)
+    if truncated:
+        found.setdefault("__truncated", True)
+    encoded = encode(found)
+    return encoded if len(encoded) <= options.event_limit else encode({"__truncated": True})
+
+
 def wire(image: Image, shape: Shape, options: ValueOptions) -> dict[str, JSON]:
     """Give a row's ``EventData`` as a value: what ``row`` encodes, read back."""
     value: dict[str, JSON] = msgspec.json.decode(row(image, shape, options))

@@ -54,6 +54,15 @@ def tables(db: sqlite3.Connection) -> list[Table]:
     return sorted(found, key=lambda table: table.name)
 
 
+def table(db: sqlite3.Connection, name: str) -> Table | None:
+    """Read one table, for what a reader must know of it; ``None`` when there is none."""
+    row = db.execute(
+        "SELECT name, wr, strict FROM pragma_table_list WHERE schema='main' AND type='table' AND name=? COLLATE NOCASE",
+        (name,),
+    ).fetchone()
+    return None if row is None else _table(db, row[0], bool(row[1]), bool(row[2]))
+
+
 def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
     """Name (folded) the virtual tables whose module is not here: SQLite does not know their shadow tables for such."""
     made = db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type='table' AND rootpage=0").fetchall()

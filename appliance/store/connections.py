@@ -6,11 +6,15 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from appliance.errors import StoreUnusable
+
+T = TypeVar("T")
 
 #: The oldest SQLite that this program runs on itself; foreign writers may be as old as 3.31.
 OLDEST_SQLITE = (3, 37, 0)
@@ -53,6 +57,23 @@ def open_file(path: Path, *, busy_timeout_s: float, synchronous: str = "NORMAL")
         db.close()
         raise
     return db
+
+
+def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
+    """Read, also where text is not UTF-8: then once more, with ``text`` as the decoder.
+
+    Decoding by a function of ours costs every value, so only such reads pay it.
+    """
+    try:
+        return read()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error).lower():
+            raise
+    db.text_factory = text
+    try:
+        return read()
+    finally:
+        db.text_factory = str
 
 
 def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:

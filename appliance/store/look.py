@@ -23,8 +23,8 @@ OutboxRow = tuple[SQLiteValue, ...]
 class Look:
     """What the tail saw in one short read transaction.
 
-    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow; ``full``
-    says that there may be more.
+    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow; ``size`` is
+    about how many bytes of values they hold, ``full`` says that there may be more.
     """
 
     data_version: int
@@ -33,6 +33,7 @@ class Look:
     incarnation: str
     highest: int
     rows: Sequence[OutboxRow]
+    size: int
     full: bool
 
 
@@ -50,25 +51,22 @@ def look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -
         )
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
         highest = schema.highest(db)
-        try:
-            rows, full = _rows(db, after, at_least)
-        except sqlite3.OperationalError as error:
-            if "decode" not in str(error).lower():
-                raise
-            # Text that is not UTF-8. Decoding by a function of ours costs every row, so only these looks pay it.
-            db.text_factory = connections.text
-            try:
-                rows, full = _rows(db, after, at_least)
-            finally:
-                db.text_factory = str
+        rows, size, full = connections.tolerant(db, lambda: _rows(db, after, at_least))
     finally:
         db.execute("COMMIT")
     return Look(
-        version, schema_version, settings.get("generation", 0), settings.get("incarnation", ""), highest, rows, full
+        data_version=version,
+        schema_version=schema_version,
+        generation=settings.get("generation", 0),
+        incarnation=settings.get("incarnation", ""),
+        highest=highest,
+        rows=rows,
+        size=size,
+        full=full,
     )
 
 
-def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[OutboxRow], bool]:
+def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[OutboxRow], int, bool]:
     limit = max(LOOK_ROWS, at_least)
     cursor = db.execute(outbox.SELECT_AFTER, (after, limit))
     rows: list[OutboxRow] = []
@@ -78,5 +76,5 @@ def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[Outbo
         size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
         if size > LOOK_BYTES and len(rows) >= at_least:
             cursor.close()
-            return rows, True
-    return rows, len(rows) == limit
+            return rows, size, True
+    return rows, size, len(rows) == limit

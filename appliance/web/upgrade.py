@@ -16,11 +16,14 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from appliance.errors import BadRequest, CloseCode
 from appliance.live.frames import FrameGate
 from appliance.live.outgoing import LINGER_S, Outgoing
+from appliance.live.unsent import Unsent
 from appliance.web.forwarded import Caller
 from appliance.web.http import JSON_TYPE, Headers, Http
 from appliance.web.problem import Refused
 from appliance.web.wire import Hangup
 
+#: Requests that may wait for their session: as many as one read brings, so that they can be answered at one stroke.
+QUEUED: Final = 64
 _VERSION = b"13"  # RFC 6455, section 4.1
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _QUERY_FIELDS: Final = 32  # more is nobody's query
@@ -52,9 +55,10 @@ class Upgrade:
         await self._present().answer(status, headers, body)
 
     @asynccontextmanager
-    async def accepted(self) -> AsyncIterator[tuple[WebSocketConnection, Outgoing]]:
+    async def accepted(self, together: Unsent | None = None) -> AsyncIterator[tuple[WebSocketConnection, Outgoing]]:
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
+        ``together`` is what waits in all connections.
         trio-websocket's reader lives in a nursery outside of the body, so a body that is cancelled can still close
         properly. On leaving, a WebSocket that is open is closed (1000; 1011 when the body failed);
         cancelled from outside, it ends at once, with 1012 where the socket takes it. Errors come in groups, as from
@@ -75,11 +79,14 @@ class Upgrade:
                 early=early,
                 gate=FrameGate(limits.message_bytes, limits.fragments),
                 limit=limits.unsent_bytes,
+                together=together,
                 write_s=limits.write_s,
             )
             try:
                 with trio.move_on_after(limits.handshake_s) as patience:
-                    request = await wrap_server_stream(nursery, outgoing, max_message_size=limits.message_bytes)
+                    request = await wrap_server_stream(
+                        nursery, outgoing, message_queue_size=QUEUED, max_message_size=limits.message_bytes
+                    )
                     connection = await request.accept()
                 if patience.cancelled_caught:
                     raise Hangup("the answer to the handshake was not taken")

@@ -55,6 +55,7 @@ async def echo(upgrade: Upgrade) -> None:
                         await connection.aclose(int(upgrade.query["close"]))
                     return
                 await connection.send_message(message)
+                outgoing.answered()
         except ConnectionClosed:
             pass
 

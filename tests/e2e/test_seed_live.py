@@ -148,7 +148,8 @@ def test_errors_name_the_request_and_close_nothing(live: Live) -> None:
         assert client.refused("create-topic", name="_appliance_x") == "bad-request"
         assert client.refused("subscribe", topic="test", filters={"nope": 1}) == "bad-filter"
         assert client.refused("subscribe", topic="user_account", filters={"password": "x"}) == "bad-filter"
-        assert client.refused("subscribe", topic="test", since=1, epoch="x") == "bad-request"
+        assert client.refused("subscribe", topic="test", since=1) == "bad-request"
+        assert client.refused("subscribe", topic="test", since=1, epoch="x") == "gap"
         assert client.refused("no-such", x=1) == "unknown-method"
         client.send("{")
         assert client.receive()["EventData"]["code"] == "bad-json"

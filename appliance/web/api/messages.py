@@ -8,11 +8,11 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
-from appliance.live import access
+from appliance.errors import BadRequest, Forbidden, SystemTopic, UnknownTopic, UnsupportedMedia
 from appliance.live.hub import Hub
 from appliance.model import JSON, Message, Principal, Topic
 from appliance.protocol.json import decode, encode
+from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
 from appliance.store.store import Store
 from appliance.web.api.caller import Authority, principal_of, segments
@@ -40,6 +40,7 @@ class Messages:
             if key is not None:
                 raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
             self.hub.broadcast(Message(None, topic.name, principal.subject, body))
+            self.hub.flush()
             return _sent(topic, None)
         if key is None:
             return _sent(topic, await self.store.publish(topic.name, principal.subject, body))
@@ -49,12 +50,15 @@ class Messages:
         return _sent(topic, sent.event_id, replayed=sent.replayed)
 
     def _topic(self, principal: Principal, name: str) -> Topic:
-        table = self.hub.table(name)
-        if table is not None and access.may_see_tables(principal):
+        rights = self.hub.access
+        reader, table = rights.reader(principal), self.hub.table(name)
+        if table is not None and rights.may_on_table(reader, Verb.PEEK, table):
             raise SystemTopic(f"{quote(table.table)} is a table and takes no messages: change its rows instead")
         topic = self.hub.topic(name)
-        if table is not None or topic is None:
+        if table is not None or topic is None or not rights.may_on_topic(reader, Verb.PEEK, topic):
             raise UnknownTopic(f"there is no topic {quote(name)}; create-topic on the WebSocket makes one")
+        if not rights.may_on_topic(reader, Verb.EXECUTE, topic):
+            raise Forbidden(f"you may not send to {quote(topic.name)}")
         return topic
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from appliance.config import SECRET_COLUMNS
-from appliance.live.access import Authority
+from appliance.live.access import Access, Authority
 from appliance.live.hub import Hub
 from appliance.live.tail import Tail
 from appliance.ops.health import Health
@@ -127,7 +127,7 @@ async def served(
     _furnish(path, statements, tuple((tables or {}).items()))
     async with open_bridge(), open_store(StoreSettings(path, Secrecy(SECRET_COLUMNS, ()))) as store:
         catalog = await store.synchronise()
-        hub = Hub(catalog, await store.position(), ValueOptions())
+        hub = Hub(catalog, await store.position(), ValueOptions(), Access())
         secret = await store.signing_secret()
         tail = Tail(store, hub, catalog, announced=False)
         authority = Authority(secret)

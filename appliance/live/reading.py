@@ -1,0 +1,263 @@
+"""Reading for subscriptions until the hub can feed them: replay, the hand-over after a snapshot, and catch-up.
+
+There is one mechanism for all three. A reading begins at a position, with subscriptions that the hub does not feed and
+that have been served up to that position. It takes what comes next – from memory, where the hub keeps what it has
+delivered last, or a page of the outbox – puts each event to each subscription by the very function that the hub uses,
+sends what is due, and only then moves its position. It never goes beyond the hub's position, which is always the end
+of an event.
+
+* No gap: what comes after the position is read completely, or is known not to be complete (``trimmed``), and then the
+  client is told.
+* No double: the position moves past an event in the same step, without an await, in which its frames are sent.
+* The hand-over: the memory ends where the hub is. So when nothing in memory comes after the reading's position, that is
+  the hub's position, and it is attached in the same step: all before was read, all after will be fed.
+
+A reading goes at its reader's pace: it takes no further step while more than ``ROOM`` bytes wait for the peer, and so
+holds at most one page.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from appliance.errors import BadFilter, CloseCode
+from appliance.live import notices
+from appliance.live.access import Sight
+from appliance.live.frames import text_frame
+from appliance.live.hub import STRETCH, Hub
+from appliance.live.subscribers import Subscription
+from appliance.live.telling import Facts, Told
+from appliance.model import Shape, ascii_fold
+from appliance.protocol import frames
+from appliance.protocol.filters import RowFilter
+from appliance.store import replay, snapshot
+from appliance.store.replay import Wanted
+from appliance.store.store import Store
+
+log = structlog.get_logger()
+
+#: Events that a reading looks at between two chances for everybody else.
+STEP: Final = 1000
+#: With more events than this in memory, SQLite finds faster what a filter lets through.
+WORTH_ASKING: Final = 4000
+#: Of more subscriptions at once SQLite is not asked which events they want: everything is read.
+ASKED_FOR: Final = 32
+#: How long a reading waits after the file could not be read, seconds.
+RETRY_S: Final = 0.25
+
+
+class Feed(Protocol):
+    """A session as a reading sees it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    async def room(self) -> None:
+        """Wait until little waits for the peer, or it is over."""
+
+    async def drained(self) -> None:
+        """Wait until nothing waits for the peer, or it is over."""
+
+    def deliver(self, frames: bytes) -> bool:
+        """Send these frames; false when as much waits for the peer as may."""
+
+    def tell(self, frame: bytes) -> None:
+        """Send a notice, whatever waits."""
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Close the session."""
+
+
+class Reading:
+    """Serves subscriptions of one session, all from the same position on.
+
+    ``announce``: each is told when it is live. ``scan``: the one subscription is a snapshot, whose rows come first.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        feed: Feed,
+        subscriptions: Sequence[Subscription],
+        after: int,
+        *,
+        announce: bool = False,
+        scan: bool = False,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._feed = feed
+        self._subscriptions = list(subscriptions)
+        self._position = after
+        self._announce = announce
+        self._scan = scan
+
+    async def run(self) -> None:
+        """Read until the hub feeds all of the subscriptions, they have ended, or the session is over."""
+        if self._scan:
+            await self._rows()
+        await self._hub.reached(self._position)
+        while self._wanting():
+            await self._feed.room()
+            if not self._wanting():
+                return
+            count = self._hub.recent.count_after(self._position)
+            if count is None or (count > WORTH_ASKING and self._selective()):
+                await self._from_outbox()
+                continue
+            told = list(islice(self._hub.recent.events_after(self._position), STEP))
+            if not told:
+                self._hand_over()
+                return
+            await self._send(told, told[-1].id)
+            await trio.lowlevel.checkpoint()
+
+    def _wanting(self) -> bool:
+        self._subscriptions = [each for each in self._subscriptions if not each.ended]
+        return bool(self._subscriptions) and not self._feed.over
+
+    def _selective(self) -> bool:
+        return all(each.audience.filter is not None for each in self._subscriptions)
+
+    def _hand_over(self) -> None:
+        hub = self._hub
+        for subscription in self._subscriptions:
+            subscription.position = hub.position.id
+            hub.attach(subscription)
+            if self._announce:
+                self._feed.tell(notices.live(subscription.topic, hub.position, subscription.shown))
+
+    # -- events ------------------------------------------------------------------------------------------
+
+    async def _from_outbox(self) -> None:
+        hub, after = self._hub, self._position
+        upto, wanted, shapes = hub.position.id, self._wanted(), hub.shapes
+        try:
+            page = await self._store.read(lambda db: replay.page(db, after, upto, wanted, shapes))
+            if page.unknown:
+                hub.shapes = await self._store.read_shapes()
+        except sqlite3.Error as error:
+            await self._fails(error)
+            return
+        if page.trimmed:
+            self._trimmed()
+            return
+        for fault in page.faults:
+            log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
+        await self._send([Told(event) for event in page.events], page.end)
+
+    async def _send(self, events: Sequence[Told], end: int) -> None:
+        """Send what is due of these events, a stretch at a time; then the position is ``end``."""
+        facts = await self._facts(events)
+        due: list[bytes] = []
+        size = 0
+        for place, told in enumerate(events, 1):
+            for subscription in self._subscriptions:
+                if subscription.ended:
+                    continue
+                frame = self._hub.frame(subscription, told, facts)
+                if frame is not None:
+                    due.append(frame)
+                    size += len(frame)
+                    subscription.shown += 1
+                    self._hub.counters.replayed_events += 1
+            if size > STRETCH:
+                if not await self._deliver(b"".join(due), told.id):
+                    return
+                due.clear()
+                size = 0
+                await self._feed.room()
+                facts = await self._facts(events[place:])  # rights as they are now, after the wait
+        await self._deliver(b"".join(due), end)
+
+    async def _deliver(self, payload: bytes, position: int) -> bool:
+        """Send and move on; false when it is over."""
+        while payload and not self._feed.deliver(payload):
+            await self._feed.drained()
+            if self._feed.over:
+                return False
+        self._position = position
+        for subscription in self._subscriptions:
+            subscription.position = position
+        return True
+
+    async def _facts(self, events: Sequence[Told]) -> Facts:
+        by_row = {ascii_fold(each.topic) for each in self._subscriptions if each.audience.sight is Sight.BY_ROW}
+        return await self._hub.access.facts(self._store, events, by_row)
+
+    def _wanted(self) -> Wanted:
+        """Say what of the outbox the subscriptions want."""
+        if len(self._subscriptions) > ASKED_FOR:
+            return Wanted.everything(self._hub.shapes.values())
+        return Wanted.any_of([self._of(each) for each in self._subscriptions])
+
+    def _of(self, subscription: Subscription) -> Wanted:
+        folded = ascii_fold(subscription.topic)
+        if self._hub.table(folded) is None:
+            return Wanted.messages(subscription.topic)
+        asked: list[tuple[Shape, RowFilter | None]] = []
+        for shape in self._hub.shapes.values():
+            if ascii_fold(shape.table) == folded:
+                try:
+                    asked.append((shape, subscription.audience.row_filter(shape)))
+                except BadFilter:
+                    continue  # of that shape it is told nothing
+        return Wanted.rows(asked)
+
+    def _trimmed(self) -> None:
+        """What comes next is not kept any more: a live set goes on and is told, any other reader has lost its place."""
+        if not self._scan:
+            self._feed.end(CloseCode.POSITION_LOST, "what comes next for you is not kept any more: load the state anew")
+            return
+        self._lose("overrun")
+
+    def _lose(self, reason: str) -> None:
+        """Go on from where the hub is, with a resync."""
+        self._position = self._hub.position.id
+        for subscription in self._subscriptions:
+            self._feed.tell(notices.because(notices.RESYNC, subscription.topic, reason))
+
+    async def _fails(self, error: sqlite3.Error) -> None:
+        log.error("reading_failed", reason=str(error) or type(error).__name__)
+        await trio.sleep(RETRY_S)
+
+    # -- rows --------------------------------------------------------------------------------------------
+
+    async def _rows(self) -> None:
+        """Send the rows that are there, page by page; the position of the first is where the events begin."""
+        (subscription,) = self._subscriptions
+        begun = self._hub.table(subscription.topic)
+        place: snapshot.Place | None = snapshot.Place()
+        first = True
+        while place is not None:
+            await self._feed.room()
+            if not self._wanting():
+                return
+            shape = self._hub.table(subscription.topic)
+            if shape is None or begun is None or shape.id != begun.id:
+                self._lose("schema")
+                return
+            condition = self._hub.rows_of(subscription, shape)
+            read = partial(snapshot.page, shape=shape, wanted=condition, place=place)
+            try:
+                page = await self._store.read(read)
+            except sqlite3.Error as error:  # the table is another one, perhaps, and the hub hears of it soon
+                await self._fails(error)
+                continue
+            if first:
+                self._position, first = page.position, False
+            sent = [text_frame(frames.snapshot(image, shape, self._hub.options)) for image in page.images]
+            subscription.shown += len(sent)
+            self._hub.counters.snapshot_rows += len(sent)
+            if not await self._deliver(b"".join(sent), self._position):
+                return
+            place = page.next

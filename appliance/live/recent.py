@@ -1,0 +1,85 @@
+"""The newest events in memory, so that clients that were away for seconds ask SQLite for nothing.
+
+What is kept is what the hub has delivered last, with the frames that were made of it: whoever comes back is sent the
+same frames. Bounded by events and by bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile
+from typing import Final
+
+from appliance.live.telling import Told
+
+EVENTS: Final = 50_000
+BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Events in a row: all of those in (``after``, ``end``]."""
+
+    after: int
+    end: int
+    events: Sequence[Told]
+    size: int
+
+
+class Recent:
+    """The last stretch of the one order, up to the hub's position."""
+
+    def __init__(self, position: int, *, events: int = EVENTS, size: int = BYTES) -> None:
+        #: All events after this id, up to the hub's position, are here.
+        self.after = position
+        self._end = position
+        self._most = events
+        self._most_bytes = size
+        self._stretches: deque[_Stretch] = deque()
+        self._count = 0
+        self._bytes = 0
+
+    def add(self, events: Sequence[Told], end: int, size: int) -> None:
+        """Take up what was delivered next; ``size`` is about how many bytes of values it holds."""
+        if events:
+            self._stretches.append(_Stretch(self._end, end, events, size))
+            self._count += len(events)
+            self._bytes += size
+        self._end = end
+        while self._stretches and (self._count > self._most or self._bytes > self._most_bytes):
+            gone = self._stretches.popleft()
+            self._count -= len(gone.events)
+            self._bytes -= gone.size
+            self.after = gone.end
+
+    def forget(self, position: int) -> None:
+        """Begin anew behind a place of which nothing is known."""
+        self._stretches.clear()
+        self._count = self._bytes = 0
+        self.after = self._end = position
+
+    def count_after(self, position: int) -> int | None:
+        """Count the events after a position, some before it perhaps with them; ``None`` when not all are here."""
+        if position < self.after:
+            return None
+        found = 0
+        for stretch in reversed(self._stretches):
+            if stretch.end <= position:
+                break
+            found += len(stretch.events)
+        return found
+
+    def events_after(self, position: int) -> Iterator[Told]:
+        """Give the events after a position; asked only where all of them are here."""
+        newer = []
+        for stretch in reversed(self._stretches):
+            if stretch.end <= position:
+                break
+            newer.append(stretch)
+        for stretch in reversed(newer):
+            if stretch.after >= position:
+                yield from stretch.events
+            else:
+                yield from dropwhile(lambda told: told.id <= position, stretch.events)

@@ -1,0 +1,109 @@
+"""Every subscription there is, by topic: who is fed by the hub, and who is read for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from appliance.live.access import Reader, Sight
+from appliance.live.audience import Audience, Audiences, Wish
+from appliance.model import Shape, ascii_fold
+
+
+class Receiver(Protocol):
+    """A session as the hub sees it."""
+
+    reader: Reader
+
+    def deliver(self, frames: bytes) -> bool:
+        """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
+
+    def tell(self, frame: bytes) -> None:
+        """Send a notice, whatever waits already. Never raises and never waits."""
+
+    def fall_behind(self) -> None:
+        """Take note that the hub feeds this receiver no more, from its present position on."""
+
+    def missed(self, topic: str, count: int) -> None:
+        """Take note that messages of a topic that is not durable were not sent."""
+
+    def forget(self, topic: str) -> None:
+        """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One receiver's interest in one topic.
+
+    ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
+    a snapshot has sent.
+    """
+
+    receiver: Receiver
+    topic: str
+    wish: Wish
+    position: int | None
+    ended: bool = False
+    shown: int = 0
+    #: Set by ``Subscribers.join``.
+    audience: Audience[Subscription] = field(init=False)
+
+
+class Subscribers:
+    """The audiences of all topics. Synchronous, as the hub is."""
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, Audiences[Subscription]] = {}
+
+    def topics(self) -> list[str]:
+        """Name (folded) the topics that have subscribers."""
+        return list(self._by_topic)
+
+    def audiences(self, folded: str) -> Audiences[Subscription] | None:
+        """Give the audiences of a topic."""
+        return self._by_topic.get(folded)
+
+    def by_row(self) -> set[str]:
+        """Name (folded) the topics that have an audience to whom the rows say what it may read."""
+        return {topic for topic, audiences in self._by_topic.items() if audiences.by_row}
+
+    def of(self, name: str) -> list[Subscription]:
+        """Give all subscriptions to a topic."""
+        audiences = self._by_topic.get(ascii_fold(name), ())
+        return [each for audience in audiences for each in (*audience.members, *audience.waiting)]
+
+    def forget(self, name: str) -> list[Subscription]:
+        """Give all subscriptions to a topic, which are in no audience any more."""
+        found = self.of(name)
+        self._by_topic.pop(ascii_fold(name), None)
+        return found
+
+    def join(self, subscription: Subscription, shape: Shape | None, reader: Reader, sight: Sight) -> None:
+        """Put a subscription that is in none into its audience: fed, if it has no position. Raises ``BadFilter``."""
+        folded = ascii_fold(subscription.topic)
+        audiences = self._by_topic.get(folded) or Audiences(shape)
+        subscription.audience = audiences.join(subscription, subscription.wish, reader, sight)
+        self._by_topic[folded] = audiences
+        if subscription.position is None:
+            self.feed(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Take a subscription out of its audience."""
+        folded = ascii_fold(subscription.topic)
+        audiences = self._by_topic.get(folded)
+        if audiences is not None:
+            audiences.leave(subscription, subscription.audience)
+            if not audiences:
+                del self._by_topic[folded]
+
+    def feed(self, subscription: Subscription) -> None:
+        """Have the hub feed a subscription."""
+        subscription.position = None
+        subscription.audience.waiting.discard(subscription)
+        subscription.audience.members[subscription] = None
+
+    def wait(self, subscription: Subscription, position: int) -> None:
+        """Have a subscription wait where it has been read to."""
+        subscription.position = position
+        subscription.audience.members.pop(subscription, None)
+        subscription.audience.waiting.add(subscription)

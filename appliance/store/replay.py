@@ -1,0 +1,190 @@
+"""Reading the outbox again: a page at a time, only what is wanted, with its position. Works on an open connection.
+
+What a page says is decided by SQLite: rows that nobody wants never become Python objects. An event is several rows
+(``capture.outbox``), and a condition is put to one row at a time; so rows that match are *candidates*, and the rows
+round each are read as well, from which whole events are decoded. Whoever asks puts its filter to these once more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.capture import outbox
+from appliance.capture.decode import Fault, decode
+from appliance.model import Change, Message, Op, Shape, SQLiteValue
+from appliance.protocol.filters import RowFilter
+from appliance.store import connections, schema
+
+#: Candidates of one page, and about how many bytes of values it stops at.
+PAGE_ROWS: Final = 1000
+PAGE_BYTES: Final = 4 << 20
+#: Ids that one page looks at: some 30 ms of reading, during which the WAL cannot be reset.
+PAGE_IDS: Final = 250_000
+_CHUNK_ROWS: Final = 50
+
+_CANDIDATES = "SELECT id FROM _appliance_outbox WHERE id > ? AND id <= ? AND ({}) ORDER BY id LIMIT ?"
+_RANGE = (
+    f"SELECT id, shape, op, cut, {', '.join(outbox.VALUES)} FROM _appliance_outbox WHERE id BETWEEN ? AND ? ORDER BY id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of the outbox: an expression over its rows that holds for at least one row of each such event.
+
+    ``reach`` is how many rows an event that a candidate belongs to may go on before and behind it.
+    """
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+    reach: int = 0
+
+    @classmethod
+    def rows(cls, shapes: Sequence[tuple[Shape, RowFilter | None]]) -> Wanted:
+        """Want the changes of a table: each shape that it has had, with its filter."""
+        parts = [_of_shape(shape, wanted) for shape, wanted in shapes]
+        return cls(
+            " OR ".join(sql for sql, _ in parts) or "0",
+            tuple(value for _, values in parts for value in values),
+            max((2 * outbox.parts(shape.width) - 1 for shape, _ in shapes), default=0),
+        )
+
+    @classmethod
+    def messages(cls, topic: str) -> Wanted:
+        """Want the messages of a user topic."""
+        return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,))
+
+    @classmethod
+    def everything(cls, shapes: Iterable[Shape]) -> Wanted:
+        """Want every event; ``shapes`` are all that there are."""
+        return cls("1", (), max((2 * outbox.parts(shape.width) - 1 for shape in shapes), default=0))
+
+    @classmethod
+    def any_of(cls, several: Sequence[Wanted]) -> Wanted:
+        """Want what any of these wants."""
+        if len(several) == 1:
+            return several[0]
+        return cls(
+            " OR ".join(f"({each.sql})" for each in several) or "0",
+            tuple(value for each in several for value in each.parameters),
+            max((each.reach for each in several), default=0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in their order; ``end`` is the position up to which all has been looked at.
+
+    ``trimmed``: what comes after the position is not all there any more; then there are no events. ``unknown``: a shape
+    was not known; read the shapes again, then the page.
+    """
+
+    events: list[Change | Message]
+    end: int
+    trimmed: bool = False
+    unknown: bool = False
+    faults: tuple[Fault, ...] = ()
+
+
+def page(db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: Mapping[int, Shape]) -> Page:
+    """Read what is wanted of the events in (``after``, ``upto``], as far as a page goes.
+
+    ``upto`` is the id of an event. Two pages in a row, the second from the ``end`` of the first, give every such event
+    once: an event across the border is given with the candidate that was met first, and ``end`` is not before its id.
+    Raises ``sqlite3.Error``.
+    """
+    db.execute("BEGIN")
+    try:
+        if after < schema.oldest(db):
+            return Page([], after, trimmed=True)
+        stop = min(upto, after + PAGE_IDS)
+        sql = _CANDIDATES.format(wanted.sql)
+        found = [row[0] for row in db.execute(sql, (after, stop, *wanted.parameters, PAGE_ROWS)).fetchall()]
+        if len(found) == PAGE_ROWS:
+            stop = found[-1]
+        return connections.tolerant(db, lambda: _events(db, found, after, stop, upto, wanted.reach, shapes))
+    finally:
+        db.execute("COMMIT")
+
+
+def _events(
+    db: sqlite3.Connection,
+    found: Sequence[int],
+    after: int,
+    stop: int,
+    upto: int,
+    reach: int,
+    shapes: Mapping[int, Shape],
+) -> Page:
+    events: list[Change | Message] = []
+    faults: list[Fault] = []
+    unread = PAGE_BYTES
+    for first, last in _ranges(found, reach):
+        rows, unread, cut_off = _rows(db, first, last, unread)
+        begin = next((place for place, row in enumerate(rows) if row[2] != Op.MORE), len(rows))
+        decoded = decode(rows[begin:], shapes, more=True)
+        while cut_off and not any(after < _id(each) for each in decoded.events):  # longer than a page
+            rest, unread, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
+            rows += rest
+            decoded = decode(rows[begin:], shapes, more=True)
+        if any(fault.unknown_shape for fault in decoded.faults):
+            return Page([], after, unknown=True)
+        events += [each for each in decoded.events if after < _id(each) <= upto]
+        faults += [fault for fault in decoded.faults if after < fault.id <= upto]
+        if cut_off:
+            return Page(events, _id(events[-1]) if events else stop, faults=tuple(faults))
+    end = max(stop, _id(events[-1])) if events else stop
+    return Page(events, end, faults=tuple(faults))
+
+
+def _id(event: Change | Message) -> int:
+    return event.id or 0  # in the outbox every event has one
+
+
+def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:
+    """Read rows until about ``limit`` bytes; give them, what is left of the limit, and whether there may be more."""
+    cursor = db.execute(_RANGE, (first, last))
+    rows: list[tuple[Any, ...]] = []
+    while chunk := cursor.fetchmany(_CHUNK_ROWS):
+        rows += chunk
+        limit -= sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
+        if limit < 0:
+            cursor.close()
+            return rows, limit, rows[-1][0] < last
+    return rows, limit, False
+
+
+def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
+    """Give the ranges of ids to read, disjoint and in order."""
+    if not found:
+        return
+    first, last = found[0] - reach, found[0] + reach
+    for candidate in found[1:]:
+        if candidate - reach > last + 1:
+            yield first, last
+            first = candidate - reach
+        last = candidate + reach
+    yield first, last
+
+
+def _of_shape(shape: Shape, wanted: RowFilter | None) -> tuple[str, tuple[Any, ...]]:
+    """Say which rows of the outbox can belong to an event of this shape that the filter lets through.
+
+    Conditions on values that stand in other rows of the same image cannot be put to one row; so only those of the
+    part that has the first of them are.
+    """
+    expression = [f"shape={shape.id}"]
+    parameters: list[SQLiteValue] = []
+    part: int | None = None
+    for condition in wanted.conditions if wanted is not None else ():
+        place = condition.position + shape.rowid
+        if condition.stored is None or (part is not None and place // outbox.WIDTH != part):
+            continue
+        part = place // outbox.WIDTH
+        sql, values = condition.stored
+        expression.append("(" + sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
+        parameters += values
+    return "(" + " AND ".join(expression) + ")", tuple(parameters)

@@ -1,0 +1,147 @@
+"""The rows that a table has now, in short pages by its key. Works on an open connection.
+
+Each page is a read transaction of its own: one that lasted for a whole table would keep the WAL from being reset. What
+happens between two pages is in the outbox, after the first page's position.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.capture.expressions import outbox_row, vector
+from appliance.capture.shape import Table
+from appliance.errors import BadRequest
+from appliance.model import Image, Shape, SQLiteValue, quote_identifier
+from appliance.store import catalog, connections, schema
+
+#: Rows of one page, and about how many bytes of values it stops at.
+PAGE_ROWS: Final = 500
+PAGE_BYTES: Final = 1 << 20
+#: Rows that one page looks at where no index leads to those that are wanted: a few milliseconds.
+SCAN_ROWS: Final = 20_000
+_CHUNK_ROWS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Which rows are wanted: an expression over a row of the table, and its parameters."""
+
+    sql: str
+    parameters: tuple[SQLiteValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Between which rows the next page begins: behind the one with this key. ``key`` is ``None`` before the first."""
+
+    key: tuple[SQLiteValue, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsPage:
+    """Some rows. ``next`` is where the next page begins, ``None`` when there is none; ``position`` that of this one."""
+
+    images: list[Image]
+    next: Place | None
+    position: int
+
+
+def page(db: sqlite3.Connection, shape: Shape, wanted: Condition, place: Place) -> RowsPage:
+    """Read the next rows of a table that are wanted.
+
+    Raises ``BadRequest`` when the table has no key that pages can go by, ``sqlite3.Error`` also when the table is not
+    of this shape any more.
+    """
+    db.execute("BEGIN")
+    try:
+        position = schema.highest(db)
+        table = catalog.table(db, shape.table)
+        if table is None:
+            raise sqlite3.OperationalError(f"no such table: {shape.table}")
+        keys = _keys(table)
+        return connections.tolerant(db, lambda: _page(db, shape, table, keys, wanted, place, position))
+    finally:
+        db.execute("COMMIT")
+
+
+def _page(
+    db: sqlite3.Connection,
+    shape: Shape,
+    table: Table,
+    keys: Sequence[str],
+    wanted: Condition,
+    place: Place,
+    position: int,
+) -> RowsPage:
+    name, order = quote_identifier(table.name), ",".join(keys)
+    behind, start = _beyond(keys, ">", place.key)
+    values = [quote_identifier(column.name) for column in shape.columns]
+    if shape.rowid:
+        values.insert(0, str(table.rowid))
+    _, shown, cut = outbox_row(values)
+    select = ",".join([*keys, cut, *shown])
+    sql = f"SELECT {select} FROM main.{name} WHERE {behind} AND ({wanted.sql})"
+    parameters = (*start, *wanted.parameters)
+    bound: tuple[SQLiteValue, ...] | None = None
+    if not _led(db, f"{sql} ORDER BY {order} LIMIT 1", parameters):
+        bound = db.execute(
+            f"SELECT {order} FROM main.{name} WHERE {behind} ORDER BY {order} LIMIT 1 OFFSET {SCAN_ROWS - 1}", start
+        ).fetchone()
+        if bound is not None:
+            within, end = _beyond(keys, "<=", bound)
+            sql, parameters = f"{sql} AND {within}", (*parameters, *end)
+    cursor = db.execute(f"{sql} ORDER BY {order} LIMIT {PAGE_ROWS}", parameters)
+    rows: list[tuple[Any, ...]] = []
+    size, full = 0, False
+    while not full and (chunk := cursor.fetchmany(_CHUNK_ROWS)):
+        rows += chunk
+        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
+        full = size > PAGE_BYTES
+    cursor.close()
+    full = full or len(rows) == PAGE_ROWS
+    following = Place(rows[-1][: len(keys)]) if full else Place(bound) if bound is not None else None
+    images = [_image(row[len(keys) :], shape) for row in rows]
+    return RowsPage(images, following, position)
+
+
+def _image(row: tuple[Any, ...], shape: Shape) -> Image:
+    cut, *values = row
+    missing: frozenset[int] = frozenset()
+    if cut:  # the values that are too long stand as empty blobs, as in the outbox
+        missing = frozenset(place - shape.rowid for place, value in enumerate(values) if value == b"")
+        values = [None if value == b"" else value for value in values]
+    if shape.rowid:
+        return Image(tuple(values[1:]), values[0], missing)
+    return Image(tuple(values), None, missing)
+
+
+def _keys(table: Table) -> list[str]:
+    """Give the columns whose values lead from one row to the next. Raises ``BadRequest``."""
+    if table.without_rowid:
+        return [quote_identifier(column.name) for column in table.key]
+    if table.rowid is None:
+        raise BadRequest(
+            f'"{table.name}" gives no snapshot: its columns are called rowid, oid and _rowid_, so its rows cannot be '
+            "read page by page; subscribe without it"
+        )
+    return [table.rowid]
+
+
+def _beyond(
+    keys: Sequence[str], relation: str, bound: tuple[SQLiteValue, ...] | None
+) -> tuple[str, tuple[SQLiteValue, ...]]:
+    """Say that a row's key is beyond a bound; text goes in as its bytes, which need not be UTF-8."""
+    if bound is None:
+        return "1", ()
+    marks = ["CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in bound]
+    values = (value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value for value in bound)
+    return f"{vector(keys)}{relation}{vector(marks)}", tuple(values)
+
+
+def _led(db: sqlite3.Connection, sql: str, parameters: Sequence[SQLiteValue]) -> bool:
+    """Whether an index leads to the rows in question, in their order, so that no others have to be looked at."""
+    steps = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()]
+    return any("INDEX" in step and "=?" in step for step in steps) and not any("TEMP B-TREE" in step for step in steps)
