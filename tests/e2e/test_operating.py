@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 from tests.e2e.live import Live, serving, sql, token, until
+from tests.e2e.server_process import PATIENCE_S
+from tests.ops.test_monitoring import queries
 
 pytestmark = pytest.mark.e2e
 
@@ -71,3 +80,75 @@ def test_the_metrics_tell_what_has_happened(tmp_path: Path) -> None:
     assert line["code"] == 1000
     assert line["frames"] == 5
     assert line["bytes_out"] == after[prefix + "sent_bytes_total"] > 500
+
+
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed: apt install prometheus")
+def test_the_dashboard_shows_each_metric_of_a_server_that_prometheus_scrapes(tmp_path: Path) -> None:
+    db = tmp_path / "shop.db"
+    sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY)")
+    # The age of what is kept is known once it has been looked at twice, a tenth of that time apart.
+    with serving(db, "--retention-s", "10") as live, live.client() as client:
+        client.done("subscribe", topic="orders")
+        client.done("create-topic", name="lobby")
+        (tmp_path / "token").write_text(live.token)
+        config = {
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": [
+                {
+                    "job_name": "live-appliance",
+                    "authorization": {"credentials_file": str(tmp_path / "token")},
+                    "static_configs": [{"targets": [f"127.0.0.1:{live.port}"]}],
+                }
+            ],
+        }
+        (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+        with prometheus(tmp_path) as url:
+
+            def ask(query: str) -> list[Any]:
+                answer = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
+                assert answer["status"] == "success", answer
+                return list(answer["data"]["result"])
+
+            written = iter(range(10**6))
+            missing = list(queries())
+
+            def shown() -> bool:
+                # Something of every kind again and again, so that there are rates.
+                sql(db, f"INSERT INTO orders VALUES({next(written)})")
+                client.done("new-message", topic="lobby", message=1)
+                with pytest.raises(InvalidStatus), live.client("bad"):
+                    pass
+                with live.client() as other:
+                    other.done("ping")
+                missing[:] = [query for query in missing if not ask(query)]
+                return not missing
+
+            until(shown, "every query of the dashboard has an answer")
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[str]:
+    """Run Prometheus on the configuration in ``folder`` until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [
+        "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+        f"--web.listen-address={address}",
+    ]  # fmt: skip
+    with (folder / "prometheus.log").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=folder)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, (folder / "prometheus.log").read_text()
+            try:
+                return httpx.get(f"http://{address}/-/ready").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(ready, "Prometheus is ready")
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
