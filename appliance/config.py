@@ -54,6 +54,20 @@ class Config:
     )
     reveal: tuple[str, ...] = setting((), "Columns to capture though their names say secret: table.column.")
     accounts: bool = setting(True, "Keep users, groups and what is granted in tables of the file, made if missing.")
+    signup: bool = setting(True, "Let anybody make an account; without it only administrators do.")
+    token_ttl_s: float = setting(72 * 3600.0, "How long the token of somebody who signs in is good.", least=1)
+    token_lifetime_s: float = setting(
+        366 * 86400.0, "The longest life of any token; one that was made for longer is refused.", least=1
+    )
+    jwt_keys: tuple[str, ...] = setting(
+        (),
+        "Keys of another issuer's tokens: ALGORITHM:FILE (a public key in PEM, or a secret), or a JWKS file (.json).",
+    )
+    jwt_issuer: str = setting("", "What those tokens' iss must be; without it, it is not looked at.")
+    jwt_audience: str = setting("", "What their aud must be, or hold; without it, it is not looked at.")
+    jwt_groups_claim: str = setting("groups", "Their claim that names groups; a.b is the claim b in a.")
+    jwt_admin_claim: str = setting("admin", "Their claim that is true for administrators; a.b is the claim b in a.")
+    jwt_accounts: bool = setting(False, "Their sub is the reference_id of an account of this store.")
     big_integers: str = setting("number", "How integers beyond ±(2^53−1) are sent.", choices=("number", "string"))
     synchronous: str = setting(
         "normal",

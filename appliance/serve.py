@@ -34,8 +34,9 @@ from appliance.live.watchman import Watchman
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
+from appliance.protocol.tokens import Issuer, Key
 from appliance.protocol.values import ValueOptions
-from appliance.store import standard
+from appliance.store import keys, standard
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.retention import Retention
@@ -64,6 +65,19 @@ REAPPEAR_S: Final = 10.0
 #: The one-file program is two processes, and the first hands on to the second what it is sent. So Ctrl-C, or a service
 #: manager that signals them all, comes to us twice: within so many seconds it is the same signal.
 DOUBLED_S: Final = 0.25 if getattr(sys, "frozen", False) else 0.0
+
+
+def external_keys(config: Config) -> tuple[Key, ...]:
+    """Read the keys of the other issuer's tokens. Raises ``BadConfiguration``."""
+    issuer = Issuer(
+        name=config.jwt_issuer or "external",
+        checked=bool(config.jwt_issuer),
+        audience=config.jwt_audience,
+        accounts=config.jwt_accounts,
+        groups=config.jwt_groups_claim,
+        admin=config.jwt_admin_claim,
+    )
+    return keys.external(config.jwt_keys, issuer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,13 @@ def test_variables_that_are_not_ours_or_no_settings_are_left_alone() -> None:
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda each: each.name)
 def test_every_setting_can_be_given_in_every_place(setting: Any, tmp_path: Path) -> None:
-    texts = {"int": "65536", "float": "10.5", "bool": "false", "Path": "x.pem", "Path | None": "x.pem"}
+    texts = {
+        "int": "65536",
+        "float": "10.5",
+        "bool": str(setting.default is False).lower(),
+        "Path": "x.pem",
+        "Path | None": "x.pem",
+    }
     text = texts.get(str(setting.type), "x")
     if setting.metadata["choices"]:
         text = setting.metadata["choices"][-1]

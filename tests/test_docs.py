@@ -34,10 +34,11 @@ PACKAGE = ROOT / "appliance"
 README = ROOT / "README.md"
 PROTOCOL = PACKAGE / "docs" / "protocol.md"
 CONFIGURATION = PACKAGE / "docs" / "configuration.md"
+ACCOUNTS = PACKAGE / "docs" / "accounts.md"
 DEPLOYMENT = PACKAGE / "docs" / "deployment.md"
 HTTP_API = PACKAGE / "docs" / "http-api.md"
 OPERATIONS = PACKAGE / "docs" / "operations.md"
-PAGES = (README, PROTOCOL, CONFIGURATION, DEPLOYMENT, HTTP_API, OPERATIONS)
+PAGES = (README, PROTOCOL, CONFIGURATION, ACCOUNTS, DEPLOYMENT, HTTP_API, OPERATIONS)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
 
@@ -282,7 +283,7 @@ def test_a_setting_is_documented_with_its_names_default_bounds_and_words(setting
     assert words == setting.metadata["help"]
     if isinstance(setting.default, tuple):
         assert tuple(code(default)) == setting.default
-    elif setting.default is None:
+    elif setting.default in (None, ""):
         assert default == "none"
     elif isinstance(setting.default, (int, float)) and not boolean:
         assert code(default) == [number(setting.default)]

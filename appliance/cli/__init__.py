@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from appliance.cli import clients, migrating, program, service, serving, tables, tokens, topics
+from appliance import logs
+from appliance.cli import clients, migrating, program, service, serving, tables, tokens, topics, users
 from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.ops import unpacked
 
@@ -51,10 +52,14 @@ def commands() -> None:
 
     Every committed change of every table reaches WebSocket subscribers, whoever wrote it.
     """
+    # What a command changes is told on stderr, as the server tells what it does; serve sets this anew.
+    logs.configure("json" if os.environ.get("LIVE_APPLIANCE_LOG_FORMAT") == "json" else "text", "info")
 
 
 for _command in (
     serving.serve_command,
+    users.user,
+    users.group,
     tokens.token,
     tables.table,
     migrating.migrate_command,

@@ -1,31 +1,149 @@
-"""``token``: make tokens."""
+"""``token``: make, examine and revoke tokens, and change the secret that they are signed with."""
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import jwt
+import structlog
 
-from appliance.cli.options import ADMINISTRATOR, db_option, own_token, seconds
-from appliance.store import offline, schema
+from appliance import config
+from appliance.cli.options import ADMINISTRATOR, config_option, db_option, seconds
+from appliance.errors import CommandError, Unauthorized
+from appliance.protocol import tokens
+from appliance.serve import external_keys
+from appliance.store import accounts, grants, keys, offline, schema
+
+log = structlog.get_logger()
 
 
 @click.group()
 def token() -> None:
-    """Make tokens."""
+    """Make, examine and revoke tokens."""
 
 
 @token.command("create")
 @db_option
+@click.option("--user", "email", metavar="EMAIL", default=None, help="The account that the token stands for.")
 @click.option("--admin", is_flag=True, help="The token of an administrator, who may do everything.")
-@click.option("--subject", metavar="ID", default=None, help="Whom the token stands for (its sub).")
+@click.option("--subject", metavar="ID", default=None, help="Whom the token stands for (its sub), if not an account.")
 @click.option("--ttl", default="72h", show_default=True, help="How long it is valid: 30m, 72h, 7d.")
-def token_create(db: Path, admin: bool, subject: str | None, ttl: str) -> None:
+def token_create(db: Path, email: str | None, admin: bool, subject: str | None, ttl: str) -> None:
     """Print a token (JWT) signed with the store's own secret, and nothing else."""
-    if not admin and subject is None:
-        raise click.UsageError("say whom the token is for: --subject ID, or --admin for an administrator")
-    if subject is not None and not 1 <= len(subject) <= 128:
-        raise click.UsageError("--subject must have 1 to 128 characters")
+    if email is not None and (admin or subject is not None):
+        raise click.UsageError("--user says all of it: an account's rights are those that its groups have")
+    if email is None and not admin and subject is None:
+        raise click.UsageError("say whom the token is for: --user EMAIL, --subject ID, or --admin for an administrator")
+    if subject is not None and not 1 <= len(subject) <= tokens.SUBJECT_LIMIT:
+        raise click.UsageError(f"--subject must have 1 to {tokens.SUBJECT_LIMIT} characters")
+    ttl_s, token_id = seconds(ttl), str(uuid.uuid4())
     with offline.open_store(db) as store:
-        secret = str(schema.get(store, "secret"))
-    click.echo(own_token(secret, subject or ADMINISTRATOR, admin=admin, ttl_s=seconds(ttl)))
+        secret = keys.secret(store)
+        account = None if email is None else accounts.known(store, email)
+    made = tokens.issue(
+        secret,
+        subject=account.reference_id if account else subject or ADMINISTRATOR,
+        admin=admin,
+        email=account.email if account else None,
+        name=account.name if account else None,
+        now=time.time(),
+        ttl_s=ttl_s,
+        token_id=token_id,
+        not_before=account.not_before if account else 0,
+    )
+    of = account.reference_id if account else subject or ADMINISTRATOR
+    log.info("token_created", subject=of, admin=admin, token_id=token_id, ttl_s=ttl_s, by=os.getuid())
+    click.echo(made)
+
+
+@token.command("check")
+@click.argument("text", metavar="TOKEN")
+@db_option
+@config_option
+def token_check(text: str, db: Path, config_file: Path | None) -> int:
+    """Say whom a token stands for and until when, or why it is refused; - reads it from the input."""
+    settings = config.load({}, os.environ, config_file)
+    text = _text(text)
+    with offline.open_store(db) as store:
+        keyring = tokens.Keyring((*keys.own(store), *external_keys(settings)), lifetime_s=settings.token_lifetime_s)
+        try:
+            principal = keyring.verify(text, time.time())
+        except Unauthorized as error:
+            click.echo(f"refused: {error}")
+            return 1
+        standing = grants.standing(store, [principal.subject])[principal.subject]
+        revoked = principal.token_id in grants.revoked(store)
+    if revoked:
+        click.echo("refused: the token was revoked; get a new one")
+        return 1
+    if principal.registered and not standing.exists:
+        click.echo("refused: its account is gone")
+        return 1
+    if principal.issued_at < standing.not_before:
+        click.echo("refused: all tokens of its account that are as old were ended; get a new one")
+        return 1
+    until = datetime.fromtimestamp(principal.expires_at, UTC).isoformat().replace("+00:00", "Z")
+    who = "an administrator" if principal.admin or standing.admin else "a user" if standing.exists else "no account"
+    click.echo(f"valid: {principal.subject} of {principal.issuer}, {who}, until {until}")
+    return 0
+
+
+@token.command("revoke")
+@click.argument("text", metavar="TOKEN", required=False)
+@click.option("--user", "email", metavar="EMAIL", default=None, help="End all tokens that this account has.")
+@db_option
+@config_option
+def token_revoke(text: str | None, email: str | None, db: Path, config_file: Path | None) -> None:
+    """End a token before its time, or all of a user; open connections end before the next event.
+
+    The token is given whole (- reads it from the input), or by the jti that the log names.
+    """
+    if (text is None) == (email is None):
+        raise click.UsageError("give a token, its jti, or --user EMAIL")
+    settings = config.load({}, os.environ, config_file)
+    with offline.open_store(db) as store, schema.transaction(store):
+        if email is not None:
+            account = accounts.known(store, email)
+            accounts.end_tokens(store, account.reference_id)
+            log.info("tokens_revoked", user=account.reference_id, by=os.getuid())
+        else:
+            token_id, expires_at = _named(_text(str(text)), time.time() + settings.token_lifetime_s)
+            accounts.revoke(store, token_id, expires_at)
+            log.info("token_revoked", token_id=token_id, by=os.getuid())
+
+
+@token.command("rotate")
+@db_option
+@click.option("--now", "drop", is_flag=True, help="End all tokens of the secrets before, too.")
+def token_rotate(db: Path, drop: bool) -> None:
+    """Sign with a new secret; tokens of the one before stay valid until the next rotation."""
+    with offline.open_store(db) as store, schema.transaction(store):
+        keys.rotate(store, drop=drop)
+    log.info("secret_rotated", dropped=drop, by=os.getuid())
+
+
+def _text(given: str) -> str:
+    """Take a token from the command line or, which no process list shows, from the input."""
+    return sys.stdin.readline().strip() if given == "-" else given.strip()
+
+
+def _named(text: str, latest: float) -> tuple[str, float]:
+    """Give the jti of a token and when it ends; of a jti alone that is not known. Raises ``CommandError``."""
+    if text.count(".") != 2:
+        return text, latest
+    try:
+        # Whoever revokes a token has it; whether it is a good one does not matter.
+        claims = jwt.decode(text, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        raise CommandError("this is neither a token nor the jti of one") from error
+    token_id, expires_at = claims.get("jti"), claims.get("exp")
+    if not isinstance(token_id, str) or not token_id:
+        raise CommandError("this token has no jti, so it cannot be told from others; rotate the secret or end all of "
+                           "the user's tokens with --user")  # fmt: skip
+    return token_id, float(expires_at) if isinstance(expires_at, (int, float)) and expires_at < latest else latest

@@ -75,7 +75,7 @@ def add(
     db.execute("INSERT INTO user_account(email, name, password, confirmed) VALUES(?, ?, ?, ?)",
                (email, name or email.partition("@")[0], password, confirmed))  # fmt: skip
     db.execute("UPDATE user_account SET user_account_id = reference_id WHERE email = ?", (email,))
-    made = _known(db, email)
+    made = known(db, email)
     join(db, made.reference_id, USERS)
     if admin:
         join(db, made.reference_id, ADMINISTRATORS)
@@ -110,7 +110,8 @@ def _groups_of(db: sqlite3.Connection, reference_id: str) -> list[str]:
     return [name for (name,) in rows.fetchall()]
 
 
-def _known(db: sqlite3.Connection, email: str) -> Account:
+def known(db: sqlite3.Connection, email: str) -> Account:
+    """Find an account that must be there. Raises ``CommandError``."""
     found = account(db, email)
     if found is None:
         raise CommandError(f"there is no account {email}; `live-appliance user list` names those there are")
@@ -119,7 +120,7 @@ def _known(db: sqlite3.Connection, email: str) -> Account:
 
 def set_password(db: sqlite3.Connection, email: str, password: str) -> Account:
     """Give an account another password, a hash; all its tokens end. Raises ``CommandError``: there is none."""
-    found = _known(db, email)
+    found = known(db, email)
     db.execute(
         f"UPDATE user_account SET password = ?, version = version + 1, updated_at = {_NOW} WHERE reference_id = ?",
         (password, found.reference_id),
@@ -133,7 +134,7 @@ def remove(db: sqlite3.Connection, email: str) -> Account:
 
     What it owns stays, and is nobody's.
     """
-    found = _known(db, email)
+    found = known(db, email)
     end_tokens(db, found.reference_id)
     db.execute(f"DELETE FROM {_MEMBERS} WHERE user_account_id = ?", (found.reference_id,))
     db.execute("DELETE FROM user_account WHERE reference_id = ?", (found.reference_id,))
