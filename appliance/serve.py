@@ -24,6 +24,7 @@ from appliance.counters import Counters
 from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
 from appliance.live.access import Access, Authority
+from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
 from appliance.live.keeper import Keeper
 from appliance.live.session import Backend, SessionLimits
@@ -37,6 +38,7 @@ from appliance.ops.notify import ServiceManager
 from appliance.protocol.tokens import Issuer, Key
 from appliance.protocol.values import ValueOptions
 from appliance.store import keys, standard
+from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.retention import Retention
@@ -82,12 +84,16 @@ def external_keys(config: Config) -> tuple[Key, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a person should know once the server is ready. ``addresses`` are host and port."""
+    """What a person should know once the server is ready.
+
+    ``addresses`` are host and port. ``setup_code`` makes the first administrator's account, where there is none.
+    """
 
     addresses: Sequence[tuple[str, int]]
     secure: bool
     tables: Sequence[str]
     secret: str
+    setup_code: str | None
 
 
 async def serve(config: Config, announce: Callable[[Announcement], None]) -> None:
@@ -228,6 +234,7 @@ async def _serve_on(
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
+    accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
     keeper = Keeper(store, lambda: hub.position.id)
     metrics = MetricsPage(
         Metrics(
@@ -249,7 +256,7 @@ async def _serve_on(
         listeners,
         app=application(
             health,
-            paths(store, hub, authority, options, query_s=config.query_s),
+            paths(store, hub, authority, accounts, options, query_s=config.query_s),
             metrics,
             allowed_origins=config.allowed_origins,
         ),
@@ -285,7 +292,8 @@ async def _serve_on(
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
-            announce(Announcement(addresses, certificate is not None, tables, secret))
+            code = await store.commit(setup_code)
+            announce(Announcement(addresses, certificate is not None, tables, secret, code))
             await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
             door.stop_accepting()

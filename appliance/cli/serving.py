@@ -66,11 +66,19 @@ def _announce(settings: config.Config, announcement: Announcement) -> None:
     url = f"{'wss' if announcement.secure else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}/live"
     click.echo(f"live-appliance {__version__} serves {settings.db}")
     click.echo(f"  live:   {url}")
+    if announcement.setup_code is not None:
+        link = f"{_http(url)}/setup?code={announcement.setup_code}"
+        click.echo(f"  setup:  {link}  (makes the first administrator's account)")
     click.echo(f"  try it: {_line_to_paste(settings.db, url, announcement.tables)}")
     if sys.stdout.isatty():
         token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
         click.echo(f"  token:  {token}  (an administrator's, for one hour)")
     sys.stdout.flush()
+
+
+def _http(url: str) -> str:
+    """Give the HTTP address of the server whose WebSocket is at ``url``."""
+    return "http" + url.removeprefix("ws").removesuffix("/live")
 
 
 def _line_to_paste(db: Path, url: str, tables: list[str] | tuple[str, ...] | Any) -> str:

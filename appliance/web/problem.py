@@ -6,12 +6,21 @@ import traceback
 
 import msgspec
 
-from appliance.errors import RequestError
+from appliance.errors import RequestError, Unauthorized
 
 
 def error_body(code: str, message: str) -> bytes:
     """Give the JSON body of an HTTP error."""
     return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+def headers_of(error: RequestError) -> dict[str, str]:
+    """Give the headers that belong to a refusal."""
+    found = {"WWW-Authenticate": "Bearer"} if error.status == Unauthorized.status else {}
+    for name, header in (("allow", "Allow"), ("retry_after", "Retry-After")):
+        if name in error.detail:
+            found[header] = str(error.detail[name])
+    return found
 
 
 class Refused(Exception):

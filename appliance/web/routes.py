@@ -13,14 +13,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError, Unauthorized
+from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError
 from appliance.ops.health import Health
 from appliance.web.metrics import MetricsPage
-from appliance.web.problem import error_body
+from appliance.web.problem import error_body, headers_of
 
 #: What a 404 says there is.
 PATHS: Final = {
     "/live": "the WebSocket (ws:// or wss://)",
+    "/action/user_account/signup": "POST makes an account",
+    "/action/user_account/signin": "POST gives a token for one",
+    "/setup": "the page of the link that makes the first administrator's account",
     "/openapi.json": "the HTTP API described, for what your token may do",
     "/api/<table>": "rows of a table, as JSON:API",
     "/api/<table>/<id>": "one row",
@@ -80,8 +83,7 @@ def _cors(origins: Sequence[str]) -> Middleware:
 
 async def _cannot(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 – it is registered for nothing else
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == Unauthorized.status else {}
-    return Response(error_body(error.code, error.message), error.status, headers, _JSON)
+    return Response(error_body(error.code, error.message), error.status, headers_of(error), _JSON)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

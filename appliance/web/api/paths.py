@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute, Route
 
+from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
 from appliance.protocol.values import ValueOptions
 from appliance.store.store import Store
+from appliance.web.api.actions import Actions
 from appliance.web.api.caller import Authority
 from appliance.web.api.description import Description
 from appliance.web.api.messages import Messages
@@ -16,10 +18,14 @@ from appliance.web.api.tables import Tables
 
 
 def paths(
-    store: Store, hub: Hub, authority: Authority, options: ValueOptions, *, query_s: float
+    store: Store, hub: Hub, authority: Authority, accounts: Accounts, options: ValueOptions, *, query_s: float
 ) -> Sequence[BaseRoute]:
     """Make the routes. ``query_s``: how long one query may be looked for, seconds."""
+    actions = Actions(accounts)
     return [
+        Route("/action/user_account/signup", actions.sign_up, methods=["POST"]),
+        Route("/action/user_account/signin", actions.sign_in, methods=["POST"]),
+        Route("/setup", actions.setup, methods=["GET", "POST"]),
         Route("/live/topics/{topic:path}/messages", Messages(store, hub, authority).publish, methods=["POST"]),
         Route("/openapi.json", Description(store, authority, query_s).openapi),
         Route("/api/{rest:path}", Tables(store, authority, options, query_s=query_s)),

@@ -20,7 +20,6 @@ from appliance.errors import (
     NotAllowed,
     NotFound,
     RequestError,
-    Unauthorized,
 )
 from appliance.model import JSON, Principal, ascii_fold
 from appliance.protocol.json import encode
@@ -37,7 +36,7 @@ from appliance.web.api import documents, headers, query, rules
 from appliance.web.api.caller import Authority, principal_of, segments
 from appliance.web.api.documents import JSONAPI, MEDIA_TYPE, Relationship
 from appliance.web.asgi import Receive, Scope, Send
-from appliance.web.problem import place
+from appliance.web.problem import headers_of, place
 
 log = structlog.get_logger()
 
@@ -259,11 +258,7 @@ _AFTER, _NUMBER = "page[after]", "page[number]"
 
 def refusal(error: RequestError) -> Response:
     """Answer with a JSON:API error."""
-    lines = {"WWW-Authenticate": "Bearer"} if error.status == Unauthorized.status else {}
-    allowed = error.detail.get("allow")
-    if isinstance(allowed, str):
-        lines["Allow"] = allowed
-    return Response(documents.error_document(error), error.status, lines, MEDIA_TYPE)
+    return Response(documents.error_document(error), error.status, headers_of(error), MEDIA_TYPE)
 
 
 def _json(status: int, document: dict[str, JSON], lines: Mapping[str, str] | None = None) -> Response:

@@ -12,6 +12,7 @@ import httpx
 
 from appliance.config import SECRET_COLUMNS
 from appliance.live.access import Access, Authority
+from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
 from appliance.live.tail import Tail
 from appliance.ops.health import Health
@@ -121,7 +122,11 @@ def _furnish(path: Path, statements: tuple[str, ...], tables: tuple[tuple[str, t
 
 @asynccontextmanager
 async def served(
-    path: Path, *statements: str, tables: dict[str, tuple[NewColumn, ...]] | None = None, query_s: float = 5.0
+    path: Path,
+    *statements: str,
+    tables: dict[str, tuple[NewColumn, ...]] | None = None,
+    query_s: float = 5.0,
+    signup: bool = True,
 ) -> AsyncIterator[Served]:
     """Serve the file that ``statements`` have made, after standard ``tables``."""
     _furnish(path, statements, tuple((tables or {}).items()))
@@ -132,7 +137,8 @@ async def served(
         tail = Tail(store, hub, catalog, announced=False)
         authority = Authority(secret)
         metrics = MetricsPage(Metrics(sources(path.parent)), authority)
-        api = paths(store, hub, authority, ValueOptions(), query_s=query_s)
+        accounts = Accounts(store, signup=signup, ttl_s=60)
+        api = paths(store, hub, authority, accounts, ValueOptions(), query_s=query_s)
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:
