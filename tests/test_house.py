@@ -41,7 +41,8 @@ IMPURE_IMPORTS = frozenset(
      "time", "trio", "trio_asyncio", "trio_websocket", "urllib", "uuid")
 )  # fmt: skip
 #: coercion asks SQLite, in memory, what a value becomes under an affinity: arithmetic, two statements under a lock.
-PURE_EXCEPTIONS = {"protocol/coercion.py": {"sqlite3", "threading"}}
+#: signatures keeps a package from being imported that PyJWT would load for nothing.
+PURE_EXCEPTIONS = {"protocol/coercion.py": {"sqlite3", "threading"}, "protocol/signatures.py": {"sys"}}
 
 LINES_LIMIT = 360  # "about 300"; a module over it has a second idea
 #: Modules that are longer, and as long as they may be: each is to be split when it is next worked on.

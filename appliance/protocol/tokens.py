@@ -12,13 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jwt
-from jwt.algorithms import get_default_algorithms
-from jwt.utils import base64url_decode, base64url_encode
-
 from appliance.errors import BadJson, Unauthorized
 from appliance.model import JSON, Principal
 from appliance.protocol import json as strict_json
+from appliance.protocol.signatures import jwt, verifier
 
 ALGORITHM: Final = "HS256"
 #: What a key may be for: one of each family that issuers use.
@@ -39,7 +36,6 @@ _LAST: Final = float(1 << 53)
 
 _REFUSED = "the token is not valid here (wrong signature, malformed, or a claim is missing)"
 _SEGMENT = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-_VERIFIERS = {name: each for name, each in get_default_algorithms().items() if name in ALGORITHMS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +199,10 @@ def _segments(token: str) -> tuple[bytes, bytes, bytes]:
     if len(parts) != 3 or not all(parts) or not all(map(_SEGMENT.issuperset, parts)):
         raise Unauthorized(_REFUSED)
     try:
-        head, payload, signature = map(base64url_decode, parts)
+        head, payload, signature = map(jwt.utils.base64url_decode, parts)
     except ValueError as error:
         raise Unauthorized(_REFUSED) from error
-    if base64url_encode(signature).decode() != parts[2]:
+    if jwt.utils.base64url_encode(signature).decode() != parts[2]:
         raise Unauthorized(_REFUSED)  # bits that mean nothing: one token would have several texts
     return head, payload, signature
 
@@ -222,7 +218,7 @@ def _object(text: bytes) -> dict[str, JSON]:
 
 
 def _verifies(key: Key, signed: bytes, signature: bytes) -> bool:
-    return bool(_VERIFIERS[key.algorithm].verify(signed, key.material, signature))
+    return bool(verifier(key.algorithm).verify(signed, key.material, signature))
 
 
 def _time(claims: Mapping[str, JSON], name: str, default: float | None = None) -> float:

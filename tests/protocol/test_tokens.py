@@ -9,13 +9,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from appliance.errors import Unauthorized
 from appliance.model import Principal
+from appliance.protocol.signatures import jwt, load_cryptography
 from appliance.protocol.tokens import (
     GROUPS_LIMIT,
     ISSUER,
@@ -30,6 +30,8 @@ from appliance.protocol.tokens import (
     own_key,
     verify,
 )  # fmt: skip
+
+load_cryptography()  # the tests sign as other issuers do
 
 NOW = 1_800_000_000.5
 SECRET = "s3cret" * 8

@@ -7,14 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from appliance.errors import BadConfiguration, Unauthorized
+from appliance.protocol.signatures import jwt, load_cryptography
 from appliance.protocol.tokens import ISSUER, Issuer, Keyring, issue
-from appliance.store import connections, keys, schema
+from appliance.store import connections, issuer_keys, keys, schema
+
+load_cryptography()  # the tests sign as other issuers do
 
 THEIRS = Issuer("https://issuer.example")
 RSA = rsa.generate_private_key(65537, 2048)
@@ -125,7 +127,7 @@ def test_a_file_that_is_no_such_key_is_refused(tmp_path: Path, algorithm: str, c
 
 
 def test_what_is_no_key_at_all_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "long").write_bytes(b"x" * (keys.FILE_LIMIT + 1))
+    (tmp_path / "long").write_bytes(b"x" * (issuer_keys.FILE_LIMIT + 1))
     for each in ("key.pem", "HS512:key", "none:key", f"HS256:{tmp_path / 'missing'}", f"RS256:{tmp_path}",
                  f"HS256:{tmp_path / 'long'}"):  # fmt: skip
         with pytest.raises(BadConfiguration):

@@ -1,0 +1,135 @@
+"""The keys of another issuer, read from files: secrets, public keys (PEM) and JWK sets (RFC 7517).
+
+Imported only where there are such files: it loads ``cryptography``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from appliance.errors import BadConfiguration, BadJson
+from appliance.model import JSON
+from appliance.protocol import json as strict_json
+from appliance.protocol.signatures import jwt, load_cryptography
+from appliance.protocol.tokens import ALGORITHMS, RSA_BITS, SECRET_BYTES, Issuer, Key
+
+load_cryptography()
+
+#: A longer file of keys is not read, bytes.
+FILE_LIMIT: Final = 1 << 20
+
+_PUBLIC: Final[Mapping[str, type[Any]]] = {
+    "RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey, "EdDSA": Ed25519PublicKey,
+}  # fmt: skip
+
+
+def read(files: Sequence[str], issuer: Issuer) -> tuple[Key, ...]:
+    """Read the keys of another issuer: each ``ALGORITHM:FILE``, a secret or a public key (PEM), or a JWKS file.
+
+    Raises ``BadConfiguration``, naming the file and never what is in it.
+    """
+    keys: list[Key] = []
+    for each in files:
+        algorithm, colon, path = each.partition(":")
+        if colon and algorithm in ALGORITHMS:
+            keys.append(_of_file(algorithm, Path(path), issuer))
+        elif each.endswith((".json", ".jwks")):
+            keys += _of_jwks(Path(each), issuer)
+        else:
+            raise BadConfiguration(f"--jwt-keys takes ALGORITHM:FILE ({', '.join(ALGORITHMS)}) or a JWKS file, whose "
+                                   f'name ends in .json, not "{each}"')  # fmt: skip
+    return tuple(keys)
+
+
+def _of_file(algorithm: str, path: Path, issuer: Issuer) -> Key:
+    content = _read(path)
+    if algorithm == "HS256":
+        return _shared(content.rstrip(b"\r\n"), path, issuer, None)
+    try:
+        material = load_pem_public_key(content)
+    except ValueError as error:
+        private = " (it holds a private key: give the public one)" if b"PRIVATE KEY" in content else ""
+        raise BadConfiguration(f"{path} is not a public key in PEM{private}") from error
+    return _public(algorithm, material, path, issuer, None)
+
+
+def _shared(material: bytes, path: Path, issuer: Issuer, kid: str | None) -> Key:
+    if len(material) < SECRET_BYTES:
+        raise BadConfiguration(f"the secret in {path} is shorter than {SECRET_BYTES} bytes; make a longer one")
+    try:
+        # A public key that is taken for a secret would let everybody sign.
+        if b"-----BEGIN" in material:
+            raise jwt.InvalidKeyError
+        jwt.get_algorithm_by_name("HS256").prepare_key(material)
+    except jwt.InvalidKeyError as error:
+        raise BadConfiguration(f"{path} holds a public or private key, which is no secret for HS256; name its own "
+                               "algorithm") from error  # fmt: skip
+    return Key(_name(material), "HS256", material, issuer, kid)
+
+
+def _public(algorithm: str, material: Any, path: Path, issuer: Issuer, kid: str | None) -> Key:
+    if not isinstance(material, _PUBLIC[algorithm]):
+        raise BadConfiguration(f"{path} holds a key of another kind than {algorithm} takes")
+    if isinstance(material, RSAPublicKey) and material.key_size < RSA_BITS:
+        raise BadConfiguration(f"the RSA key in {path} has {material.key_size} bits; {RSA_BITS} are the least")
+    if isinstance(material, EllipticCurvePublicKey) and not isinstance(material.curve, SECP256R1):
+        raise BadConfiguration(f"the key in {path} is on the curve {material.curve.name}; ES256 takes P-256")
+    public = material.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Key(_name(public), algorithm, material, issuer, kid)
+
+
+def _name(material: bytes) -> str:
+    return hashlib.sha256(b"live-appliance key " + material).hexdigest()[:16]
+
+
+def _of_jwks(path: Path, issuer: Issuer) -> list[Key]:
+    """Read a JWK set (RFC 7517). Keys for encryption, and of algorithms that are not for us, are passed over."""
+    try:
+        found = strict_json.decode(_read(path))
+    except BadJson as error:
+        raise BadConfiguration(f"{path} is not a JWKS file: {error}") from error
+    listed = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(listed, list):
+        raise BadConfiguration(f'{path} is not a JWKS file: it has no list "keys"')
+    keys = [key for each in listed if (key := _of_jwk(each, path, issuer)) is not None]
+    if not keys:
+        raise BadConfiguration(f"{path} holds no key for {', '.join(ALGORITHMS)}")
+    return keys
+
+
+def _of_jwk(each: JSON, path: Path, issuer: Issuer) -> Key | None:
+    if not isinstance(each, dict) or each.get("use", "sig") != "sig":
+        return None
+    try:
+        read = jwt.PyJWK.from_dict(each)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        if each.get("alg", "HS256") not in ALGORITHMS:
+            return None
+        raise BadConfiguration(f"{path} holds a key that cannot be read") from error
+    if read.algorithm_name not in ALGORITHMS:
+        return None
+    kid = read.key_id if isinstance(read.key_id, str) else None
+    if read.algorithm_name == "HS256":
+        return _shared(read.key, path, issuer, kid)
+    if hasattr(read.key, "private_bytes"):
+        raise BadConfiguration(f"{path} holds a private key; give the public one")
+    return _public(read.algorithm_name, read.key, path, issuer, kid)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise BadConfiguration(f"the key file {path} cannot be read: {error.strerror}") from error
+    if len(content) > FILE_LIMIT:
+        raise BadConfiguration(f"the key file {path} is longer than {FILE_LIMIT} bytes")
+    return content
