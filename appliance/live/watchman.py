@@ -24,10 +24,12 @@ LOOK_S: Final = 1.0
 #: SQLite's own checkpoints, at a writer's commit, keep the WAL at about 4 MiB (1000 pages). From this length on we
 #: help: something keeps it from being begun anew. Bytes.
 LONG_WAL: Final = 16 << 20
-#: For how long writers may be held up then, seconds.
-PATIENCE_S: Final = 0.1
-#: Seconds until it is tried again after nothing came of it; twice as many each time, up to the second number.
-AGAIN_S: Final = (2.0, 60.0)
+#: For how long writers may be held up then, seconds: twice as long each time that nothing came of it, because readers
+#: stay longer than that, up to the second number. Programs that wait for a lock at all usually wait for 5 s.
+PATIENCE_S: Final = (0.1, 2.0)
+#: How many times as long it is not tried again, at first; at most so many seconds.
+PAUSE: Final = 10
+PAUSE_S: Final = 60.0
 
 
 class Watchman:
@@ -36,7 +38,8 @@ class Watchman:
     def __init__(self, store: Store, *, checkpoints: bool) -> None:
         self._store = store
         self._checkpoints = checkpoints
-        self._pause = AGAIN_S[0]
+        self._patience_s = PATIENCE_S[0]
+        self._pause_s = 0.0
         self._not_before = 0.0
         self._failing = False
 
@@ -69,11 +72,14 @@ class Watchman:
         """Have the WAL begun anew, after moving most of it into the file while nobody has to wait."""
         checkpoint = partial(connections.checkpoint, self._store.path)
         await trio.to_thread.run_sync(checkpoint)
-        wal = await trio.to_thread.run_sync(partial(checkpoint, patience_s=PATIENCE_S))
+        wal = await trio.to_thread.run_sync(partial(checkpoint, patience_s=self._patience_s))
+        least, most = PATIENCE_S
         if wal.pages == 0:
-            self._pause = AGAIN_S[0]
+            self._patience_s = max(least, self._patience_s / 2)
+            self._pause_s = 0.0
             log.info("wal_shortened")
             return
-        self._not_before = trio.current_time() + self._pause
-        log.warning("wal_long", bytes=wal.bytes, again_s=self._pause)
-        self._pause = min(2 * self._pause, AGAIN_S[1])
+        self._pause_s = min(max(PAUSE * self._patience_s, 2 * self._pause_s), PAUSE_S)
+        self._patience_s = min(2 * self._patience_s, most)
+        self._not_before = trio.current_time() + self._pause_s
+        log.warning("wal_long", bytes=wal.bytes, again_s=self._pause_s)
