@@ -78,8 +78,7 @@ class Accounts:
             raise Forbidden("signing up is off here (--no-signup); ask an administrator for an account")
         self._take_try(self._clients, client)
         accounts.address(email)
-        passwords.check_password(password)
-        hashed = await self._hash(lambda: passwords.hash_password(password))
+        hashed = await self.hashed(password)
         made = await self._store.commit(lambda db: accounts.add(db, email, hashed, name=name))
         log.info("signed_up", user=made.reference_id, remote=client)
         return made
@@ -106,8 +105,7 @@ class Accounts:
         """
         self._take_try(self._clients, client)
         accounts.address(email)
-        passwords.check_password(password)
-        hashed = await self._hash(lambda: passwords.hash_password(password))
+        hashed = await self.hashed(password)
         try:
             made = await self._store.commit(lambda db: accounts.redeem(db, code, email, hashed, name=name))
         except ApplianceError as error:
@@ -115,6 +113,11 @@ class Accounts:
             raise
         log.info("set_up", user=made.reference_id, remote=client)
         return await self._token(made, client)
+
+    async def hashed(self, password: str) -> str:
+        """Hash a new password. Raises ``BadRequest``, ``RateLimited``."""
+        passwords.check_password(password)
+        return await self._hash(lambda: passwords.hash_password(password))
 
     async def _token(self, user: Account, client: str) -> str:
         # The secret is read anew: a command may have changed it.

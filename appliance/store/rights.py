@@ -83,3 +83,9 @@ def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target:
         return False
     # Who may write a join row has been decided by what it joins; any group may be its other end.
     return grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP) or rights.may(Verb.REFER, guard)
+
+
+def has_accounts(db: sqlite3.Connection) -> bool:
+    """Whether ``user_account`` is the table of this store's accounts, whose passwords are hashes."""
+    made = standard.registered(db).get(standard.USER_ACCOUNT)
+    return made is not None and made.kind is standard.Kind.ACCOUNT

@@ -250,6 +250,15 @@ class Store:
         """Run ``work`` in a write transaction, perhaps together with others'. Raises as ``Writer.commit`` says."""
         return await self._writer.commit(work)
 
+    async def commit_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a write transaction with nobody else's: it changes the schema. Raises as ``commit``."""
+
+        def whole(db: sqlite3.Connection) -> T:
+            with schema.transaction(db):
+                return work(db)
+
+        return await self._writer.alone(whole)
+
 
 @asynccontextmanager
 async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:

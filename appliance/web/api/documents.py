@@ -194,16 +194,7 @@ class Asked:
 
 def read(document: JSON, resource: Resource, related: list[Relationship]) -> Asked:
     """Read the document of a POST or PATCH. Raises ``RequestError``, with ``pointer`` where something is at fault."""
-    if not isinstance(document, dict) or "data" not in document:
-        raise BadRequest('the document is an object with "data"', pointer="")
-    data = document["data"]
-    if not isinstance(data, dict):
-        raise BadRequest(f'"data" is one resource object, this is {kind(data)}', pointer="/data")
-    wanted = data.get("type")
-    if not isinstance(wanted, str):
-        raise BadRequest(f'"type" must be there and name the table: {quote(resource.name)}', pointer="/data/type")
-    if ascii_fold(wanted) != ascii_fold(legible(resource.name)):
-        raise Conflict(f"this path is of {quote(resource.name)}, not of {quote(wanted)}", pointer="/data/type")
+    data = _data(document, resource)
     row_id = data.get("id")
     if row_id is not None and not isinstance(row_id, str):
         raise BadRequest(f'"id" is a string, this is {kind(row_id)}', pointer="/data/id")
@@ -227,6 +218,25 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
             raise Conflict(f"{quote(name)} and {quote(column.name)} name two rows", pointer=pointer)
         pointers[column.name] = pointer
     return Asked(given, pointers, row_id)
+
+
+def attributes(document: JSON, resource: Resource) -> dict[str, JSON]:
+    """Give the attributes of a document as they were sent. Raises as ``read`` does."""
+    return _members(_data(document, resource), "attributes")
+
+
+def _data(document: JSON, resource: Resource) -> dict[str, JSON]:
+    if not isinstance(document, dict) or "data" not in document:
+        raise BadRequest('the document is an object with "data"', pointer="")
+    data = document["data"]
+    if not isinstance(data, dict):
+        raise BadRequest(f'"data" is one resource object, this is {kind(data)}', pointer="/data")
+    wanted = data.get("type")
+    if not isinstance(wanted, str):
+        raise BadRequest(f'"type" must be there and name the table: {quote(resource.name)}', pointer="/data/type")
+    if ascii_fold(wanted) != ascii_fold(legible(resource.name)):
+        raise Conflict(f"this path is of {quote(resource.name)}, not of {quote(wanted)}", pointer="/data/type")
+    return data
 
 
 def _members(data: Mapping[str, JSON], name: str) -> dict[str, JSON]:

@@ -14,6 +14,7 @@ from appliance.store.grants import TableGrant
 from appliance.store.idempotency import KEY_LIMIT
 from appliance.store.resources import Resource
 from appliance.store.rights import Rights
+from appliance.store.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
 from appliance.web.api import rules
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of
 from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LIMIT
@@ -186,6 +187,8 @@ def _parameter(name: str, schema: Schema) -> Schema:
 
 
 def _body(resource: Resource, related: list[Relationship], rights: Rights, *, new: bool) -> Schema:
+    if new and resource.shape.standard and resource.name == WORLD:
+        return _new_table()
     written = [column for name, column in resource.columns.items() if _is_written(resource, rights, name)]
     attributes: Schema = {
         "type": "object",
@@ -210,6 +213,40 @@ def _body(resource: Resource, related: list[Relationship], rights: Rights, *, ne
     if related and not (new and any(each.column in required for each in related)):
         links = {each.name: _link(each) for each in related}
         data["properties"]["relationships"] = {"type": "object", "properties": links, "additionalProperties": False}
+    return {"type": "object", "required": ["data"], "properties": {"data": data}}
+
+
+def _new_table() -> Schema:
+    """Describe the document that makes a standard table."""
+    bits = {"type": "integer", "minimum": 0, "maximum": MOST}
+    name = {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT, "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
+    column = {
+        "type": "object",
+        "required": ["name", "type"],
+        "properties": {
+            "name": name,
+            "type": {"type": "string", "description": f"one of {', '.join(TYPES)}, or a standard table"},
+            "required": {"type": "boolean"},
+            "unique": {"type": "boolean"},
+        },
+        "additionalProperties": False,
+    }
+    attributes = {
+        "type": "object",
+        "required": ["table_name"],
+        "properties": {
+            "table_name": name,
+            "columns": {"type": "array", "items": column, "maxItems": COLUMNS_LIMIT},
+            "permission": bits,
+            "default_permission": bits,
+        },
+        "additionalProperties": False,
+    }
+    data = {
+        "type": "object",
+        "required": ["type", "attributes"],
+        "properties": {"type": {"const": WORLD}, "attributes": attributes},
+    }
     return {"type": "object", "required": ["data"], "properties": {"data": data}}
 
 

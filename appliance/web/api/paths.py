@@ -28,5 +28,5 @@ def paths(
         Route("/setup", actions.setup, methods=["GET", "POST"]),
         Route("/live/topics/{topic:path}/messages", Messages(store, hub, authority).publish, methods=["POST"]),
         Route("/openapi.json", Description(store, authority, query_s).openapi),
-        Route("/api/{rest:path}", Tables(store, authority, options, query_s=query_s)),
+        Route("/api/{rest:path}", Tables(store, authority, accounts, options, query_s=query_s)),
     ]

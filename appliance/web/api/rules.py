@@ -36,7 +36,7 @@ def new_row(
     db: sqlite3.Connection, rights: Rights, resource: Resource, grant: TableGrant, asked: Asked
 ) -> dict[str, SQLiteValue]:
     """Give what is stored for a new row, or refuse it. Raises ``Forbidden``, ``Invalid``."""
-    _demand_create(db, rights, grant, asked)
+    demand_create(db, rights, grant, asked)
     _refuse_generated(resource, asked.values, asked)
     stored = dict(asked.values)
     principal = rights.principal
@@ -110,7 +110,8 @@ def may_ever_create(rights: Rights, grant: TableGrant) -> bool:
     return rights.may(Verb.CREATE, grant.guarded)
 
 
-def _demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, asked: Asked) -> None:
+def demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, asked: Asked) -> None:
+    """Raise ``Forbidden`` unless the principal may create such a row."""
     if grant.kind not in _JOINS:
         if not rights.may(Verb.CREATE, grant.guarded):
             raise Forbidden(f"you may not create rows of {quote(grant.table)}")

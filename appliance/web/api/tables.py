@@ -21,6 +21,7 @@ from appliance.errors import (
     NotFound,
     RequestError,
 )
+from appliance.live.accounts import Accounts
 from appliance.model import JSON, Principal, ascii_fold
 from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
@@ -29,10 +30,11 @@ from appliance.protocol.wording import quote
 from appliance.store import rows
 from appliance.store.grants import TableGrant
 from appliance.store.resources import Resource
-from appliance.store.rights import Rights, no_row, rights_of
+from appliance.store.rights import Rights, has_accounts, no_row, rights_of
 from appliance.store.rows import Found
+from appliance.store.standard import USER_ACCOUNT, WORLD
 from appliance.store.store import Store
-from appliance.web.api import documents, headers, query, rules
+from appliance.web.api import documents, headers, query, rules, system
 from appliance.web.api.caller import Authority, principal_of, segments
 from appliance.web.api.documents import JSONAPI, MEDIA_TYPE, Relationship
 from appliance.web.asgi import Receive, Scope, Send
@@ -76,8 +78,11 @@ class Opened:
 class Tables:
     """Answers for all tables. ``query_s``: how long a list may be looked for, seconds."""
 
-    def __init__(self, store: Store, authority: Authority, options: ValueOptions, *, query_s: float) -> None:
+    def __init__(
+        self, store: Store, authority: Authority, accounts: Accounts, options: ValueOptions, *, query_s: float
+    ) -> None:
         self._store = store
+        self._accounts = accounts
         self._authority = authority
         self._options = options
         self._query_s = query_s
@@ -107,14 +112,18 @@ class Tables:
         if request.method in ("GET", "HEAD"):
             return await self._list(request, principal, table)
         if request.method == "POST":
-            return await self._create(await headers.document(request), principal, table)
+            document = await headers.document(request)
+            if ascii_fold(table) == WORLD:
+                return await self._create_table(document, principal)
+            return await self._create(await self._with_hash(document, table), principal, table)
         raise _not_allowed(_LIST_METHODS)
 
     async def _on_row(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
         if request.method in ("GET", "HEAD"):
             return await self._read_one(request, principal, table, row_id)
         if request.method == "PATCH":
-            return await self._change(request, await headers.document(request), principal, table, row_id)
+            document = await self._with_hash(await headers.document(request), table)
+            return await self._change(request, document, principal, table, row_id)
         if request.method == "DELETE":
             return await self._delete(request, principal, table, row_id)
         raise _not_allowed(_ROW_METHODS)
@@ -178,7 +187,7 @@ class Tables:
             asked = _with_id(opened.resource, asked)
             values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
             rules.check_references(opened.db, opened.rights, opened.grant, opened.related, asked)
-            found = _pointing(asked, lambda: rows.insert(opened.db, opened.resource, values))
+            found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
             if opened.may(Verb.READ, found):
@@ -186,6 +195,27 @@ class Tables:
             return self._bare(opened, found)
 
         return await self._write(principal, table, work)
+
+    async def _create_table(self, document: JSON, principal: Principal) -> Response:
+        """Make a standard table: a row of ``world`` that brings one with it."""
+
+        def work(db: sqlite3.Connection) -> Response:
+            opened = self._open(db, principal, WORLD)
+            rules.demand_create(db, opened.rights, opened.grant, documents.Asked({}, {}, None))
+            attributes = documents.attributes(document, opened.resource)
+            asked = documents.Asked({}, {}, None)
+            reference = _pointing(asked, lambda: system.create_table(db, opened.rights, attributes))
+            found = opened.find(reference)
+            return self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
+
+        return await self._store.commit_alone(work)
+
+    async def _with_hash(self, document: JSON, table: str) -> JSON:
+        """Put a hash in the place of an account's new password: hashing takes too long to do it in a transaction."""
+        password = system.new_password(document) if ascii_fold(table) == USER_ACCOUNT else None
+        if password is None or not await self._store.read(has_accounts):
+            return document
+        return system.with_hash(document, await self._accounts.hashed(password))
 
     async def _change(
         self, request: Request, document: JSON, principal: Principal, table: str, row_id: str
@@ -202,7 +232,9 @@ class Tables:
             values = rules.changes(opened.db, opened.rights, opened.resource, opened.grant, found, asked)
             rules.check_references(opened.db, opened.rights, opened.grant, opened.related, asked)
             if values:
-                changed = _pointing(asked, lambda: rows.update(opened.db, opened.resource, found.place, values))
+                changed = _pointing(
+                    asked, lambda: system.update(opened.db, opened.resource, opened.grant, found, values)
+                )
                 if changed is None:
                     return Response(status_code=204)
                 found = changed
@@ -215,7 +247,7 @@ class Tables:
             found = opened.find(row_id)
             opened.demand(Verb.DELETE, found)
             headers.check_match(request, documents.etag(opened.resource, found))
-            if not rows.delete(opened.db, opened.resource, found.place):
+            if not system.delete(opened.db, opened.resource, opened.grant, found):
                 raise Conflict("a trigger of the table has ignored the write")
             return Response(status_code=204)
 
@@ -319,4 +351,7 @@ def _pointing(asked: documents.Asked, write: Callable[[], T]) -> T:
         column = error.detail.pop("column", None)
         if isinstance(column, str):
             error.detail["pointer"] = asked.pointers.get(column, "/data/attributes")
+        attribute = error.detail.pop("attribute", None)
+        if isinstance(attribute, str):
+            error.detail["pointer"] = f"/data/attributes/{attribute}"
         raise

@@ -1,0 +1,151 @@
+"""Accounts, groups and tables, made and ended by the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from appliance.store.standard import ADMINISTRATORS, USERS, join_table
+from tests.web.api.application import Served, code, ids, served
+
+PASSWORD = "correct horse"
+PLAIN = "CREATE TABLE plain(k INTEGER PRIMARY KEY, owner TEXT)"
+
+
+async def sign_in(live: Served, email: str, password: str) -> httpx.Response:
+    attributes = {"email": email, "password": password}
+    return await live.client.post("/action/user_account/signin", json={"attributes": attributes})
+
+
+async def test_an_administrator_makes_an_account_that_is_whole(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        made = await live.create("user_account", email="Eve@Example.com", password=PASSWORD, confirmed=True)
+        row = made.json()["data"]
+
+        assert made.status_code == 201
+        assert (row["attributes"]["email"], row["attributes"]["confirmed"]) == ("eve@example.com", True)
+        assert "password" not in row["attributes"]
+        assert PASSWORD not in made.text
+        assert (await sign_in(live, "eve@example.com", PASSWORD)).status_code == 200
+        groups = live.sql(f"SELECT usergroup_id FROM {join_table('user_account')} WHERE user_account_id = ?", row["id"])
+        assert groups == [(USERS,)]
+        assert (await live.create("user_account", email="EVE@example.com", password=PASSWORD)).status_code == 409
+        for attributes in ({"email": "x"}, {"email": 1}, {"email": "f@example.com", "password": "short"}):
+            refused = await live.create("user_account", **attributes)
+            assert refused.status_code in (400, 422), refused.text
+            assert "short" not in refused.text
+
+
+@pytest.mark.parametrize("password", [12345678, {"$blob": "JDJiJA=="}, True, "x" * 73])
+async def test_what_is_no_password_is_not_stored_as_one(tmp_path: Path, password: Any) -> None:
+    async with served(tmp_path / "live.db") as live:
+        answers = [
+            await live.create("user_account", email="eve@example.com", password=password),
+            await live.change("user_account", "ann", "ann", password=password),
+        ]
+
+        assert {answer.status_code for answer in answers} <= {400, 422}
+        assert live.sql("SELECT count(password) FROM user_account") == [(0,)]
+
+
+async def test_a_new_password_ends_the_tokens_of_before(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        changed = await live.change("user_account", "ann", "ann", password=PASSWORD, name="Ann")
+
+        assert changed.json()["data"]["attributes"]["name"] == "Ann"
+        ((stored,),) = live.sql("SELECT password FROM user_account WHERE reference_id = 'ann'")
+        assert stored.startswith("$2b$11$")
+        assert code(await live.ask("GET", "/api/user_account/ann", "ann")) == (401, "unauthorized")
+        assert (await sign_in(live, "ann@example.com", PASSWORD)).status_code == 200
+        assert code(await live.change("user_account", "ann", email="nothing")) == (400, "bad-request")
+
+
+async def test_an_account_that_is_deleted_leaves_no_token(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        assert (await live.ask("DELETE", "/api/user_account/bob")).status_code == 204
+        assert code(await live.ask("GET", "/api/usergroup", "bob")) == (401, "unauthorized")
+        assert live.sql(f"SELECT count(*) FROM {join_table('user_account')}") == [(1,)]
+
+
+async def test_groups_are_made_and_ended_but_not_those_that_are_built_in(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        made = await live.create("usergroup", name="editors")
+        group = made.json()["data"]["id"]
+        member = await live.create(join_table("user_account"), user_account_id="ann", usergroup_id=group)
+
+        assert (made.status_code, member.status_code) == (201, 201)
+        assert member.json()["data"]["attributes"]["permission"] == 16289
+        assert code(await live.create("usergroup", name="owner")) == (400, "bad-request")
+        assert code(await live.create("usergroup", name="Editors")) == (409, "conflict")
+        assert code(await live.change("usergroup", group, name="owner")) == (422, "invalid")
+        assert code(await live.ask("DELETE", f"/api/usergroup/{ADMINISTRATORS}")) == (409, "conflict")
+        assert (await live.ask("DELETE", f"/api/usergroup/{group}")).status_code == 204
+        assert live.sql("SELECT count(*) FROM usergroup WHERE name = 'editors'") == [(0,)]
+
+
+async def test_a_row_of_world_makes_a_table(tmp_path: Path) -> None:
+    columns = [{"name": "title", "type": "text", "required": True}, {"name": "writer", "type": "user_account"}]
+    async with served(tmp_path / "live.db") as live:
+        made = await live.create("world", table_name="book", columns=columns, permission=2097024 | 1 | 4)
+        created = await live.create("book", "ann", title="t")
+
+        assert made.status_code == 201
+        assert made.json()["data"]["attributes"]["table_name"] == "book"
+        assert made.headers["Location"] == f"/api/world/{made.json()['data']['id']}"
+        assert created.json()["data"]["attributes"]["user_account_id"] == "ann"
+        assert created.json()["data"]["relationships"] == {"writer_row": {"data": None}}
+        assert code(await live.create("world", table_name="book")) == (409, "topic-exists")
+        assert code(await live.create("book", "ann")) == (422, "invalid")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"table_name": 1},
+        {"table_name": "a b"},
+        {"table_name": "_appliance_x"},
+        {"table_name": "x", "columns": {}},
+        {"table_name": "x", "columns": [{"name": "a"}]},
+        {"table_name": "x", "columns": [{"name": "a", "type": "nothing"}]},
+        {"table_name": "x", "columns": [{"name": "id", "type": "text"}]},
+        {"table_name": "x", "columns": [{"name": "a", "type": "text", "default": 1}]},
+        {"table_name": "x", "permission": "all"},
+        {"table_name": "x", "permission": -1},
+        {"table_name": "x", "reference_id": "r"},
+    ],
+)
+async def test_what_is_no_table_is_not_made(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    async with served(tmp_path / "live.db") as live:
+        before = live.sql("SELECT count(*) FROM sqlite_schema WHERE type = 'table'")
+        answer = await live.create("world", **attributes)
+
+        assert answer.status_code in (400, 422), answer.text
+        assert live.sql("SELECT count(*) FROM sqlite_schema WHERE type = 'table'") == before
+
+
+async def test_a_table_is_made_only_by_who_may_create_rows_of_world(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        assert (await live.create("world", "ann", table_name="book")).status_code in (403, 404)
+        live.sql("UPDATE world SET permission = permission | 1 | 4 WHERE table_name = 'world'")
+        made = await live.create("world", "ann", table_name="book")
+        assert made.status_code == 201
+        assert live.sql("SELECT user_account_id FROM world WHERE table_name = 'book'") == [("ann",)]
+        assert code(await live.create("world", "ann", table_name="c", user_account_id="bob")) == (403, "forbidden")
+        assert ids(await live.ask("GET", "/api/book", "ann")) == []
+
+
+async def test_a_grant_is_changed_but_not_what_it_is_of(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN) as live:
+        ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
+
+        assert (await live.change("world", row, permission=2097151)).status_code == 200
+        assert ids(await live.ask("GET", "/api/plain", "bob")) == []
+        assert (await live.change("world", row, owner_column="owner")).status_code == 200
+        assert code(await live.change("world", row, owner_column="nothing")) == (422, "invalid")
+        assert code(await live.change("world", row, table_name="other")) == (403, "forbidden")
+        assert code(await live.change("world", row, permission=1 << 21)) == (422, "invalid")
+        assert code(await live.ask("DELETE", f"/api/world/{row}")) == (409, "conflict")
