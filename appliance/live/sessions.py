@@ -23,10 +23,10 @@ User: TypeAlias = tuple[str, str]
 
 
 class Traffic(NamedTuple):
-    """What sessions have: subscriptions, frames that they were handed, bytes that they took and sent."""
+    """What sessions have: subscriptions, batches of events that they were handed, bytes that they took and sent."""
 
     subscriptions: int
-    frames: int
+    batches: int
     bytes_out: int
     bytes_in: int
 

@@ -19,6 +19,8 @@ _EVERYWHERE = frozenset(
     ("abs", "char", "coalesce", "glob", "hex", "ifnull", "instr", "length", "like", "lower", "ltrim", "max", "min",
      "nullif", "quote", "replace", "round", "rtrim", "substr", "trim", "typeof", "unicode", "upper", "zeroblob")
 )  # fmt: skip
+#: How the tables begin that SQLite, this program and Litestream keep for themselves.
+_KEPT_FOR_ITSELF = ("sqlite_", ascii_fold(INTERNAL_PREFIX), "_litestream_")
 #: What a rowid can be called by, where no column takes the name.
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
@@ -31,7 +33,7 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         (name, bool(without_rowid), bool(strict))
         for _, name, kind, _, without_rowid, strict in listed
         if kind == "table"
-        and not ascii_fold(name).startswith(("sqlite_", ascii_fold(INTERNAL_PREFIX)))
+        and not ascii_fold(name).startswith(_KEPT_FOR_ITSELF)
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
     foreign = _foreign_triggers(db)

@@ -59,6 +59,11 @@ class LiveFile:
         line = json.dumps({"incarnation": record.incarnation, "highest": record.highest, "boot": record.boot})
         os.pwrite(self._descriptor, line.encode().ljust(SIZE - 1) + b"\n", 0)
 
+    def forget(self) -> None:
+        """Have the next server begin a new epoch, whatever is in the database then."""
+        self._record = None
+        os.ftruncate(self._descriptor, 0)
+
     def note(self, highest: int) -> None:
         """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut)."""
         if self._record is not None and highest > self._record.highest:

@@ -63,7 +63,7 @@ class Admission:
                     subject=subject,
                     code=code,
                     seconds=round(trio.current_time() - opened, 3),
-                    frames=traffic.frames,
+                    batches=traffic.batches,
                     bytes_out=traffic.bytes_out,
                     bytes_in=traffic.bytes_in,
                 )

@@ -16,7 +16,7 @@ from tests.ops.figures import sources
 class Connected:
     """A session of which only the traffic is asked for."""
 
-    traffic = Traffic(subscriptions=2, frames=10, bytes_out=1000, bytes_in=50)
+    traffic = Traffic(subscriptions=2, batches=10, bytes_out=1000, bytes_in=50)
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None: ...
 
@@ -83,7 +83,7 @@ async def test_what_has_gone_to_connections_never_shrinks(tmp_path: Path) -> Non
 
     assert before["live_appliance_subscriptions", ()] == 4
     assert after["live_appliance_subscriptions", ()] == 2
-    for name in ("frames_sent_total", "sent_bytes_total", "received_bytes_total"):
+    for name in ("batches_sent_total", "sent_bytes_total", "received_bytes_total"):
         assert before[PREFIX + name, ()] == after[PREFIX + name, ()] > 0
 
 

@@ -40,6 +40,14 @@ def test_views_virtual_shadow_temporary_attached_and_internal_tables_are_no_topi
     assert names(db) == ["docs_archive", "plain"]
 
 
+def test_the_tables_that_litestream_keeps_are_no_topics(db: sqlite3.Connection) -> None:
+    db.executescript(
+        "CREATE TABLE _litestream_seq(id, seq); CREATE TABLE _Litestream_lock(id); CREATE TABLE litestream(a)"
+    )
+
+    assert names(db) == ["litestream"]
+
+
 def test_a_virtual_table_whose_module_is_missing_and_its_shadow_tables_are_no_topics(db: sqlite3.Connection) -> None:
     db.executescript("CREATE TABLE plain(a); CREATE TABLE gone_data(a); CREATE TABLE gone_by_data(a)")
     db.execute("PRAGMA writable_schema=ON")
