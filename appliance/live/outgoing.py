@@ -43,7 +43,7 @@ class Outgoing(trio.abc.Stream):
     """The stream under one WebSocket, and the way for ready frames to it.
 
     Args:
-      stream: what carries the bytes: a ``SocketStream``, or an ``SSLStream`` over one.
+      stream: what carries the bytes: that of the socket, or an ``SSLStream`` over it.
       raw: the connection's own socket, non-blocking.
       direct: whether frames may be written to ``raw`` itself (no TLS).
       start_soon: starts the task that writes what the socket did not take; there is none while nothing waits.

@@ -21,6 +21,7 @@ from appliance.web.forwarded import Proxies
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import DEFAULTS, Limits
 from appliance.web.problem import Refused, error_body, place
+from appliance.web.tcp import Tcp
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade, read_upgrade
 from appliance.web.wire import Hangup, Wire
@@ -147,7 +148,7 @@ class Door:
             self.connections -= 1
 
     async def _serve(self, raw: socket.socket, remote: tuple[str, int]) -> None:
-        plain = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+        plain = Tcp(raw)
         try:
             stream: trio.abc.Stream = plain
             if self._certificate is not None:
@@ -173,14 +174,14 @@ class Door:
                     await wire.finish()
                     break
         finally:
-            await trio.aclose_forcefully(plain)
+            plain.close()
 
     async def _turn_away(self, raw: socket.socket, address: tuple[str, int]) -> None:
         """Tell one connection too many that it is."""
         self._turned_away += 1
         try:
-            async with trio.SocketStream(trio.socket.from_stdlib_socket(raw)) as stream:
-                wire = Wire(raw, stream, tls=False, remote=address, write_s=1.0)
+            with raw:
+                wire = Wire(raw, Tcp(raw), tls=False, remote=address, write_s=1.0)
                 await wire.send(_FULL)
                 await wire.finish()
         except* _DEPARTED:

@@ -77,10 +77,12 @@ class Http:
             if idle.cancelled_caught:
                 return None
         self._patience_s = self.limits.idle_s
-        with trio.move_on_after(self.limits.head_s) as head:
-            event = await self._next_event()
-        if head.cancelled_caught:
-            raise Refused(408, BadRequest.code, "the request's head did not come in time")
+        event = self._parsed()
+        if event is None:  # as a rule a head comes whole, and needs no deadline
+            with trio.move_on_after(self.limits.head_s) as head:
+                event = await self._next_event()
+            if head.cancelled_caught:
+                raise Refused(408, BadRequest.code, "the request's head did not come in time")
         if not isinstance(event, h11.Request):
             return None
         if (
@@ -130,12 +132,14 @@ class Http:
                 return
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+        while (event := self._parsed()) is None:
+            self._h11.receive_data(await self.wire.receive(READ_SIZE))
+        return event
+
+    def _parsed(self) -> h11.Event | type[h11.PAUSED] | None:
+        """Give what has come as an event; ``None`` when more must come first. Raises ``Refused``."""
         try:
-            while True:
-                event = self._h11.next_event()
-                if not isinstance(event, type) or event is h11.PAUSED:
-                    return event
-                self._h11.receive_data(await self.wire.receive(READ_SIZE))
+            event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             if status == 431:
@@ -143,6 +147,7 @@ class Http:
             if status == 501:
                 raise Refused(501, BadRequest.code, "the only transfer coding known here is chunked") from None
             raise Refused(400, BadRequest.code, "that is not an HTTP/1.1 request") from None
+        return event if not isinstance(event, type) or event is h11.PAUSED else None
 
     # -- answering ---------------------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ class Upgrade:
     """A client's wish for a WebSocket: to be answered by ``reject`` or taken by ``accepted``.
 
     ``path`` is the request's path. ``query`` has the first value of each field; it may hold a token and is never
-    logged. ``headers`` are lower-case names and their values, several of one name joined by commas. ``remote``
-    is the client's IP address and ``secure`` whether it came by TLS, also where a trusted proxy says so.
+    logged. ``headers`` are lower-case names and their values, several of one name joined by commas; once the upgrade
+    is accepted, both are empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also where
+    a trusted proxy says so.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Upgrade:
         http, self.http = self._present(), None
         limits, wire = http.limits, http.wire
         early = http.leave()
-        del http  # h11 is not needed any more, and there may be 20,000 of them
+        # None of this is needed any more, and there may be 20,000 of it.
+        del http
+        self.headers, self.query = {}, {}
         async with trio.open_nursery() as nursery:
             outgoing = Outgoing(
                 wire.stream,
@@ -90,6 +93,7 @@ class Upgrade:
                     connection = await request.accept()
                 if patience.cancelled_caught:
                     raise Hangup("the answer to the handshake was not taken")
+                del request, patience
                 outgoing.open(connection)
                 code = CloseCode.INTERNAL
                 try:

@@ -11,10 +11,11 @@ from tests.web.doors import hello, open_door
 
 async def test_a_websocket_that_fails_is_logged_once_without_its_words_and_hurts_nobody() -> None:
     async def fail(upgrade: Upgrade) -> None:
+        token = upgrade.query["token"]
         async with upgrade.accepted() as (connection, _), trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
             message = await connection.get_message()
-            raise BaseExceptionGroup("two", [ValueError(message), KeyError(upgrade.query["token"])])
+            raise BaseExceptionGroup("two", [ValueError(message), KeyError(token)])
 
     async with open_door(websocket=fail) as opened:
         neighbour, client = await opened.connect(), await opened.connect()
