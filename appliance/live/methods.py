@@ -119,6 +119,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     if topic is not None and hub.table(asked.topic) is None and not topic.durable:
         raise BadRequest(f'"since" is for what is kept, and "{topic.name}" is not durable')
     why, oldest, newest = "", 0, hub.position.id
+    complete = store.breaks.get(ascii_fold(asked.topic), 0)  # after this, for a table
     if asked.epoch != hub.position.epoch:
         why = "the position is of another epoch: the store was restored or replaced since"
     elif since < hub.recent.after or since > newest:
@@ -129,12 +130,14 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
             why = "the position lies ahead of all that has happened"
         else:
             await hub.reached(since)
+    if not why and since < complete:
+        why = "the table's shape or its triggers have changed since, so its events are not the whole story"
     if not why:
         return True
     if asked.snapshot:
         return False
     hub.counters.gaps += 1
-    oldest = oldest or await store.read(schema.oldest)
+    oldest = max(complete, oldest or await store.read(schema.oldest))
     epoch = hub.position.epoch
     raise Gap(f"{why}; load the state anew and go on from its position", oldest=oldest, newest=newest, epoch=epoch)
 

@@ -12,8 +12,8 @@ of an event.
 * The hand-over: the memory ends where the hub is. So when nothing in memory comes after the reading's position, that is
   the hub's position, and it is attached in the same step: all before was read, all after will be fed.
 
-A reading goes at its reader's pace: it takes no further step while more than ``ROOM`` bytes wait for the peer, and so
-holds at most one page.
+A reading goes at its reader's pace: it takes no further step while more than ``ROOM`` bytes wait for the peer, and
+while it waits it holds no events.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Feed(Protocol):
     @property
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether ``room`` would wait."""
 
     async def room(self) -> None:
         """Wait until little waits for the peer, or it is over."""
@@ -119,7 +123,6 @@ class Reading:
                 self._hand_over()
                 return
             await self._send(told, told[-1].id)
-            await trio.lowlevel.checkpoint()
 
     def _wanting(self) -> bool:
         self._subscriptions = [each for each in self._subscriptions if not each.ended]
@@ -156,35 +159,39 @@ class Reading:
         await self._send([Told(event) for event in page.events], page.end)
 
     async def _send(self, events: Sequence[Told], end: int) -> None:
-        """Send what is due of these events, a stretch at a time; then the position is ``end``."""
+        """Send what is due of these events; then the position is ``end``.
+
+        It is less when the peer takes no more for now: what is left is read again when it does, so that nothing is
+        kept for who waits, and everything is decided on rights and subscriptions as they are then.
+        """
         facts = await self._facts(events)
-        due: list[bytes] = []
+        due: list[tuple[Subscription, bytes]] = []
         size = 0
-        for place, told in enumerate(events, 1):
+        for told in events:
             for subscription in self._subscriptions:
                 if subscription.ended:
                     continue
                 frame = self._hub.frame(subscription, told, facts)
                 if frame is not None:
-                    due.append(frame)
+                    due.append((subscription, frame))
                     size += len(frame)
-                    subscription.shown += 1
-                    self._hub.counters.replayed_events += 1
             if size > STRETCH:
-                if not await self._deliver(b"".join(due), told.id):
+                if not await self._deliver(due, told.id) or self._feed.busy:
                     return
+                self._hub.counters.replayed_events += len(due)
                 due.clear()
                 size = 0
-                await self._feed.room()
-                facts = await self._facts(events[place:])  # rights as they are now, after the wait
-        await self._deliver(b"".join(due), end)
+        if await self._deliver(due, end):
+            self._hub.counters.replayed_events += len(due)
+            await trio.lowlevel.checkpoint()
 
-    async def _deliver(self, payload: bytes, position: int) -> bool:
-        """Send and move on; false when it is over."""
-        while payload and not self._feed.deliver(payload):
+    async def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
+        """Send and move on, without an await; false when it is refused: then everything that waited has been taken."""
+        if due and not self._feed.deliver(b"".join([frame for _, frame in due])):
             await self._feed.drained()
-            if self._feed.over:
-                return False
+            return False
+        for subscription, _ in due:
+            subscription.shown += 1
         self._position = position
         for subscription in self._subscriptions:
             subscription.position = position
@@ -255,9 +262,11 @@ class Reading:
                 continue
             if first:
                 self._position, first = page.position, False
-            sent = [text_frame(frames.snapshot(image, shape, self._hub.options)) for image in page.images]
-            subscription.shown += len(sent)
-            self._hub.counters.snapshot_rows += len(sent)
-            if not await self._deliver(b"".join(sent), self._position):
+            if subscription.ended:
                 return
-            place = page.next
+            due = [
+                (subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images
+            ]
+            if await self._deliver(due, self._position):
+                self._hub.counters.snapshot_rows += len(due)
+                place = page.next

@@ -21,7 +21,7 @@ from appliance.live import notices
 from appliance.live.access import Authority
 from appliance.live.frames import PING, text_frame
 from appliance.live.hub import Hub
-from appliance.live.outgoing import Outgoing
+from appliance.live.outgoing import ROOM, Outgoing
 from appliance.live.reading import Reading
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
@@ -165,6 +165,11 @@ class Session:
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
         return self.ending is not None or self._outgoing.closing
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than a little waits for the peer."""
+        return self._outgoing.unsent > ROOM
 
     async def room(self) -> None:
         """Wait until little waits for the peer, or nothing can be sent any more."""

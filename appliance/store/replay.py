@@ -20,7 +20,7 @@ from appliance.store import connections, schema
 
 #: Candidates of one page, and about how many bytes of values it stops at.
 PAGE_ROWS: Final = 1000
-PAGE_BYTES: Final = 4 << 20
+PAGE_BYTES: Final = 512 << 10
 #: Ids that one page looks at: some 30 ms of reading, during which the WAL cannot be reset.
 PAGE_IDS: Final = 250_000
 _CHUNK_ROWS: Final = 50

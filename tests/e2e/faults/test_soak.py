@@ -1,0 +1,17 @@
+"""A short soak; ``python -m tests.soak`` runs longer ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.course import soak
+
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy]
+
+
+def test_a_soak_of_writers_clients_and_kills_loses_nothing(tmp_path: Path) -> None:
+    report = soak(tmp_path, seconds=20, seed=1)
+    assert report["failures"] == []
+    assert report["happened"].get("kill", 0) > 0, report

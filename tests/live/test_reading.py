@@ -1,0 +1,224 @@
+"""Readings, on a real store: what a reader is sent while it is slow, has gone, or its ground moves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.errors import CloseCode
+from appliance.live.access import Access, Reader
+from appliance.live.audience import Wish
+from appliance.live.hub import Hub
+from appliance.live.reading import Reading
+from appliance.live.subscribers import Subscription
+from appliance.live.tail import Tail
+from appliance.model import Principal
+from appliance.protocol.values import ValueOptions
+from appliance.store import retention
+from appliance.store.bridge import open_bridge
+from appliance.store.readers import READERS
+from appliance.store.secrecy import Secrecy
+from appliance.store.store import Store, StoreSettings, open_store
+from tests.capture.support import Captured
+
+ADMINISTRATOR = Principal("server", "root", admin=True, expires_at=float("inf"))
+
+
+@dataclass(eq=False)
+class Peer:
+    """A receiver and the feed of its readings. ``takes`` is how many bytes may still be sent to it."""
+
+    reader: Reader
+    takes: float = float("inf")
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    ended: CloseCode | None = None
+    behind: int = 0
+    #: Set while a reading waits for this peer.
+    awaited: trio.Event = field(default_factory=trio.Event)
+    _taken: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.ended is not None
+
+    @property
+    def busy(self) -> bool:
+        return self.takes <= 0
+
+    async def room(self) -> None:
+        while self.busy and not self.over:
+            self.awaited.set()
+            await self._taken.wait()
+        await trio.lowlevel.checkpoint()
+
+    drained = room
+
+    def take(self, size: float) -> None:
+        """Have the peer take so many bytes more."""
+        self.takes += size
+        self.awaited = trio.Event()
+        self._taken.set()
+        self._taken = trio.Event()
+
+    def deliver(self, frames: bytes) -> bool:
+        if self.busy:
+            return False
+        self.takes -= len(frames)
+        self.sent += decoded(frames)
+        return True
+
+    def tell(self, frame: bytes) -> None:
+        self.told += decoded(frame)
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        self.ended = code
+
+    def fall_behind(self) -> None:
+        self.behind += 1
+
+    def missed(self, topic: str, count: int) -> None:
+        raise AssertionError((topic, count))
+
+    def forget(self, topic: str) -> None:
+        pass
+
+
+def decoded(frames: bytes) -> list[dict[str, Any]]:
+    """Read the text frames that a server sends, without masks (RFC 6455, section 5.2)."""
+    found = []
+    while frames:
+        length, head = frames[1], 2
+        if length >= 126:
+            head = 4 if length == 126 else 10
+            length = int.from_bytes(frames[2:head], "big")
+        found.append(json.loads(frames[head : head + length]))
+        frames = frames[head + length :]
+    return found
+
+
+class Served:
+    """A store with its hub, whose tail the test runs."""
+
+    def __init__(self, store: Store, hub: Hub, tail: Tail, file: Captured) -> None:
+        self.store, self.hub, self.tail, self.file = store, hub, tail, file
+
+    def peer(self, takes: float = float("inf")) -> Peer:
+        return Peer(self.hub.access.reader(ADMINISTRATOR), takes)
+
+    def subscribe(self, peer: Peer, wish: Wish | None = None) -> Subscription:
+        return self.hub.subscribe(peer, "t", wish or Wish())
+
+    def reading(self, peer: Peer, subscription: Subscription, after: int, **options: bool) -> Reading:
+        subscription.position = after
+        return Reading(self.hub, self.store, peer, [subscription], after, announce=True, **options)
+
+    async def write(self, *statements: str) -> None:
+        """Write as another program does, and wait until the hub has it."""
+        for statement in statements:
+            self.file.writer.execute(statement)
+        await self.caught_up()
+
+    async def caught_up(self) -> None:
+        (highest,) = self.file.writer.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
+        self.tail.wake()
+        await self.hub.reached(highest)
+
+
+@asynccontextmanager
+async def served(path: Path) -> AsyncIterator[Served]:
+    file = Captured(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    try:
+        settings = StoreSettings(path, Secrecy((), ()), busy_timeout_s=5)
+        async with open_bridge(), open_store(settings) as store:
+            catalog = await store.synchronise()
+            hub = Hub(catalog, await store.position(), ValueOptions(), Access())
+            tail = Tail(store, hub, catalog, announced=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tail.run)
+                yield Served(store, hub, tail, file)
+                nursery.cancel_scope.cancel()
+    finally:
+        file.close()
+
+
+def ids(events: list[dict[str, Any]]) -> list[int]:
+    return [event["EventData"]["id"] for event in events]
+
+
+FILL = (
+    "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
+    "INSERT INTO t SELECT i, {value} FROM n"
+)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_slow_reader_gets_every_event_once_and_then_what_happens(tmp_path: Path, remembered: bool) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer(takes=1)
+        reading = live.reading(peer, live.subscribe(peer), live.hub.position.id)
+        await live.write(FILL.format(first=1, last=60, value="printf('%.*c', 50000, 'x')"))
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reading.run)
+            while len(peer.sent) < 60:
+                await peer.awaited.wait()
+                assert not peer.told  # it is not live before everything has been taken
+                peer.take(300_000)
+            peer.take(float("inf"))
+        await live.write("INSERT INTO t VALUES(61, 0)")
+        assert ids(peer.sent) == list(range(1, 62))
+        assert [event["EventId"] for event in peer.sent] == list(range(1, 62))
+        assert [(each["EventType"], each["EventData"]["count"]) for each in peer.told] == [("live", 60)]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+async def test_who_unsubscribes_while_something_is_read_is_sent_nothing_of_it(tmp_path: Path, scan: bool) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=2000, value="1"))
+        live.hub.recent.forget(live.hub.position.id)
+        peer = live.peer()
+        subscription = live.subscribe(peer, Wish(live_set=scan))
+        held = threading.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS):
+                nursery.start_soon(live.store.read, lambda db: held.wait())
+            nursery.start_soon(live.reading(peer, subscription, 0, scan=scan).run)
+            await wait_all_tasks_blocked()  # the reading stands in line for a connection
+            live.hub.unsubscribe(subscription)
+            held.set()
+        assert (peer.sent, peer.told) == ([], [])
+
+
+async def test_who_is_trimmed_under_is_ended_but_a_snapshot_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=3000, value="printf('%.*c', 500, 'x')"))
+        after, scanning = live.peer(takes=1), live.peer(takes=1)
+        live_set = live.subscribe(scanning, Wish(live_set=True))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reading(after, live.subscribe(after), 0).run)
+            nursery.start_soon(live.reading(scanning, live_set, 0, scan=True).run)
+            for peer in (after, scanning):
+                await peer.awaited.wait()
+            await live.write("UPDATE t SET v = 2")
+            highest = live.hub.position.id
+            await live.store.commit(lambda db: retention.trim(db, highest, highest))
+            live.hub.recent.forget(highest)
+            for peer in (after, scanning):
+                peer.take(float("inf"))
+        assert after.ended is CloseCode.POSITION_LOST
+        assert [(each["EventType"], each["EventData"].get("reason")) for each in scanning.told] == [
+            ("resync", "overrun"),
+            ("live", None),
+        ]
+        assert len({event["Key"][0] for event in scanning.sent}) == 3000

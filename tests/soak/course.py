@@ -1,0 +1,183 @@
+"""The course of a soak: the server is killed, stopped and started again, and everything is compared now and then."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.live import PROGRAM, token
+from tests.e2e.server_process import ROOT
+from tests.soak.clients import PATIENCE_S, Barrier, Client, Publisher
+from tests.soak.followers import Follower, Log, Messages, Passing, Rows
+from tests.soak.world import World
+
+#: So few rows are kept that slow clients now and then lose their place.
+RETENTION_ROWS = 60_000
+WRITERS = 2
+START_S = 60.0
+#: Log lines of the server that nothing in a soak explains.
+NEVER = ("error", "Traceback", "Error")
+
+
+class Server:
+    """The program on one port, killed and started again."""
+
+    def __init__(self, db: Path, log: Path, options: list[str]) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._log = log
+        self._command = [*PROGRAM, "serve", "--db", str(db), "--host", "127.0.0.1", "--port", str(self.port), *options]
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+            )
+        assert self.process.stdout is not None
+        while b"try it:" not in (line := self.process.stdout.readline()):
+            assert line, f"serve did not start: {self._log.read_text()}"
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        status = self.process.wait(START_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+def followers(chance: random.Random) -> Iterator[list[Follower]]:
+    """Give what each client follows."""
+    wishes: list[tuple[dict[str, Any], str]] = [
+        ({}, "1"),
+        ({"room": 1}, "room IS 1"),
+        ({"room": [0, "3"], "n": {"gte": 4}}, "room IN (0, 3) AND n >= 4"),
+        ({"name": {"startswith": "n1"}}, "name GLOB 'n1*'"),
+        ({"name": {"null": True}}, "name IS NULL"),
+        ({"n": {"in": [1, 2, 3, 5, 8]}, "name": {"null": False}}, "n IN (1, 2, 3, 5, 8) AND name IS NOT NULL"),
+    ]
+    for number, (filters, where) in enumerate(wishes):
+        pair = ({"p": "x"}, "p = 'x'") if number % 2 else ({}, "1")
+        yield [
+            Log("log"),
+            Rows("item", filters, where=where, old=chance.random() < 0.5),
+            Rows("pair", pair[0], where=pair[1], old=chance.random() < 0.5),
+            Messages("news"),
+            Passing("fleeting"),
+        ]
+    yield [Log("log"), Rows("item", events=True), Rows("pair", events=True), Rows("shape")]
+    yield [Rows("shape", events=True), Rows("item", {"room": 2}, where="room IS 2")]
+    yield [Log("log")]
+
+
+@contextmanager
+def threads(*targets: Any) -> Iterator[None]:
+    started = [threading.Thread(target=target, daemon=True) for target in targets]
+    for each in started:
+        each.start()
+    yield
+    for each in started:
+        each.join(PATIENCE_S)
+        assert not each.is_alive(), f"{each} does not end"
+
+
+def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
+    """Soak for about ``seconds``; ``failures`` in the report are what must not be."""
+    chance = random.Random(seed)
+    world = World(folder / "soak.db", seed)
+    world.make()
+    options = ["--retention-rows", str(RETENTION_ROWS), "--unsent-bytes", "65536", "--requests-per-s", "100000"]
+    server = Server(world.db, folder / "soak.log", options)
+    key = token(world.db)
+
+    def url() -> str:
+        return f"ws://127.0.0.1:{server.port}/live?token={key}"
+
+    _make_topics(url())
+    publisher = Publisher(world, url)
+    clients = [
+        Client(world, number, url, follows, slow=number % 3 == 2)
+        for number, follows in enumerate(followers(chance))
+    ]  # fmt: skip
+    happened: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    writers = [lambda number=number: world.write(number) for number in range(WRITERS)]
+    with threads(publisher.run, *writers, *[client.run for client in clients]):
+        try:
+            while time.monotonic() < until and not world.stop.is_set():
+                world.stop.wait(chance.random() * min(6.0, seconds / 8))
+                happened[_step(chance, world, server, publisher, clients)] += 1
+            if not world.stop.is_set():
+                _compare(world, publisher, clients)
+                happened["compared"] += 1
+        finally:
+            world.stop.set()
+    if server.end(signal.SIGTERM) != 0:
+        world.failures.append("the server did not end in order")
+    log = (folder / "soak.log").read_text()
+    world.failures += [line for line in log.splitlines() if any(word in line for word in NEVER)][:10]
+    return {
+        "seed": seed,
+        "happened": dict(happened),
+        "commits": world.commits,
+        "messages": publisher.durable,
+        "clients": dict(sum((client.seen for client in clients), Counter())),
+        "events": dict(sum((each.seen for client in clients for each in client.followers), Counter())),
+        "failures": world.failures,
+    }
+
+
+def _make_topics(url: str) -> None:
+    from websockets.sync.client import connect
+
+    from tests.e2e.live import Client as Asking
+
+    with connect(url) as connection:
+        client = Asking(connection)
+        client.done("create-topic", name="news")
+        client.done("create-topic", name="fleeting", durable=False)
+
+
+def _step(chance: random.Random, world: World, server: Server, publisher: Publisher, clients: list[Client]) -> str:
+    what = chance.choice(("kill", "kill", "stop", "reshape", "compare", "compare"))
+    if what == "kill":
+        server.end(signal.SIGKILL)
+        server.start()
+    elif what == "stop":
+        if server.end(signal.SIGTERM) != 0:
+            world.failures.append("the server did not end in order")
+        server.start()
+    elif what == "reshape":
+        world.reshape(chance)
+    else:
+        _compare(world, publisher, clients)
+    return what
+
+
+def _compare(world: World, publisher: Publisher, clients: list[Client]) -> None:
+    """Let nobody write until every client has all and holds what the file holds."""
+    with publisher.pen, world.stillness() as db:
+        (written,) = db.execute("SELECT count(*) FROM log").fetchone()
+        if written != world.written:
+            world.failures.append(f"{world.written} rows of the log were acknowledged, {written} are in the file")
+        (position,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = '_appliance_outbox'").fetchone()
+        barrier = Barrier(position, publisher.passing)
+        for client in clients:
+            client.barrier = barrier
+        deadline = time.monotonic() + 2 * PATIENCE_S
+        while len(barrier.arrived) < len(clients) and not world.stop.is_set():
+            world.stop.wait(0.02)
+            if time.monotonic() > deadline:
+                late = sorted({client.number for client in clients} - barrier.arrived)
+                world.failures.append(f"clients {late} do not come to {position}")
+                world.stop.set()
