@@ -60,12 +60,11 @@ def test_accounts_and_groups_are_events_of_their_tables(live: Live) -> None:
         editors = done("group", "add", "editors", "--db", live.db).stdout.strip()
         done("group", "join", "editors", "ann@example.com", "--db", live.db)
         assert f"ann@example.com  {ann}  editors, users" in done("user", "list", "--db", live.db).stdout
-        done("group", "leave", "editors", "ann@example.com", "--db", live.db)
-        done("group", "remove", "editors", "--db", live.db)
+        done("group", "leave", "EDITORS", "ANN@example.com", "--db", live.db)
+        done("group", "remove", editors, "--db", live.db)
         told = [(event["EventType"], event["ObjectType"]) for event in admin.all_until_now()]
         assert told == [("create", "usergroup"), ("create", MEMBERS), ("delete", MEMBERS), ("delete", "usergroup")]
-        assert run("group", "join", editors, "ann@example.com", "--db", live.db).returncode == 1
-        assert run("user", "add", "ANN@example.com", "--db", live.db).returncode == 2  # nobody to ask
+        assert run("user", "add", "bob@example.com", "--db", live.db).returncode == 2  # nobody to ask
         done("user", "remove", "ann@example.com", "--db", live.db)
         assert [event["EventType"] for event in admin.all_until_now()] == ["delete", "delete"]
 
@@ -100,9 +99,8 @@ def test_who_may_what_is_granted_and_said(live: Live) -> None:
     )
     assert words.stdout.splitlines() == ["group users: peek, read", "a row's owner (user_id): update"]
     assert "  may: group users: peek, read\n" in done("table", "list", "--db", live.db).stdout
-    for refused in (("--to", "owner", "--can", "read", "--owner-column", "nope"), ("--to", "nobody", "--can", "read"),
-                    ("--to", "users", "--can", "reed")):  # fmt: skip
-        assert run("table", "grant", "orders", *refused, "--db", live.db).returncode == 1
+    refused = run("table", "grant", "orders", "--to", "users", "--can", "reed", "--db", live.db)
+    assert (refused.returncode, "did you mean" in refused.stderr) == (1, True)
     done("table", "revoke", "orders", "--from", "owner", "--db", live.db)
     assert done("table", "revoke", "orders", "--from", "users", "--db", live.db).stdout == "administrators only\n"
 
@@ -115,28 +113,18 @@ def test_tokens_are_checked_revoked_and_rotated(live: Live) -> None:
         return made.returncode, made.stdout
 
     first, second = (token(live.db, "--user", "tokens@example.com") for _ in range(2))
-    status, words = check(first)
-    assert status == 0
+    done("token", "rotate", "--db", live.db)
+    words = done("token", "check", "-", "--db", live.db, written=f"{first}\n").stdout
     assert words.startswith(f"valid: {ann} of live-appliance, a user, until 20")
-    assert done("token", "check", "-", "--db", live.db, written=f"{first}\n").stdout == words
     done("token", "revoke", first, "--db", live.db)
     assert check(first) == (1, "refused: the token was revoked; get a new one\n")
-    assert check(second)[0] == 0
-    done("token", "revoke", "--user", "tokens@example.com", "--db", live.db)
+    done("user", "password", "tokens@example.com", "--password-stdin", "--db", live.db, written="another password")
     assert check(second)[0] == 1
     third = token(live.db, "--user", "tokens@example.com")
     assert check(third)[0] == 0
-    done("token", "rotate", "--db", live.db)
-    assert check(third)[0] == 0
-    done("user", "password", "tokens@example.com", "--password-stdin", "--db", live.db, written="another password")
-    assert check(third)[0] == 1
-    fourth = token(live.db, "--user", "tokens@example.com")
-    assert check(fourth)[0] == 0
     done("user", "remove", "tokens@example.com", "--db", live.db)
-    assert check(fourth)[0] == 1
-    assert check("nonsense")[0] == 1
+    assert check(third) == (1, "refused: its account is gone\n")
     assert run("token", "create", "--user", "tokens@example.com", "--db", live.db).returncode == 1
-    assert run("token", "create", "--user", "a@b.c", "--admin", "--db", live.db).returncode == 2
 
 
 def test_an_administrator_is_made_by_command(live: Live) -> None:
