@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store import schema, standard
+from appliance.store.standard import USERS, join_table
 from tests.capture.support import TABLES, WRITES, Captured, check_replay
+from tests.store.test_standard import UUID4
 
 #: SQLite's version: better-sqlite3's, its tarball's SHA-256, and where in it the amalgamation is (or an archive of it).
 AMALGAMATIONS = {
@@ -76,17 +79,55 @@ def sqlite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, folder
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("pragma", ["recursive_triggers=OFF", "recursive_triggers=ON", "trusted_schema=OFF"])
-def test_all_that_another_sqlite_writes_is_captured(tmp_path: Path, sqlite: tuple[str, Path], pragma: str) -> None:
-    version, library = sqlite
-    file = Captured(tmp_path / "a.db", TABLES)
+def write(library: Path, version: str, db: Path, sql: Path, *pragmas: str) -> None:
+    """Have a writer with another SQLite run a file of SQL; it must succeed."""
     done = subprocess.run(
-        [sys.executable, "-c", WRITER, version, str(file.path), str(WRITES), pragma],
+        [sys.executable, "-c", WRITER, version, str(db), str(sql), *pragmas],
         env={**os.environ, "LD_LIBRARY_PATH": str(library)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     if "brings its own SQLite" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("pragma", ["recursive_triggers=OFF", "recursive_triggers=ON", "trusted_schema=OFF"])
+def test_all_that_another_sqlite_writes_is_captured(tmp_path: Path, sqlite: tuple[str, Path], pragma: str) -> None:
+    version, library = sqlite
+    file = Captured(tmp_path / "a.db", TABLES)
+    write(library, version, file.path, WRITES, pragma)
     assert check_replay(file) > 50
+    file.close()
+
+
+#: The outbox of a standard table: its defaults are evaluated, and its groups noted, in the writer's SQLite.
+STANDARD = f"""
+INSERT INTO todo(title) VALUES('one');
+INSERT INTO todo(reference_id, title) VALUES('two', 'two');
+INSERT INTO {join_table("todo")}(todo_id, usergroup_id) VALUES('two', '{USERS}');
+REPLACE INTO todo(reference_id, title) VALUES('two', '2');
+INSERT INTO {join_table("todo")}(todo_id, usergroup_id) VALUES('two', '{USERS}') ON CONFLICT DO NOTHING;
+DELETE FROM todo;
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("foreign_keys", ["ON", "OFF"])
+def test_a_standard_table_is_written_whole_by_another_sqlite(
+    tmp_path: Path, sqlite: tuple[str, Path], foreign_keys: str
+) -> None:
+    version, library = sqlite
+    file = Captured(tmp_path / "a.db")
+    standard.prepare(file.server)
+    with schema.transaction(file.server):
+        standard.create(file.server, "todo", [standard.NewColumn("title", "text")])
+    file.synchronise()
+    file.events()
+    statements = tmp_path / "standard.sql"
+    statements.write_text(STANDARD)
+    write(library, version, file.path, statements, f"foreign_keys={foreign_keys}", "trusted_schema=OFF")
+    events = [event for event in file.events() if event.shape.table == "todo"]
+    assert [event.op.name for event in events] == ["CREATE", "CREATE", "UPDATE", "DELETE", "DELETE"]
+    assert UUID4.fullmatch(str(events[0].new and events[0].new.values[0]))
+    assert [event.joins for event in events[3:]] == [(), ((USERS, 2097057),)]
     file.close()
