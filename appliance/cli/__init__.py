@@ -8,7 +8,7 @@ import sys
 import click
 
 from appliance import logs
-from appliance.cli import backups, clients, migrating, program, service, serving, tables, tokens, topics, users
+from appliance.cli import backups, clients, history, migrating, program, service, serving, tables, tokens, topics, users
 from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.ops import unpacked
 
@@ -66,6 +66,7 @@ for _command in (
     topics.topic,
     clients.tail_command,
     clients.publish_command,
+    history.history_command,
     backups.backup_command,
     backups.restore_command,
     program.check_command,

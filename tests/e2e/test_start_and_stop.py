@@ -218,3 +218,21 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     broken = run("check", "--db", db)
     assert broken.returncode == 78
     assert "is not a SQLite database" in broken.stdout
+
+
+def test_history_says_what_happened_to_a_row(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a, password)")
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        sql(db, "INSERT INTO t VALUES(-7, 'x', 'hush'); UPDATE t SET a = 'y'")
+        client.all_until_now()
+        found = run("history", "t", "-7", "--db", db)
+    assert found.stdout.splitlines() == [
+        '{"MessageSource":"database","EventType":"create","ObjectType":"t",'
+        '"EventData":{"__type":"t","id":-7,"a":"x"},"EventId":1,"Key":[-7]}',
+        '{"MessageSource":"database","EventType":"update","ObjectType":"t",'
+        '"EventData":{"__type":"t","id":-7,"a":"y"},"EventId":3,"Key":[-7],"OldData":{"a":"x"}}',
+    ]
+    assert "kept from EventId 1 on" in found.stderr
+    refused = run("history", "nope", "1", "--db", db)
+    assert (refused.returncode, refused.stdout) == (1, "")
