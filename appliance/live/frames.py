@@ -101,6 +101,10 @@ class FrameGate:
         """Whether something was fed that ``take`` has not looked at or not let through yet."""
         return bool(self._held)
 
+    def apart(self, message: str | bytes) -> list[str] | list[bytes]:
+        """Give the messages of the client that one message of the WebSocket library is made of: here, itself."""
+        return [message]  # type: ignore[return-value]
+
     def feed(self, data: bytes | bytearray) -> None:
         """Receive bytes of the client, cut anywhere."""
         if not self.closed:

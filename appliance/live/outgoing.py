@@ -27,7 +27,7 @@ ROOM: Final = 256 << 10  # bytes that may wait when more is to be read for a pee
 WRITE_S: Final = 30.0  # seconds in which a peer must take something
 LINGER_S: Final = 2.0  # seconds for a Close frame to be taken and the peer to hang up
 DRAIN_LIMIT: Final = 32 << 20  # bytes that are read and thrown away meanwhile
-READ_SIZE: Final = 4096  # bytes a read: what one peer may make the WebSocket library do at a stretch
+READ_SIZE: Final = 16 << 10  # bytes a read, where the reader names no other bound
 _VECTOR = 64  # frames a system call; Linux takes 1024 (IOV_MAX)
 _TLS_CHUNK = 16 << 10  # bytes: one TLS record, so that the write deadline sees progress
 
@@ -123,6 +123,10 @@ class Outgoing(trio.abc.Stream):
     def unsent(self) -> int:
         """Bytes that wait for the peer."""
         return self._unsent
+
+    def apart(self, message: str | bytes) -> list[str] | list[bytes]:
+        """Give what the peer sent as one message of the WebSocket library; asked once for each, in order."""
+        return self._gate.apart(message)
 
     def answered(self) -> bool:
         """Take note that one more message was answered; give whether all are that the peer has sent so far."""

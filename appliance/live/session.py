@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -220,7 +220,7 @@ class Session:
                 if self._principal is None:
                     await self._await_token(answers)
                 while True:
-                    await self._exchange(await self._connection.get_message(), answers)
+                    await self._exchange(self._outgoing.apart(await self._connection.get_message()), answers)
         except (ConnectionClosed, trio.BrokenResourceError):
             if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
@@ -239,22 +239,29 @@ class Session:
 
     async def _await_token(self, answers: dict[type, Answer]) -> None:
         """Read the first frame, which must bring a token."""
+        others: Sequence[str | bytes] = ()
         with trio.move_on_after(AUTHENTICATE_S):
-            message = await self._connection.get_message()
+            message, *others = self._outgoing.apart(await self._connection.get_message())
             asked = self._asked(message)
             if isinstance(asked, Authenticate):
                 await self._answer(asked, len(message), answers)
-            self._outgoing.answered()
             self._flush()
         if self._principal is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
             await trio.lowlevel.checkpoint()
+        await self._exchange(others, answers)
 
-    async def _exchange(self, message: str | bytes, answers: dict[type, Answer]) -> None:
-        asked = self._asked(message)
-        if asked is not None:
-            await self._answer(asked, len(message), answers)
-        if self._outgoing.answered() or len(self._replies) >= REPLIES or type(asked) is not NewMessage:
+    async def _exchange(self, messages: Sequence[str | bytes], answers: dict[type, Answer]) -> None:
+        """Answer what came as one message of the WebSocket library."""
+        for message in messages:
+            asked = self._asked(message)
+            if asked is not None:
+                await self._answer(asked, len(message), answers)
+            if len(self._replies) >= REPLIES or type(asked) is not NewMessage:
+                self._flush()
+            if self.ending is not None:
+                break
+        if self._outgoing.answered():
             self._flush()
         if self._outgoing.unsent > UNREAD_REPLIES:
             await self._outgoing.wait_send_all_might_not_block()

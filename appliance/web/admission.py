@@ -45,7 +45,7 @@ class Admission:
             await upgrade.reject(error.status, error_body(error.code, error.message))
             return
         remote = upgrade.remote
-        async with upgrade.accepted(self._backend.unsent) as (connection, outgoing):
+        async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
             session = Session(connection, outgoing, self._backend, principal)
             opened = trio.current_time()
             counters.websockets += 1

@@ -14,8 +14,9 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from appliance.errors import BadRequest, CloseCode
+from appliance.live.bundles import BundlingGate
 from appliance.live.frames import FrameGate
-from appliance.live.outgoing import LINGER_S, Outgoing
+from appliance.live.outgoing import LINGER_S, READ_SIZE, Outgoing
 from appliance.live.unsent import Unsent
 from appliance.web.forwarded import Caller
 from appliance.web.http import JSON_TYPE, Headers, Http
@@ -56,10 +57,12 @@ class Upgrade:
         await self._present().answer(status, headers, body)
 
     @asynccontextmanager
-    async def accepted(self, together: Unsent | None = None) -> AsyncIterator[tuple[WebSocketConnection, Outgoing]]:
+    async def accepted(
+        self, together: Unsent | None = None, *, bundled: bool = False
+    ) -> AsyncIterator[tuple[WebSocketConnection, Outgoing]]:
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
-        ``together`` is what waits in all connections.
+        ``together`` is what waits in all connections. ``bundled``: a message may be a bundle, for ``Outgoing.apart``.
         trio-websocket's reader lives in a nursery outside of the body, so a body that is cancelled can still close
         properly. On leaving, a WebSocket that is open is closed (1000; 1011 when the body failed);
         cancelled from outside, it ends at once, with 1012 where the socket takes it. Errors come in groups, as from
@@ -80,7 +83,7 @@ class Upgrade:
                 head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n",
                 early=early,
-                gate=FrameGate(limits.message_bytes, limits.fragments),
+                gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.fragments),
                 limit=limits.unsent_bytes,
                 together=together,
                 write_s=limits.write_s,
@@ -88,7 +91,11 @@ class Upgrade:
             try:
                 with trio.move_on_after(limits.handshake_s) as patience:
                     request = await wrap_server_stream(
-                        nursery, outgoing, message_queue_size=QUEUED, max_message_size=limits.message_bytes
+                        nursery,
+                        outgoing,
+                        message_queue_size=QUEUED,
+                        max_message_size=limits.message_bytes,
+                        receive_buffer_size=READ_SIZE,
                     )
                     connection = await request.accept()
                 if patience.cancelled_caught:
