@@ -33,9 +33,11 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] = (),
+    live: bool = False,
 ) -> Any:
-    """Declare a setting: its default, what it is for, and what it may be."""
-    return field(default=default, metadata={"help": words, "least": least, "most": most, "choices": choices})
+    """Declare a setting: its default, what it is for, what it may be, and whether a running server takes it up."""
+    found = {"help": words, "least": least, "most": most, "choices": choices, "live": live}
+    return field(default=default, metadata=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,11 @@ class Config:
     db: Path = setting(Path("live.db"), "The SQLite file; made when there is none.")
     host: tuple[str, ...] = setting(("127.0.0.1", "::1"), "Addresses to listen on.")
     port: int = setting(6336, "The port to listen on; 0 takes a free one.", least=0, most=65535)
-    tls_cert: Path | None = setting(None, "Certificate chain (PEM): the port then speaks TLS (wss, https).")
-    tls_key: Path | None = setting(None, "Private key of the certificate (PEM).")
-    allowed_origins: tuple[str, ...] = setting((), "Origins, besides the server's own, whose pages may connect.")
+    tls_cert: Path | None = setting(None, "Certificate chain (PEM): the port then speaks TLS (wss, https).", live=True)
+    tls_key: Path | None = setting(None, "Private key of the certificate (PEM).", live=True)
+    allowed_origins: tuple[str, ...] = setting(
+        (), "Origins, besides the server's own, whose pages may connect.", live=True
+    )
     secret_columns: tuple[str, ...] = setting(
         SECRET_COLUMNS,
         "Columns that are never captured: names, patterns with *, or table.column. A key column only by table.column.",
@@ -82,7 +86,7 @@ class Config:
     busy_timeout_s: float = setting(5.0, "How long to wait for another program's lock.", least=0.1, most=60)
     inotify: bool = setting(True, "Let the system announce writes (Linux); without it the file is polled.")
     trusted_proxies: tuple[str, ...] = setting(
-        (), "Addresses or networks (CIDR) of proxies whose Forwarded and X-Forwarded headers are believed."
+        (), "Addresses or networks (CIDR) of proxies whose Forwarded and X-Forwarded headers are believed.", live=True
     )
     metrics_listen: tuple[str, ...] = setting(
         (), "Where to answer /metrics to anybody, host:port; administrators can ask on the main port, too."
@@ -95,29 +99,35 @@ class Config:
     ready_lag_s: float = setting(10.0, "Time that events may wait in the file before /readyz says so.", least=1)
     ready_lag_rows: int = setting(100_000, "Rows of events that may wait before /readyz says so.", least=1)
     ready_free_bytes: int = setting(64 << 20, "Free space on the disk below which /readyz says so.", least=0)
-    log_format: str = setting("text", "How log lines on stderr look.", choices=("text", "json"))
+    log_format: str = setting("text", "How log lines on stderr look.", choices=("text", "json"), live=True)
     log_level: str = setting(
-        "info", "The least serious log line to write.", choices=("debug", "info", "warning", "error")
+        "info", "The least serious log line to write.", choices=("debug", "info", "warning", "error"), live=True
     )
-    connections: int = setting(20_000, "Connections at a time.", least=1, most=1_000_000)
-    connections_per_user: int = setting(1000, "Connections of one user at a time.", least=1)
-    subscriptions: int = setting(128, "Subscriptions of one connection.", least=1, most=100_000)
-    user_topics: int = setting(1000, "Topics that one user may own.", least=0)
-    requests_per_s: float = setting(1000.0, "Requests a second of one connection.", least=0.1)
-    request_burst: int = setting(2000, "Requests that one connection may send at once.", least=1)
-    message_bytes: int = setting(1 << 20, "The longest frame or message from a client.", least=1024, most=64 << 20)
-    message_fragments: int = setting(1024, "Fragments that a message may come in.", least=1)
+    connections: int = setting(20_000, "Connections at a time.", least=1, most=1_000_000, live=True)
+    connections_per_user: int = setting(1000, "Connections of one user at a time.", least=1, live=True)
+    subscriptions: int = setting(128, "Subscriptions of one connection.", least=1, most=100_000, live=True)
+    user_topics: int = setting(1000, "Topics that one user may own.", least=0, live=True)
+    requests_per_s: float = setting(1000.0, "Requests a second of one connection.", least=0.1, live=True)
+    request_burst: int = setting(2000, "Requests that one connection may send at once.", least=1, live=True)
+    message_bytes: int = setting(
+        1 << 20, "The longest frame or message from a client.", least=1024, most=64 << 20, live=True
+    )
+    message_fragments: int = setting(1024, "Fragments that a message may come in.", least=1, live=True)
     event_bytes: int = setting(1 << 20, "The largest row that is sent whole.", least=1024, most=1 << 20)
-    unsent_bytes: int = setting(1 << 20, "Data that may wait for one slow reader.", least=64 << 10)
-    unsent_total_bytes: int = setting(256 << 20, "Data that may wait for all readers together.", least=64 << 10)
-    head_bytes: int = setting(16 << 10, "The largest head of an HTTP request.", least=1024, most=1 << 20)
-    head_s: float = setting(10.0, "Time for a client to send a request's head.", least=0.1)
-    body_bytes: int = setting(8 << 20, "The largest body of an HTTP request.", least=1024)
-    handshake_s: float = setting(10.0, "Time for a handshake, of TLS and of the WebSocket.", least=0.1)
-    write_s: float = setting(30.0, "Time in which a client must take something of what is sent to it.", least=1)
-    query_s: float = setting(2.0, "Time for one query of the HTTP API.", least=0.1, most=60)
-    ping_every_s: float = setting(25.0, "Silence after which a client is pinged.", least=1)
-    pong_within_s: float = setting(10.0, "Time for it to answer.", least=1)
+    unsent_bytes: int = setting(1 << 20, "Data that may wait for one slow reader.", least=64 << 10, live=True)
+    unsent_total_bytes: int = setting(
+        256 << 20, "Data that may wait for all readers together.", least=64 << 10, live=True
+    )
+    head_bytes: int = setting(16 << 10, "The largest head of an HTTP request.", least=1024, most=1 << 20, live=True)
+    head_s: float = setting(10.0, "Time for a client to send a request's head.", least=0.1, live=True)
+    body_bytes: int = setting(8 << 20, "The largest body of an HTTP request.", least=1024, live=True)
+    handshake_s: float = setting(10.0, "Time for a handshake, of TLS and of the WebSocket.", least=0.1, live=True)
+    write_s: float = setting(
+        30.0, "Time in which a client must take something of what is sent to it.", least=1, live=True
+    )
+    query_s: float = setting(2.0, "Time for one query of the HTTP API.", least=0.1, most=60, live=True)
+    ping_every_s: float = setting(25.0, "Silence after which a client is pinged.", least=1, live=True)
+    pong_within_s: float = setting(10.0, "Time for it to answer.", least=1, live=True)
 
 
 def flag(setting: Field[Any]) -> str:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 import trio
+from starlette.applications import Starlette
 
+from appliance import logs
 from appliance.config import Config
 from appliance.counters import Counters
 from appliance.errors import BadConfiguration, StoreUnusable, first_of
@@ -28,15 +29,17 @@ from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
 from appliance.live.keeper import Keeper
 from appliance.live.session import Backend, SessionLimits
-from appliance.live.sessions import Sessions
+from appliance.live.sessions import Pings, Sessions
 from appliance.live.tail import StoreReplaced, Tail
 from appliance.live.unsent import Unsent
 from appliance.live.watchman import Watchman
+from appliance.ops import descriptors
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
 from appliance.protocol.tokens import Issuer, Key
 from appliance.protocol.values import ValueOptions
+from appliance.signals import Reload, obey
 from appliance.store import keys, standard
 from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
@@ -44,6 +47,7 @@ from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.retention import Retention
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Catalog, Store, StoreSettings, open_store
+from appliance.web import tls
 from appliance.web.admission import Admission
 from appliance.web.api.paths import paths
 from appliance.web.door import Door
@@ -60,13 +64,8 @@ log = structlog.get_logger()
 GRACE_S: Final = 7.0
 #: Connections that may ask for metrics at a time, on a port of their own.
 METRICS_CONNECTIONS: Final = 32
-#: Descriptors that are not connections: the database, listeners, the loop, libraries.
-DESCRIPTORS_BESIDE: Final = 128
 #: How long to wait for a database file that was taken away to be there again, seconds.
 REAPPEAR_S: Final = 10.0
-#: The one-file program is two processes, and the first hands on to the second what it is sent. So Ctrl-C, or a service
-#: manager that signals them all, comes to us twice: within so many seconds it is the same signal.
-DOUBLED_S: Final = 0.25 if getattr(sys, "frozen", False) else 0.0
 
 
 def external_keys(config: Config) -> tuple[Key, ...]:
@@ -96,31 +95,30 @@ class Announcement:
     setup_code: str | None
 
 
-async def serve(config: Config, announce: Callable[[Announcement], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then end in order; a second signal ends the process at once.
+async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then end in order; a second signal ends the process at once. SIGHUP reloads.
 
     Raises ``CommandError``: the store cannot be used or is in use, a certificate or an address is not right.
     """
-    certificate = None
+    certificate, config = None, reload.config
     if config.tls_cert is not None and config.tls_key is not None:
         certificate = Certificate(config.tls_cert, config.tls_key)
     stop = trio.Event()
     manager = ServiceManager(os.environ)
 
     def announced(announcement: Announcement) -> None:
-        nonlocal config
-        config = replace(config, port=announcement.addresses[0][1])  # the same port if it has to begin anew
+        reload.fix(port=announcement.addresses[0][1])  # the same port if it has to begin anew
         announce(announcement)
         manager.ready()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, stop, certificate, manager)
+            nursery.start_soon(obey, signals, stop, reload, manager)
             async with open_bridge():
                 while not stop.is_set():
                     replaced: BaseException | None = None
                     try:
-                        await _serve_store(config, certificate, announced, stop)
+                        await _serve_store(reload, certificate, announced, stop)
                     except* StoreReplaced as group:
                         replaced = first_of(group)
                     if replaced is None:
@@ -131,53 +129,23 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
     log.info("stopped")
 
 
-async def _obey(
-    signals: AsyncIterator[int], stop: trio.Event, certificate: Certificate | None, manager: ServiceManager
-) -> None:
-    first = 0.0
-    async for number in signals:
-        if number == signal.SIGHUP:
-            manager.reloading()
-            _reload(certificate)
-            manager.ready()
-        elif not stop.is_set():
-            log.info("stopping", signal=signal.Signals(number).name)
-            manager.stopping()
-            first = trio.current_time()
-            stop.set()
-        elif trio.current_time() - first >= DOUBLED_S:
-            os._exit(128 + number)  # SQLite survives this: whatever was not committed was not acknowledged
-
-
-def _reload(certificate: Certificate | None) -> None:
-    """Read the certificate again; one that cannot serve is refused and the old one kept."""
-    try:
-        if certificate is not None:
-            certificate.reload()
-    except BadConfiguration as error:
-        log.error("not_reloaded", reason=str(error))
-    else:
-        log.info("reloaded")
-
-
-def _raise_descriptor_limit(connections: int) -> None:
-    """Have a descriptor for every connection, as far as the system lets us."""
-    wanted = connections + DESCRIPTORS_BESIDE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, raised), hard))
-        if raised < wanted:
-            log.warning("few_descriptors", limit=raised, wanted=wanted)
+def _certified(config: Config, certificate: Certificate | None) -> ssl.SSLContext | None:
+    """Read the certificate again, where there is one. Raises ``BadConfiguration``."""
+    if (certificate is None) != (config.tls_cert is None):
+        raise BadConfiguration("whether the port speaks TLS cannot change while the server runs: restart it")
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return tls.context(config.tls_cert, config.tls_key)
 
 
 async def _serve_store(
-    config: Config, certificate: Certificate | None, announce: Callable[[Announcement], None], stop: trio.Event
+    reload: Reload, certificate: Certificate | None, announce: Callable[[Announcement], None], stop: trio.Event
 ) -> None:
     """Serve one file until ``stop``.
 
     Raises, in a group, ``StoreReplaced`` when there is another file at its place.
     """
+    config = reload.config
     settings = StoreSettings(
         path=config.db,
         secret=Secrecy(config.secret_columns, config.reveal),
@@ -202,18 +170,19 @@ async def _serve_store(
         for note in notes:
             log.warning("not_listening", reason=note)
         async with open_store(settings) as store:
-            await _serve_on(store, listeners, inside, config, certificate, announce, stop)
+            await _serve_on(store, listeners, inside, reload, certificate, announce, stop)
 
 
 async def _serve_on(
     store: Store,
     listeners: Sequence[socket.socket],
     inside: Sequence[socket.socket],
-    config: Config,
+    reload: Reload,
     certificate: Certificate | None,
     announce: Callable[[Announcement], None],
     stop: trio.Event,
 ) -> None:
+    config = reload.config
     catalog = await store.synchronise()
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
     counters = Counters()
@@ -221,16 +190,9 @@ async def _serve_on(
     tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.signing_secret()
-    sessions = Sessions()
-    limits = SessionLimits(
-        connections_per_user=config.connections_per_user,
-        subscriptions=config.subscriptions,
-        requests_per_s=config.requests_per_s,
-        burst=config.request_burst,
-        user_topics=config.user_topics,
-    )
+    sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
     authority = Authority(secret)
-    backend = Backend(store, hub, authority, sessions, limits, Unsent(config.unsent_total_bytes))
+    backend = Backend(store, hub, authority, sessions, _session_limits(config), Unsent(config.unsent_total_bytes))
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
@@ -252,14 +214,14 @@ async def _serve_on(
         ),
         authority,
     )
+
+    def app(config: Config) -> Starlette:
+        routes = paths(store, hub, authority, accounts, options, query_s=config.query_s)
+        return application(health, routes, metrics, allowed_origins=config.allowed_origins)
+
     door = Door(
         listeners,
-        app=application(
-            health,
-            paths(store, hub, authority, accounts, options, query_s=config.query_s),
-            metrics,
-            allowed_origins=config.allowed_origins,
-        ),
+        app=app(config),
         websocket=admission,
         log=log,
         limits=_limits(config),
@@ -267,6 +229,25 @@ async def _serve_on(
         counters=counters,
         proxies=Proxies(config.trusted_proxies),
     )
+
+    def renewed(config: Config) -> Callable[[], None]:
+        """Say how to change what can be changed while the server runs. Raises ``BadConfiguration``."""
+        limits, proxies, now = _limits(config), Proxies(config.trusted_proxies), app(config)
+        certified = _certified(config, certificate)
+
+        def change() -> None:
+            door.configure(now, limits, proxies)
+            admission.allow(config.allowed_origins)
+            backend.limits = _session_limits(config)
+            backend.unsent.most = config.unsent_total_bytes
+            sessions.pings = Pings(config.ping_every_s, config.pong_within_s)
+            if certificate is not None and certified is not None:
+                certificate.context = certified
+            logs.configure(config.log_format, config.log_level)
+            descriptors.raise_limit(config.connections)
+
+        return change
+
     inner = Door(
         inside,
         app=metrics.application(),
@@ -280,21 +261,20 @@ async def _serve_on(
         background.start_soon(_announcements, store, tail)
         background.start_soon(keeper.run)
         background.start_soon(Watchman(store, checkpoints=config.checkpoint == "auto").run)
-        background.start_soon(
-            lambda: sessions.keep(ping_every_s=config.ping_every_s, pong_within_s=config.pong_within_s)
-        )
+        background.start_soon(sessions.keep)
         background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
         async with trio.open_nursery() as connections:
             await connections.start(door.run)
             await connections.start(inner.run)
-            _raise_descriptor_limit(config.connections)
+            descriptors.raise_limit(config.connections)
             _report(catalog)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
             code = await store.commit(setup_code)
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
-            await stop.wait()
+            with reload.concerning(renewed):
+                await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
             door.stop_accepting()
             inner.stop_accepting()
@@ -331,6 +311,16 @@ def _report(catalog: Catalog) -> None:
     for table, warnings in catalog.warnings.items():
         for warning in warnings:
             log.warning("table_captured_in_part", table=table, reason=warning)
+
+
+def _session_limits(config: Config) -> SessionLimits:
+    return SessionLimits(
+        connections_per_user=config.connections_per_user,
+        subscriptions=config.subscriptions,
+        requests_per_s=config.requests_per_s,
+        burst=config.request_burst,
+        user_topics=config.user_topics,
+    )
 
 
 def _limits(config: Config) -> Limits:

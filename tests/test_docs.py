@@ -306,6 +306,13 @@ def test_the_example_of_a_configuration_file_is_accepted(tmp_path: Path) -> None
     assert all(getattr(loaded, name) is not None for name in tomllib.loads(example))
 
 
+def test_the_settings_that_a_running_server_takes_up_are_listed() -> None:
+    text = section(CONFIGURATION, "### What a running server takes up")
+    listed = next(paragraph for paragraph in text.split("\n\n") if paragraph.startswith("`"))
+
+    assert code(listed) == [each.name for each in config.settings() if each.metadata["live"]]
+
+
 def test_the_variables_that_are_no_settings_are_named() -> None:
     assert set(config.OTHER_VARIABLES) <= set(code(section(CONFIGURATION, "## Where a setting comes from")))
 

@@ -16,6 +16,7 @@ from appliance import __version__, config, logs
 from appliance.cli.clients import DEFAULT_URL
 from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, config_option, own_token
 from appliance.serve import Announcement, serve
+from appliance.signals import Reload
 
 
 def setting_options(command: F) -> F:
@@ -55,9 +56,14 @@ def serve_command(config_file: Path | None, **options: object) -> None:
 
     Settings come from these flags, else from LIVE_APPLIANCE_<NAME>, else from the configuration file.
     """
-    settings = config.load(_given(options), os.environ, config_file)
+    given = _given(options)
+
+    def read() -> config.Config:
+        return config.load(given, os.environ, config_file)
+
+    settings = read()
     logs.configure(settings.log_format, settings.log_level)
-    trio.run(serve, settings, lambda announcement: _announce(settings, announcement))
+    trio.run(serve, Reload(settings, read), lambda announcement: _announce(settings, announcement))
 
 
 def _announce(settings: config.Config, announcement: Announcement) -> None:

@@ -58,9 +58,9 @@ class SessionLimits:
     user_topics: int = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Backend:
-    """What a session works with."""
+    """What a session works with. ``limits`` may be others while it runs."""
 
     store: Store
     hub: Hub

@@ -31,6 +31,16 @@ class Traffic(NamedTuple):
     bytes_in: int
 
 
+class Pings(NamedTuple):
+    """After which silence a client is pinged, and how long it has to answer, seconds."""
+
+    every_s: float = 25.0
+    within_s: float = 10.0
+
+
+PINGS: Final = Pings()
+
+
 class Session(Protocol):
     """A session as all of them together see it."""
 
@@ -48,7 +58,8 @@ class Session(Protocol):
 class Sessions:
     """The sessions that are open now, and whose they are: ``None`` until the first frame has brought a token."""
 
-    def __init__(self) -> None:
+    def __init__(self, pings: Pings = PINGS) -> None:
+        self.pings = pings
         self._open: dict[Session, User | None] = {}
         self._by_user: Counter[User] = Counter()
         self._gone = Traffic(0, 0, 0, 0)
@@ -79,13 +90,13 @@ class Sessions:
             if not self._by_user[user]:
                 del self._by_user[user]
 
-    async def keep(self, *, ping_every_s: float, pong_within_s: float) -> None:
+    async def keep(self) -> None:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""
         while True:
             await trio.sleep(CHECK_EVERY_S)
             now = trio.current_time()
             for session in tuple(self._open):
-                session.check(now, ping_every_s, pong_within_s)
+                session.check(now, self.pings.every_s, self.pings.within_s)
 
     async def end_all(self) -> None:
         """Tell every client that the server stops (1012), spread out over a short time."""

@@ -29,6 +29,10 @@ class Admission:
 
     def __init__(self, backend: Backend, *, allowed_origins: Collection[str]) -> None:
         self._backend = backend
+        self.allow(allowed_origins)
+
+    def allow(self, allowed_origins: Collection[str]) -> None:
+        """Let pages of these origins connect, from now on, and of no others but the server's own."""
         self._origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
 
     async def __call__(self, upgrade: Upgrade) -> None:

@@ -80,6 +80,12 @@ class Door:
         self._traffic = Traffic(self._counters.http_answers, proxies)
         self._turned_away = 0
 
+    def configure(self, app: ASGIApp, limits: Limits, proxies: Proxies) -> None:
+        """Serve from now on with this application, and new connections within these limits."""
+        self._app = app
+        self._limits = limits
+        self._traffic.proxies = proxies
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. The listeners are open already, so ``started`` comes at once."""
         async with trio.open_nursery() as nursery:

@@ -16,13 +16,7 @@ class Certificate:
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
-        self._chain = chain
-        self._key = key
         self.context = context(chain, key)
-
-    def reload(self) -> None:
-        """Read the files again. Raises ``BadConfiguration`` and keeps what it has when they cannot serve."""
-        self.context = context(self._chain, self._key)
 
 
 def context(chain: Path, key: Path) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -150,3 +151,39 @@ def prometheus(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+def test_a_reload_changes_what_it_can_and_disconnects_nobody(tmp_path: Path) -> None:
+    db, file = tmp_path / "shop.db", tmp_path / "live.toml"
+    sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY)")
+    file.write_text('log_format = "json"\nsubscriptions = 1\n')
+
+    def reloaded(text: str, event: str) -> dict[str, object]:
+        before = len(logged(live, event))
+        file.write_text(text)
+        live.process.send_signal(signal.SIGHUP)
+        until(lambda: len(logged(live, event)) > before, f"the log says {event}")
+        return logged(live, event)[-1]
+
+    with serving(db, "--config", str(file)) as live, live.client() as client:
+        client.done("subscribe", topic="orders")
+        client.done("create-topic", name="lobby")
+        assert client.refused("subscribe", topic="lobby") == "too-many-subscriptions"
+        page = "https://shop.example.com"
+        with pytest.raises(InvalidStatus), live.client(origin=page):
+            pass
+
+        line = reloaded(
+            'log_format = "json"\nsubscriptions = 2\nretention_rows = 5000\nallowed_origins = ["https://shop.example.com"]\n',
+            "reloaded",
+        )
+        assert line["settings"] == ["allowed_origins", "subscriptions"]
+        assert logged(live, "restart_needed")[-1]["settings"] == ["retention_rows"]
+        client.done("subscribe", topic="lobby")
+        with live.client(origin=page) as other:
+            other.done("ping")
+
+        line = reloaded("subscriptions = none\n", "not_reloaded")
+        assert "TOML" in str(line["reason"])
+        sql(db, "INSERT INTO orders VALUES(1)")
+        assert client.event()["EventData"]["id"] == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadConfiguration
-from appliance.web.tls import Certificate
+from appliance.web.tls import Certificate, context
 from tests.e2e.certificates import write_certificate
 from tests.web.doors import open_door
 
@@ -34,7 +34,7 @@ async def test_a_new_certificate_serves_new_connections_and_drops_none(tmp_path:
     async with open_door(certificate=certificate) as opened:
         before = await opened.connect_tls(old)
         write_certificate(tmp_path, "localhost")
-        certificate.reload()
+        certificate.context = context(chain, key)
         after = await opened.connect_tls(trusting(chain))
         async with before.stream, after.stream:
             assert (await before.get())[0] == 200
@@ -56,13 +56,3 @@ def test_files_that_do_not_serve_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadConfiguration, match=words):
             Certificate(*files)
-
-
-def test_a_bad_reload_keeps_what_was_there(tmp_path: Path) -> None:
-    chain, key = write_certificate(tmp_path, "localhost")
-    certificate = Certificate(chain, key)
-    before = certificate.context
-    key.unlink()
-    with pytest.raises(BadConfiguration):
-        certificate.reload()
-    assert certificate.context is before

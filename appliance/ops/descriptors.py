@@ -1,0 +1,32 @@
+"""How many descriptors the process may have: each connection takes one."""
+
+from __future__ import annotations
+
+import resource
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+#: Descriptors that are not connections: the database, listeners, the loop, libraries.
+BESIDE: Final = 128
+
+
+def short_of(connections: int) -> tuple[int, int] | None:
+    """Give how many there can be at most and how many so many connections want; ``None`` when that is enough."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + BESIDE
+    return None if hard == resource.RLIM_INFINITY or hard >= wanted else (hard, wanted)
+
+
+def raise_limit(connections: int) -> None:
+    """Have a descriptor for every connection, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+    if (short := short_of(connections)) is not None:
+        log.warning("few_descriptors", limit=short[0], wanted=short[1])

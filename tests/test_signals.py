@@ -1,0 +1,102 @@
+"""A new configuration changes all that can change at once, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from structlog.testing import capture_logs
+
+from appliance.config import Config, settings
+from appliance.errors import BadConfiguration
+from appliance.signals import Reload
+
+
+class Said:
+    """A configuration file, and a part of a server that takes it up."""
+
+    def __init__(self) -> None:
+        self.config = Config()
+        self.taken: list[Config] = []
+
+    def read(self) -> Config:
+        return self.config
+
+    def part(self, config: Config) -> Callable[[], None]:
+        if config.connections == 13:
+            raise BadConfiguration("thirteen are not served")
+        return lambda: self.taken.append(config)
+
+
+def test_what_can_change_changes_and_what_cannot_is_named() -> None:
+    said = Said()
+    reload = Reload(Config(), said.read)
+    said.config = Config(connections=5, port=99)
+
+    with capture_logs() as logged, reload.concerning(said.part):
+        reload()
+
+    assert said.taken == [Config(connections=5)]
+    assert reload.config == Config(connections=5)
+    assert [(line["event"], line["settings"]) for line in logged] == [
+        ("reloaded", ["connections"]),
+        ("restart_needed", ["port"]),
+    ]
+
+
+def test_what_needs_a_restart_is_said_once_and_what_was_fixed_stays() -> None:
+    said = Said()
+    reload = Reload(Config(port=0), said.read)
+    reload.fix(port=4711)
+    said.config = Config(port=0, log_level="debug")
+
+    with capture_logs() as logged:
+        reload()
+        reload()
+
+    assert reload.config == Config(port=4711, log_level="debug")
+    assert [line["event"] for line in logged] == ["reloaded", "reloaded"]
+
+
+def test_if_one_part_refuses_none_changes() -> None:
+    said = Said()
+    reload = Reload(Config(), said.read)
+    said.config = Config(connections=13, log_level="debug")
+    other = Said()
+
+    with capture_logs() as logged, reload.concerning(other.part), reload.concerning(said.part):
+        reload()
+        said.config = replace(said.config, connections=14)
+        reload()
+
+    assert [config.connections for config in other.taken] == [14]
+    assert logged[0] == {"event": "not_reloaded", "log_level": "error", "reason": "thirteen are not served"}
+    assert logged[1]["settings"] == ["connections", "log_level"]
+
+
+def test_a_configuration_that_cannot_be_read_changes_nothing() -> None:
+    def read() -> Config:
+        raise BadConfiguration("it is not TOML")
+
+    reload = Reload(Config(), read)
+
+    with capture_logs() as logged:
+        reload()
+
+    assert reload.config == Config()
+    assert [line["event"] for line in logged] == ["not_reloaded"]
+
+
+def test_a_part_that_has_ended_is_asked_no_more() -> None:
+    said = Said()
+    reload = Reload(Config(), said.read)
+    with reload.concerning(said.part):
+        pass
+
+    reload()
+
+    assert said.taken == []
+
+
+def test_every_setting_says_whether_it_can_change() -> None:
+    assert all(isinstance(each.metadata["live"], bool) for each in settings())
