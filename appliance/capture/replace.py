@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.capture import passwords
 from appliance.capture.expressions import any_of, collated, equal, outbox_row, vector
 from appliance.capture.images import Images, Trigger
 from appliance.capture.joins import JOIN_PART, SCRATCH, Joins
@@ -66,7 +67,7 @@ class Recipe(Images):
         """Give the triggers in the order in which they must be created."""
         # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
         after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
-        return (*after, *self._before(), *self._before_delete())
+        return (*after, *self._before(), *self._before_delete(), *self._new_password())
 
     def _insert(self) -> Trigger:
         body = [*self._image("NEW", str(int(Op.CREATE))), *self._keep()]
@@ -84,6 +85,12 @@ class Recipe(Images):
     def _before_delete(self) -> list[Trigger]:
         """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows."""
         return [self._trigger("before_delete", "BEFORE DELETE", None, self._joins.note())] if self._joins else []
+
+    def _new_password(self) -> list[Trigger]:
+        """End the tokens of a user whose password anybody has changed."""
+        if not self._table.accounts:
+            return []
+        return [self._trigger("new_password", "AFTER UPDATE OF password", passwords.CHANGED, passwords.END_TOKENS)]
 
     def _there_again(self) -> list[str]:
         """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.

@@ -50,6 +50,7 @@ def tables(db: sqlite3.Connection) -> list[Table]:
             acted=ascii_fold(each[0]) in acted,
             standard=ascii_fold(each[0]) in ours,
             joins=joins.get(ascii_fold(each[0])) if ascii_fold(each[0]) in ours else None,
+            accounts=ascii_fold(each[0]) in ours and ours[ascii_fold(each[0])].kind is standard.Kind.ACCOUNT,
         )
         for each in ordinary
     ]

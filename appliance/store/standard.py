@@ -104,6 +104,7 @@ def _is_whole(db: sqlite3.Connection, each: Registered) -> bool:
     """Whether the table has what rights are read from. One that somebody has rebuilt without it is a plain table."""
     needed = {"id", "reference_id", "permission"}
     needed |= {"usergroup_id", str(each.object_column)} if each.object_table else {"user_account_id"}
+    needed |= {"email", "password"} if each.kind is Kind.ACCOUNT else set()
     return needed <= _columns(db, each.table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -291,3 +292,29 @@ def test_a_table_that_was_rebuilt_without_its_columns_is_for_administrators_only
     file.writer.execute("INSERT INTO todo VALUES(1)")
     file.writer.execute("DELETE FROM todo")
     assert said(file) == [("CREATE", "todo", ()), ("DELETE", "todo", ())]
+
+
+def test_a_password_that_anybody_changes_ends_the_tokens_of_before(file: Captured) -> None:
+    db = file.connect()
+    harden(db)
+    db.execute("PRAGMA trusted_schema=OFF")
+    db.execute("INSERT INTO user_account(reference_id, email, password) VALUES('ann', 'a', 'x'), ('bob', 'b', 'x')")
+
+    def ended() -> dict[str, float]:
+        standing = grants.standing(file.server, ["ann", "bob"])
+        return {who: each.not_before for who, each in standing.items() if each.not_before}
+
+    generation = schema.generation(file.server)
+    db.execute("UPDATE user_account SET password = password, name = 'n'")
+    assert (ended(), schema.generation(file.server)) == ({}, generation)
+    before = time.time()
+    db.execute("UPDATE OR IGNORE user_account SET password = 'y' WHERE reference_id = 'ann'")
+    first = ended()
+    assert list(first) == ["ann"]
+    assert before < first["ann"] <= time.time() + 1
+    assert schema.generation(file.server) > generation
+    db.execute("UPDATE _appliance_account SET not_before = 5000000000")
+    db.execute("UPDATE user_account SET password = NULL")
+    db.close()
+    assert ended()["ann"] == 5000000000
+    assert set(ended()) == {"ann", "bob"}
