@@ -65,6 +65,7 @@ def main() -> None:
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": epoch,
     }
+    run(python, PACKAGING / "harvest.py", BUILD, env=settings)
     run(
         *(python, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN"),
         *("--distpath", DIST, "--workpath", BUILD / "work", PACKAGING / f"{PROGRAM}.spec"),

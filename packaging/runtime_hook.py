@@ -1,15 +1,19 @@
-"""Run in the one-file program before its own first line: unpacks what only some installations need when it is imported.
+"""Run in the one-file program before its own first line: has it do less at every start."""
 
-``cryptography`` brings 14 MB that only tokens signed with RSA or elliptic curves ask for. Unpacked at every start they
-would cost each command a tenth of a second and each server as much room again as all the rest.
-"""
-
+import builtins
+import ctypes.util
+import dataclasses
 import gzip
+import marshal
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
+from attr import _make
+
 UNPACKED = Path(sys._MEIPASS)
+
+# ---- cryptography: 14 MB that only tokens signed with RSA or elliptic curves ask for are unpacked when it is imported.
 LATER = UNPACKED / "later"
 
 
@@ -27,7 +31,34 @@ class Later(MetaPathFinder):
                     file.write(chunk)
             place.chmod(0o700)
             packed.unlink()
-        return
 
 
 sys.meta_path.insert(0, Later())
+
+# ---- dataclasses and attrs compile the methods they write; the build has done that already (harvest.py).
+CODE = marshal.loads((UNPACKED / "precompiled").read_bytes())
+
+
+def execute(source, *namespaces):
+    """Stand for ``exec`` in dataclasses."""
+    builtins.exec(CODE.get(source, source), *namespaces)
+
+
+def compile_(source, filename, mode):
+    """Stand for ``compile`` in attrs."""
+    return CODE.get((source, filename)) or builtins.compile(source, filename, mode)
+
+
+dataclasses.exec, _make.compile = execute, compile_
+
+# ---- ctypes.util asks /sbin/ldconfig, a program, for what is certain on every Linux with a glibc.
+LIBRARIES = {"c": "libc.so.6", "pthread": "libpthread.so.0"}
+search = ctypes.util.find_library
+
+
+def find_library(name):
+    """Stand for ``ctypes.util.find_library``."""
+    return LIBRARIES.get(name) or search(name)
+
+
+ctypes.util.find_library = find_library

@@ -15,8 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.e2e.live import FROZEN, PROGRAM, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S
@@ -298,3 +302,23 @@ def test_a_socket_that_the_service_manager_opened_is_served(tmp_path: Path) -> N
             finally:
                 process.terminate()
             assert process.wait(PATIENCE_S) == 0
+
+
+# --- what is unpacked only when it is needed --------------------------------------------------------------------------
+
+
+def test_keys_of_another_issuer_are_known_though_cryptography_waits_to_be_unpacked(
+    tmp_path: Path, unpack_in: Path
+) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(pem)
+    claims: dict[str, Any] = {"sub": "ann", "iss": "https://issuer.example", "exp": int(time.time()) + 60}
+    theirs = jwt.encode(claims, private, "ES256")
+    with serving(tmp_path / "a.db") as live:
+        assert live.token
+        assert [each.name for each in unpack_in.rglob("_rust*")] == ["_rust.abi3.so.gz"]
+    issuer = {"LIVE_APPLIANCE_JWT_KEYS": f"ES256:{tmp_path / 'key.pem'}", "LIVE_APPLIANCE_JWT_ISSUER": claims["iss"]}
+    checked = run("token", "check", theirs, "--db", tmp_path / "a.db", env={**os.environ, **issuer})
+    assert (checked.returncode, "ann" in checked.stdout) == (0, True), checked
+    assert list(unpack_in.iterdir()) == []
