@@ -11,8 +11,9 @@ import click
 
 from appliance import __version__, config
 from appliance.cli.options import config_option, db_option
+from appliance.ops import check, machine
 from appliance.ops.build import commit
-from appliance.ops.check import examine
+from appliance.store import offline
 from appliance.store.secrecy import Secrecy
 
 
@@ -20,9 +21,20 @@ from appliance.store.secrecy import Secrecy
 @db_option
 @config_option
 def check_command(db: Path, config_file: Path | None) -> int:
-    """Examine a store and say what is wrong with it and what to do; changes nothing."""
+    """Examine a store, and the machine for a server of it; say what is wrong and what to do. Changes nothing."""
     settings = config.load({}, os.environ, config_file)
-    findings = examine(db, Secrecy(settings.secret_columns, settings.reveal))
+    findings = check.examine(db, Secrecy(settings.secret_columns, settings.reveal))
+    setup = machine.Setup(
+        database=db,
+        hosts=settings.host,
+        port=settings.port,
+        chain=settings.tls_cert,
+        key=settings.tls_key,
+        connections=settings.connections,
+        inotify=settings.inotify,
+        served=db.exists() and offline.is_served(db),
+    )
+    findings += machine.examine(setup)
     for finding in findings:
         click.echo(f"{finding.grade}: {finding.words}")
     return max((finding.exit_status for finding in findings), default=0)
