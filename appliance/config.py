@@ -60,18 +60,25 @@ class Config:
     accounts: bool = setting(True, "Keep users, groups and what is granted in tables of the file, made if missing.")
     signup: bool = setting(True, "Let anybody make an account; without it only administrators do.")
     token_ttl_s: float = setting(72 * 3600.0, "How long the token of somebody who signs in is good.", least=1)
+    guests: bool = setting(False, "Let clients without a token in; they see what everybody may.", live=True)
     token_lifetime_s: float = setting(
-        366 * 86400.0, "The longest life of any token; one that was made for longer is refused.", least=1
+        366 * 86400.0,
+        "The longest life of any token; one that was made for longer is refused.",
+        least=1,
+        live=True,
     )
     jwt_keys: tuple[str, ...] = setting(
         (),
         "Keys of another issuer's tokens: ALGORITHM:FILE (a public key in PEM, or a secret), or a JWKS file (.json).",
+        live=True,
     )
-    jwt_issuer: str = setting("", "What those tokens' iss must be; without it, it is not looked at.")
-    jwt_audience: str = setting("", "What their aud must be, or hold; without it, it is not looked at.")
-    jwt_groups_claim: str = setting("groups", "Their claim that names groups; a.b is the claim b in a.")
-    jwt_admin_claim: str = setting("admin", "Their claim that is true for administrators; a.b is the claim b in a.")
-    jwt_accounts: bool = setting(False, "Their sub is the reference_id of an account of this store.")
+    jwt_issuer: str = setting("", "What those tokens' iss must be; without it, it is not looked at.", live=True)
+    jwt_audience: str = setting("", "What their aud must be, or hold; without it, it is not looked at.", live=True)
+    jwt_groups_claim: str = setting("groups", "Their claim that names groups; a.b is the claim b in a.", live=True)
+    jwt_admin_claim: str = setting(
+        "admin", "Their claim that is true for administrators; a.b is the claim b in a.", live=True
+    )
+    jwt_accounts: bool = setting(False, "Their sub is the reference_id of an account of this store.", live=True)
     big_integers: str = setting("number", "How integers beyond ±(2^53−1) are sent.", choices=("number", "string"))
     synchronous: str = setting(
         "normal",
@@ -105,6 +112,13 @@ class Config:
     )
     connections: int = setting(20_000, "Connections at a time.", least=1, most=1_000_000, live=True)
     connections_per_user: int = setting(1000, "Connections of one user at a time.", least=1, live=True)
+    guest_connections: int = setting(100, "Connections without a token from one address at a time.", least=1, live=True)
+    guest_requests_per_s: float = setting(
+        50.0, "Requests a second of one connection without a token.", least=0.1, live=True
+    )
+    guest_request_burst: int = setting(
+        200, "Requests that one connection without a token may send at once.", least=1, live=True
+    )
     subscriptions: int = setting(128, "Subscriptions of one connection.", least=1, most=100_000, live=True)
     user_topics: int = setting(1000, "Topics that one user may own.", least=0, live=True)
     requests_per_s: float = setting(1000.0, "Requests a second of one connection.", least=0.1, live=True)

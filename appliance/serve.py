@@ -24,10 +24,11 @@ from appliance.config import Config
 from appliance.counters import Counters
 from appliance.errors import BadConfiguration, StoreUnusable, first_of
 from appliance.live import announcements
-from appliance.live.access import Access, Authority
+from appliance.live.access import Access
 from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
 from appliance.live.keeper import Keeper
+from appliance.live.rights import Rights
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Pings, Sessions
 from appliance.live.tail import StoreReplaced, Tail
@@ -186,13 +187,17 @@ async def _serve_on(
     catalog = await store.synchronise()
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
     counters = Counters()
-    hub = Hub(catalog, await store.position(), options, Access(), counters)
-    tail = Tail(store, hub, catalog, announced=config.inotify and announcements.available())
+    access = Access(store)
+    access.configure(external=external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
+    await access.read_keys()
+    await access.read_grants()
+    hub = Hub(catalog, await store.position(), options, access, counters)
+    sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
+    rights = Rights(access, hub, sessions)
+    tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.signing_secret()
-    sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
-    authority = Authority(secret)
-    backend = Backend(store, hub, authority, sessions, _session_limits(config), Unsent(config.unsent_total_bytes))
+    backend = Backend(store, hub, sessions, _session_limits(config), Unsent(config.unsent_total_bytes), rights)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
@@ -212,11 +217,11 @@ async def _serve_on(
                 position=lambda: hub.position,
             )
         ),
-        authority,
+        access,
     )
 
     def app(config: Config) -> Starlette:
-        routes = paths(store, hub, authority, accounts, options, query_s=config.query_s)
+        routes = paths(store, hub, access, accounts, options, query_s=config.query_s)
         return application(health, routes, metrics, allowed_origins=config.allowed_origins)
 
     door = Door(
@@ -233,9 +238,11 @@ async def _serve_on(
     def renewed(config: Config) -> Callable[[], None]:
         """Say how to change what can be changed while the server runs. Raises ``BadConfiguration``."""
         limits, proxies, now = _limits(config), Proxies(config.trusted_proxies), app(config)
-        certified = _certified(config, certificate)
+        certified, external = _certified(config, certificate), external_keys(config)
 
         def change() -> None:
+            access.configure(external=external, lifetime_s=config.token_lifetime_s, guests=config.guests)
+            tail.distrust()
             door.configure(now, limits, proxies)
             admission.allow(config.allowed_origins)
             backend.limits = _session_limits(config)
@@ -320,6 +327,9 @@ def _session_limits(config: Config) -> SessionLimits:
         requests_per_s=config.requests_per_s,
         burst=config.request_burst,
         user_topics=config.user_topics,
+        guest_connections=config.guest_connections,
+        guest_requests_per_s=config.guest_requests_per_s,
+        guest_burst=config.guest_request_burst,
     )
 
 

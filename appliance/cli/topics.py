@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from appliance.cli.options import ADMINISTRATOR, db_option
-from appliance.live import access
 from appliance.model import Topic
-from appliance.protocol import requests
+from appliance.protocol import permissions, requests
 from appliance.store import offline, schema, topics
 
 
@@ -35,7 +34,7 @@ def topic_create(name: str, db: Path, durable: bool) -> None:
     """Create a user topic."""
     checked = requests.topic_name(name)
     with offline.open_store(db) as store, schema.transaction(store):
-        topics.create(store, Topic(checked, durable, access.TOPIC_PERMISSION, ADMINISTRATOR))
+        topics.create(store, Topic(checked, durable, permissions.TOPIC_DEFAULT, ADMINISTRATOR))
 
 
 @topic.command("destroy")

@@ -1,26 +1,35 @@
-"""Who may see what just now: on which bits, owner and groups the one decision, ``permissions.permits``, is made.
+"""Who may see what just now: the rights that the store holds, in memory, and what decisions are made on.
 
-Rows have no owners yet: tables are for administrators only, user topics for everybody with a token.
+Every decision is ``permissions.permits``; here stands only *on what* – which bits, owner and groups a topic or a row
+has – and who is in which group. What is held is renewed by the tail before it delivers what was committed together with
+a change of rights or after it, so a right that is lost ends delivery before the next event.
 """
 
 from __future__ import annotations
 
 import enum
+import sqlite3
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from appliance.live.telling import Facts, Told
-from appliance.model import Change, Image, Principal, Shape, Topic
-from appliance.protocol import tokens
+from appliance.errors import Unauthorized
+from appliance.live.facts import Facts, Places
+from appliance.live.telling import Told
+from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
-from appliance.protocol.permissions import TOPIC_DEFAULT, Guarded, Verb, permits
+from appliance.protocol.permissions import Guarded, Verb, bits, owner_of, permits
+from appliance.protocol.tokens import Key, Keyring
+from appliance.store import callers, grants, keys, snapshot, standard
+from appliance.store.callers import Caller
+from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
 from appliance.store.store import Store
 
-#: The group of every registered user.
-USERS: Final = "users"
+#: Tables (folded) whose rows say who has an account and is in which group, and what is granted on tables.
+_WHO: Final = frozenset((standard.USER_ACCOUNT, standard.join_table(standard.USER_ACCOUNT)))
+_WHAT: Final = frozenset((standard.WORLD, standard.join_table(standard.WORLD), standard.USERGROUP))
 
 
 class Sight(enum.Enum):
@@ -38,80 +47,220 @@ class Reader:
     principal: Principal
     groups: frozenset[str]
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What two readers have in common that may read the same."""
-        return self.principal.issuer, self.principal.subject, self.principal.guest, self.groups
-
     def may(self, verb: Verb, on: Guarded) -> bool:
         """Decide whether this reader may do ``verb`` to what ``on`` guards."""
         return permits(self.principal, self.groups, verb, on)
 
 
-class Authority:
-    """Knows the store's secret and says whom a token stands for."""
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Which rights are to be read anew: of these subjects, or of everybody (``None``); ``tables``: what is granted."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
+    subjects: frozenset[str] | None = frozenset()
+    tables: bool = False
 
-    def principal(self, token: str) -> Principal:
-        """Say whom ``token`` stands for now. Raises ``Unauthorized``."""
-        return tokens.verify(self._secret, token, now=time.time())
+    def __bool__(self) -> bool:
+        return self.subjects is None or bool(self.subjects) or self.tables
+
+
+EVERYTHING: Final = Stale(None, tables=True)
 
 
 class Access:
-    """What there is to be decided on."""
+    """The rights as they were last read."""
 
-    def reader(self, principal: Principal) -> Reader:
-        """Give a principal with the groups that it is in."""
-        return Reader(principal, frozenset((USERS,)))
+    def __init__(self, store: Store) -> None:
+        #: How often rights were read: who reads them outside of the tail's turn looks at it before and after.
+        self.renewed = 0
+        self._store = store
+        self._external: tuple[Key, ...] = ()
+        self._lifetime_s: float | None = None
+        self._guests = False
+        self._granted: Mapping[str, TableGrant] = {}
+        self._keyring = Keyring(())
+
+    def configure(self, *, external: Sequence[Key], lifetime_s: float, guests: bool) -> None:
+        """Take over what the configuration says: the keys of other issuers, how long a token may live, guests or not.
+
+        It counts with the next ``read_keys``.
+        """
+        self._external, self._lifetime_s, self._guests = tuple(external), lifetime_s, guests
+
+    # -- who ---------------------------------------------------------------------------------------------
+
+    def principal(self, token: str) -> Principal:
+        """Say whom ``token`` stands for by what it says itself. Raises ``Unauthorized``."""
+        return self._keyring.verify(token, time.time())
+
+    async def reader(self, principal: Principal) -> Reader:
+        """Say what a principal is now. Raises ``Unauthorized`` when its token counts no more."""
+        (caller,) = await self.identify([principal])
+        if caller.refused:
+            raise Unauthorized(caller.refused)
+        return Reader(caller.principal, caller.groups)
+
+    def guest(self, remote: str) -> Reader | None:
+        """Give the reader that has no token, at an address; ``None`` where nobody comes in without one."""
+        if not self._guests:
+            return None
+        nobody = Principal(f"guest at {remote}", "guest", admin=False, expires_at=float("inf"), guest=True)
+        return Reader(nobody, frozenset((standard.GUESTS,)))
+
+    async def identify(self, principals: Sequence[Principal]) -> list[Caller]:
+        """Say what each of these principals is now; one whose key was taken away is refused, too."""
+        found = await self._store.read(lambda db: callers.identify(db, principals))
+        return [each if self._key_is_there(each.principal) else replace(each, refused=_NO_KEY) for each in found]
+
+    def _key_is_there(self, principal: Principal) -> bool:
+        return principal.guest or principal.key_id in self._keyring.ids
+
+    async def read_keys(self) -> None:
+        """Read the keys that tokens are verified with."""
+        every = (*await self._store.read(keys.own), *self._external)
+        self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
+
+    async def read_grants(self) -> None:
+        """Read what is granted on tables."""
+        self._granted = await self._store.read(grants.read)
+        self.renewed += 1
+
+    @staticmethod
+    def stale(events: Iterable[Told]) -> Stale:
+        """Say which rights these events may have changed."""
+        subjects: set[str] = set()
+        tables = False
+        for told in events:
+            if told.topic in _WHAT:
+                tables = True
+            elif told.topic in _WHO and isinstance(told.event, Change):
+                subjects |= _subjects(told.event)
+        return Stale(frozenset(subjects), tables)
+
+    # -- tables and topics -------------------------------------------------------------------------------
+
+    def grant(self, table: str) -> TableGrant:
+        """Give what is granted on a table; nothing where nobody has said anything."""
+        return self._granted.get(ascii_fold(table)) or TableGrant(table, TableKind.PLAIN, CLOSED)
 
     def may_on_table(self, reader: Reader, verb: Verb, shape: Shape) -> bool:
         """Decide on a table itself. To whom may not peek, it does not exist."""
-        return reader.may(verb, Guarded(0))
+        return reader.may(verb, self.grant(shape.table).guarded)
 
-    def may_on_topic(self, reader: Reader, verb: Verb, topic: Topic) -> bool:
+    @staticmethod
+    def may_on_topic(reader: Reader, verb: Verb, topic: Topic) -> bool:
         """Decide on a user topic. It counts as joined to ``users`` with its own permission."""
-        return reader.may(verb, Guarded(topic.permission, topic.owner, ((USERS, topic.permission),)))
+        return reader.may(verb, Guarded(topic.permission, topic.owner, ((standard.USERS, topic.permission),)))
 
     def sight(self, reader: Reader, shape: Shape) -> Sight:
         """Say what of a table's rows a reader may read."""
-        return Sight.ALL if reader.principal.admin else Sight.NONE
+        if reader.principal.admin:
+            return Sight.ALL
+        grant = self.grant(shape.table)
+        if grant.kind is not TableKind.PLAIN:
+            return Sight.BY_ROW
+        if grant.owner_column is None:
+            return Sight.ALL if reader.may(Verb.READ, grant.guarded) else Sight.NONE
+        if reader.may(Verb.READ, replace(grant.guarded, owner=None)):
+            return Sight.ALL
+        own = replace(grant.guarded, owner=reader.principal.subject)
+        return Sight.BY_ROW if reader.may(Verb.READ, own) else Sight.NONE
 
     def topic_sight(self, reader: Reader, topic: Topic) -> Sight:
         """Say what of a user topic a reader may read."""
         return Sight.ALL if self.may_on_topic(reader, Verb.READ, topic) else Sight.NONE
 
-    async def facts(self, store: Store, events: Iterable[Told], by_row: Collection[str]) -> Facts:
-        """Read what decisions on these events need, of the topics (folded) of which rows say who may read them."""
-        return {}
+    # -- rows --------------------------------------------------------------------------------------------
 
     def rows(self, reader: Reader, shape: Shape, wanted: RowFilter | None) -> Condition:
         """Say which rows of a table pass a filter and may be read."""
         sql, parameters = wanted.sql if wanted is not None else ("1", ())
-        return Condition(sql, parameters)
+        may, values = grants.readable(self.grant(shape.table), reader.principal, reader.groups)
+        return Condition(f"({sql}) AND {may}", (*parameters, *values))
 
     def guard(self, change: Change, image: Image, facts: Facts) -> Guarded | None:
         """Give what guards a row as it was or is; ``None``: nobody but administrators may read it."""
-        return None
+        grant = self.grant(change.shape.table)
+        value = Places.of(change.shape).value
+        if grant.kind is TableKind.PLAIN:
+            if grant.owner_column is None:
+                return grant.guarded
+            return replace(grant.guarded, owner=owner_of(value(image, grant.owner_column)))
+        if grant.object_table is not None:
+            return facts.guards.get((ascii_fold(grant.object_table), str(value(image, str(grant.object_column)))))
+        reference = value(image, "reference_id")
+        owner = reference if grant.kind is TableKind.ACCOUNT else value(image, "user_account_id")
+        now = facts.guards.get((ascii_fold(grant.table), str(reference)))
+        joins = change.joins if now is None else (*now.joins, *change.joins)
+        return Guarded(bits(value(image, "permission")), owner_of(owner), joins)
 
-    def reads(self, reader: Reader, change: Change, image: Image, facts: Facts) -> bool:
-        """Decide whether a reader may read a row as it was or is."""
-        guard = self.guard(change, image, facts)
-        return reader.principal.admin or (guard is not None and reader.may(Verb.READ, guard))
+    async def facts(
+        self,
+        events: Iterable[Told],
+        by_row: Collection[str],
+        live_sets: Collection[str],
+        tables: Mapping[str, Shape],
+    ) -> Facts:
+        """Read what decisions on these events need.
 
-    def named(self, change: Change, image: Image, facts: Facts) -> set[str] | None:
-        """Name the owner and the groups of whom one may be allowed to read a row; ``None``: anybody may."""
-        guard = self.guard(change, image, facts)
-        if guard is None:
-            return set()
-        if guard.permission & Verb.READ:
-            return None
-        return {*(group for group, _ in guard.joins), *([] if guard.owner is None else [guard.owner])}
+        ``by_row`` are the topics (folded) whose rows say who may read them; ``live_sets`` those that somebody holds the
+        rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
+        ``tables`` are the shapes of now.
+        """
+        guards: set[tuple[str, str]] = set()
+        rows: set[tuple[str, str]] = set()
+        for told in events:
+            if not isinstance(told.event, Change):
+                continue
+            grant = self.grant(told.event.shape.table)
+            if grant.object_table is not None:
+                table = ascii_fold(grant.object_table)
+                named = {(table, each) for each in _named(told.event, str(grant.object_column))}
+                if table in live_sets:
+                    rows |= named
+                if table in live_sets or told.topic in by_row:
+                    guards |= named
+            elif told.topic in by_row and grant.kind is not TableKind.PLAIN:
+                guards |= {(told.topic, each) for each in _named(told.event, "reference_id")}
+        if not guards:
+            return Facts()
+        shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
+        return await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
 
 
-#: What a user topic's permission is unless whoever makes it says otherwise.
-TOPIC_PERMISSION: Final = TOPIC_DEFAULT
+_NO_KEY: Final = "the key that signed this token counts no more; get a new one"
+
+
+def _subjects(change: Change) -> set[str]:
+    """Name those whom a change of an account or a membership concerns."""
+    column = "reference_id" if ascii_fold(change.shape.table) == standard.USER_ACCOUNT else "user_account_id"
+    return _named(change, column)
+
+
+def _named(change: Change, column: str) -> set[str]:
+    value = Places.of(change.shape).value
+    return {str(value(image, column)) for image in (change.old, change.new) if image is not None}
+
+
+def _read_facts(
+    db: sqlite3.Connection,
+    wanted: Collection[tuple[str, str]],
+    rows: Collection[tuple[str, str]],
+    shapes: Mapping[str, Shape],
+) -> Facts:
+    db.execute("BEGIN")
+    try:
+        found: dict[tuple[str, str], Guarded | None] = dict.fromkeys(wanted)
+        for table in {table for table, _ in wanted}:
+            for reference, guard in grants.guards(db, table, [each for name, each in wanted if name == table]).items():
+                found[table, reference] = guard
+        images = {
+            (table, reference): image
+            for table, reference in rows
+            if table in shapes and (image := snapshot.row(db, shapes[table], reference)) is not None
+        }
+    finally:
+        db.execute("COMMIT")
+    return Facts(found, images)
 
 
 def same_person(one: Principal, other: Principal) -> bool:

@@ -1,27 +1,27 @@
 """Who is to be told of an event, found without asking everybody.
 
-Subscriptions that must always get the same – of one topic, with the same filter, options and rights – are one
-*audience*: an event is put to each audience once, however many listen. Audiences are indexed by what an event must
-have to concern them: a value that their filter names, or the owner or a group that makes a row theirs to read. So an
+Subscriptions that want the same – of one topic, with the same filter and options – are one
+*audience*: an event is put to each audience once, however many listen. Audiences are indexed by the values that their
+filters name, and within an audience its members by the owner and the groups that can make a row theirs to read. So an
 event costs what it matches, not what is connected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.live.access import Access, Reader, Sight
-from appliance.live.telling import CREATE, DELETE, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Facts, Told
+from appliance.live.facts import Facts
+from appliance.live.telling import CREATE, DELETE, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message, compile_table
 from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
 from appliance.protocol.operators import equality_key
-
-M = TypeVar("M")
+from appliance.protocol.permissions import Guarded, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,72 @@ class Wish:
     old: bool = False
 
 
-class Audience(Generic[M]):
-    """Those who always get the same of one topic.
+class Member(Protocol):
+    """Who can be in an audience."""
 
-    ``reader`` is whose rights decide row by row; any one of them where all may see the same. ``members`` are those
-    whom the hub feeds.
+    @property
+    def reader(self) -> Reader:
+        """Whose rights count."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+@dataclass(frozen=True, slots=True)
+class Telling(Generic[M]):
+    """That these members are told of an event in this form. Those of two tellings of equal ``who`` are the same."""
+
+    who: Hashable
+    members: Collection[M]
+    form: Form
+
+
+class Audience(Generic[M]):
+    """Those who want the same of one topic, in the same way.
+
+    ``members`` are those whom the hub feeds; where the rows say who may read them they stand in an index by what a row
+    can name them by: their subject, and their groups.
     """
 
-    __slots__ = ("_filters", "filter", "members", "place", "reader", "sight", "waiting", "wish")
+    __slots__ = ("_by_name", "_filters", "filter", "members", "place", "sight", "waiting", "wish")
 
-    def __init__(
-        self, wish: Wish, wanted: RowFilter | MessageFilter | None, shape: Shape | None, reader: Reader, sight: Sight
-    ) -> None:
+    def __init__(self, wish: Wish, wanted: RowFilter | MessageFilter | None, shape: Shape | None, sight: Sight) -> None:
         self.wish = wish
         self.filter = wanted
-        self.reader = reader
         self.sight = sight
         self.members: dict[M, None] = {}
         #: Those who are not fed yet, or not just now.
         self.waiting: set[M] = set()
-        #: Where the index has it.
+        #: Where the index of the topic has it.
         self.place: tuple[Hashable, frozenset[Hashable]] | None = None
+        self._by_name: dict[str, dict[M, None]] = {}
         self._filters: dict[int, RowFilter | None] = {}
         if shape is not None and (wanted is None or isinstance(wanted, RowFilter)):
             self._filters[shape.id] = wanted
+
+    def feed(self, member: M) -> None:
+        """Have the hub feed a member that waits."""
+        self.waiting.discard(member)
+        self.members[member] = None
+        if self.sight is Sight.BY_ROW:
+            for name in _names(member.reader):
+                self._by_name.setdefault(name, {})[member] = None
+
+    def wait(self, member: M) -> None:
+        """Have a member wait."""
+        self.leave(member)
+        self.waiting.add(member)
+
+    def leave(self, member: M) -> None:
+        """Forget a member. Its reader is the one that it came with."""
+        self.waiting.discard(member)
+        if member in self.members:
+            del self.members[member]
+            for name in _names(member.reader) if self.sight is Sight.BY_ROW else ():
+                named = self._by_name[name]
+                del named[member]
+                if not named:
+                    del self._by_name[name]
 
     def row_filter(self, shape: Shape) -> RowFilter | None:
         """Give the filter as it is for one of the shapes that the table has had.
@@ -70,46 +112,117 @@ class Audience(Generic[M]):
             found = self._filters[shape.id] = compile_for_table(self.wish.filters, shape)
             return found
 
-    def form(self, change: Change, access: Access, facts: Facts) -> Form | None:
-        """Say in which form this audience is told of a change; ``None``: not at all."""
+    def form(self, reader: Reader, change: Change, access: Access, facts: Facts) -> Form | None:
+        """Say in which form one of this audience, with these rights, is told of a change; ``None``: not at all."""
+        wants = self._wants(change)
+        if wants is None:
+            return None
+        old, new = (
+            image is not None and wanted and self._may_read(reader, change, image, access, facts)
+            for image, wanted in zip((change.old, change.new), wants, strict=True)
+        )
+        return self._as_told(change, old, new)
+
+    def tellings(self, change: Change, access: Access, facts: Facts) -> list[Telling[M]]:
+        """Say who of those that the hub feeds is told of a change, and how: as ``form`` says of each."""
+        wants = self._wants(change)
+        if wants is None or self.sight is Sight.NONE:
+            return []
+        if self.sight is Sight.ALL:
+            form = self._as_told(change, wants[0], wants[1])
+            return [] if form is None else [Telling(self, self.members, form)]
+        readers = [
+            self._readers(change, image, access, facts) if image is not None and wanted else _NOBODY
+            for image, wanted in zip((change.old, change.new), wants, strict=True)
+        ]
+        found: list[Telling[M]] = []
+        for old, new in ((True, True), (True, False), (False, True)):
+            form = self._as_told(change, old, new)
+            if form is None:
+                continue
+            members = (
+                _both(readers[0], readers[1])
+                if old and new
+                else self._but(readers[0], readers[1])
+                if old
+                else self._but(readers[1], readers[0])
+            )
+            if members is None:
+                found.append(Telling(self, self.members, form))
+            elif members:
+                found.append(Telling((self, frozenset(members)), members, form))
+        return found
+
+    def _wants(self, change: Change) -> tuple[bool, bool] | None:
+        """Say of the old and the new image whether this audience wants to know of it; ``None``: of neither."""
         try:
             wanted = self.row_filter(change.shape)
         except BadFilter:
             return None
+        if wanted is None:
+            return change.old is not None, change.new is not None
+        if change.op not in wanted.events:
+            return None
+        old = change.old is not None and (self._asks_old(change) and wanted.admits(change.old))
+        new = change.new is not None and wanted.admits(change.new)
+        if not self.wish.live_set and change.op is Op.UPDATE:
+            old = new  # an update is told by the new row; the old one need only be readable
+        return (old, new) if old or new else None
+
+    def _asks_old(self, change: Change) -> bool:
+        return self.wish.live_set or change.op is Op.DELETE
+
+    def _as_told(self, change: Change, old: bool, new: bool) -> Form | None:
+        """Say how one is told to whom the old and the new row may be shown, or not."""
         if self.wish.live_set:
-            return self._of_live_set(change, wanted, access, facts)
-        image = change.old if change.op is Op.DELETE else change.new
-        if image is None or (wanted is not None and not wanted.matches(change.op, image)):
-            return None
-        if not self._may_read(change, image, access, facts):
-            return None
-        if change.op is Op.UPDATE:
-            if not self._may_read(change, change.old, access, facts):
-                return UPDATE_ALONE
+            if not new:
+                return DELETE if old else None
+            if not old:
+                return CREATE
             return UPDATE_WITH_OLD if self.wish.old else UPDATE
-        return CREATE if change.op is Op.CREATE else DELETE
+        if change.op is Op.DELETE:
+            return DELETE if old else None
+        if not new:
+            return None
+        if change.op is Op.CREATE:
+            return CREATE
+        if not old:
+            return UPDATE_ALONE
+        return UPDATE_WITH_OLD if self.wish.old else UPDATE
 
-    def _of_live_set(self, change: Change, wanted: RowFilter | None, access: Access, facts: Facts) -> Form | None:
-        was = self._holds(change, change.old, wanted, access, facts)
-        if not self._holds(change, change.new, wanted, access, facts):
-            return DELETE if was else None
-        if was:
-            return UPDATE_WITH_OLD if self.wish.old else UPDATE
-        return CREATE
-
-    def _holds(
-        self, change: Change, image: Image | None, wanted: RowFilter | None, access: Access, facts: Facts
-    ) -> bool:
-        return (
-            image is not None
-            and (wanted is None or wanted.admits(image))
-            and self._may_read(change, image, access, facts)
-        )
-
-    def _may_read(self, change: Change, image: Image | None, access: Access, facts: Facts) -> bool:
+    def _may_read(self, reader: Reader, change: Change, image: Image, access: Access, facts: Facts) -> bool:
         if self.sight is Sight.ALL:
             return True
-        return self.sight is Sight.BY_ROW and image is not None and access.reads(self.reader, change, image, facts)
+        if self.sight is Sight.NONE:
+            return False
+        guard = access.guard(change, image, facts)
+        return guard is not None and reader.may(Verb.READ, guard)
+
+    def _readers(self, change: Change, image: Image, access: Access, facts: Facts) -> dict[M, None] | None:
+        """Give the members who may read a row; ``None``: all of them."""
+        guard = access.guard(change, image, facts)
+        if guard is None:
+            return _NOBODY
+        if guard.permission & Verb.READ:
+            return None
+        return self.readers_of(guard)
+
+    def readers_of(self, guard: Guarded) -> dict[M, None]:
+        """Give the members who may read what ``guard`` guards: those that it can name, asked one by one."""
+        named: dict[M, None] = {}
+        for name in dict.fromkeys((*(group for group, _ in guard.joins), *([guard.owner] if guard.owner else ()))):
+            for member in self._by_name.get(name, ()):
+                if member.reader.may(Verb.READ, guard):
+                    named[member] = None
+        return named
+
+    def _but(self, one: dict[M, None] | None, other: dict[M, None] | None) -> dict[M, None] | None:
+        """Give who is in one and not in the other; ``None`` stands for everybody."""
+        if other is None:
+            return _NOBODY
+        if not other:
+            return one
+        return {member: None for member in (self.members if one is None else one) if member not in other}
 
     def admits(self, told: Told) -> bool:
         """Whether this audience is told of a message."""
@@ -118,21 +231,35 @@ class Audience(Generic[M]):
         return not isinstance(self.filter, MessageFilter) or self.filter.matches(told.value())
 
 
+def _names(reader: Reader) -> Iterable[str]:
+    return dict.fromkeys((reader.principal.subject, *reader.groups))
+
+
+_NOBODY: dict[Any, None] = {}
+
+
+def _both(one: dict[M, None] | None, other: dict[M, None] | None) -> dict[M, None] | None:
+    """Give who is in both; ``None`` stands for everybody."""
+    if one is None or other is None:
+        return other if one is None else one
+    return {member: None for member in one if member in other}
+
+
 class Audiences(Generic[M]):
     """The audiences of one topic."""
 
-    __slots__ = ("_by_key", "_by_place", "_extract", "_rest", "by_row", "shape")
+    __slots__ = ("_by_key", "_by_place", "_extract", "_rest", "by_row", "live_sets", "shape")
 
     def __init__(self, shape: Shape | None) -> None:
         #: The table's shape; ``None`` for a user topic.
         self.shape = shape
-        #: How many of them may read what the rows say.
-        self.by_row = 0
+        #: How many audiences may read what the rows say, and how many of them hold the rows.
+        self.by_row = self.live_sets = 0
         self._by_key: dict[Hashable, Audience[M]] = {}
         self._rest: dict[Audience[M], None] = {}
-        #: By what is compared – a column's position, a message's key, ``_OWNER``, ``_GROUP`` – and then by value.
+        #: By what is compared – a column's position, or a message's key – and then by value.
         self._by_place: dict[Hashable, dict[Hashable, dict[Audience[M], None]]] = {}
-        self._extract: dict[Hashable, Callable[[object], Hashable]] = {}
+        self._extract: dict[Hashable, Callable[[Any], Hashable]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_key)
@@ -140,9 +267,9 @@ class Audiences(Generic[M]):
     def __iter__(self) -> Iterator[Audience[M]]:
         return iter(tuple(self._by_key.values()))
 
-    def join(self, member: M, wish: Wish, reader: Reader, sight: Sight) -> Audience[M]:
+    def join(self, member: M, wish: Wish, sight: Sight) -> Audience[M]:
         """Have ``member`` wait in the audience that it belongs to. Raises ``BadFilter``."""
-        key = _key(wish, reader, sight)
+        key = _key(wish, sight)
         audience = self._by_key.get(key)
         if audience is None:
             wanted: RowFilter | MessageFilter | None
@@ -150,32 +277,28 @@ class Audiences(Generic[M]):
                 wanted = compile_for_table(wish.filters, self.shape)
             else:
                 wanted = compile_message(wish.filters) if wish.filters else None
-            audience = self._by_key[key] = Audience(wish, wanted, self.shape, reader, sight)
+            audience = self._by_key[key] = Audience(wish, wanted, self.shape, sight)
             self._put(audience)
         audience.waiting.add(member)
         return audience
 
     def leave(self, member: M, audience: Audience[M]) -> None:
         """Take a member out of its audience."""
-        audience.members.pop(member, None)
-        audience.waiting.discard(member)
+        audience.leave(member)
         if not audience.members and not audience.waiting:
-            del self._by_key[_key(audience.wish, audience.reader, audience.sight)]
+            del self._by_key[_key(audience.wish, audience.sight)]
             self._take(audience)
 
-    def concerned_by_change(self, change: Change, access: Access, facts: Facts) -> Iterable[Audience[M]]:
+    def concerned_by_change(self, change: Change) -> Iterable[Audience[M]]:
         """Give the audiences that a change of the present shape can concern, each once; they decide."""
         if not self._by_place:
             return self._rest
         found = dict(self._rest)
         for image in (change.old, change.new):
-            if image is None:
-                continue
-            for place, index in self._by_place.items():
-                if isinstance(place, int):
-                    found.update(index.get(self._extract[place](image.values[place]), _NOBODY))
-            if _OWNER in self._by_place:
-                self._concerned_by_rights(image, change, access, facts, found)
+            if image is not None:
+                for place, index in self._by_place.items():
+                    position = int(str(place))
+                    found.update(index.get(self._extract[place](image.values[position]), _NOBODY))
         return found
 
     def concerned_by_message(self, told: Told) -> Iterable[Audience[M]]:
@@ -189,47 +312,26 @@ class Audiences(Generic[M]):
             found.update(index.get(identity(fields.get(str(place))), _NOBODY))
         return found
 
-    def _concerned_by_rights(
-        self, image: Image, change: Change, access: Access, facts: Facts, found: dict[Audience[M], None]
-    ) -> None:
-        owners, groups = self._by_place[_OWNER], self._by_place.get(_GROUP, {})
-        names = access.named(change, image, facts)
-        if names is None:  # anybody may read it
-            for index in owners.values():
-                found.update(index)
-            return
-        for name in names:
-            found.update(owners.get(name, _NOBODY))
-            found.update(groups.get(name, _NOBODY))
-
     def _put(self, audience: Audience[M]) -> None:
-        self.by_row += audience.sight is Sight.BY_ROW
-        audience.place = place = _place(audience)
-        if place is None:
+        self._count(audience, 1)
+        equalities = audience.filter.equalities if audience.filter is not None else ()
+        if not equalities:
             self._rest[audience] = None
             return
-        where, values = place
-        if isinstance(where, int) and where not in self._extract and self.shape is not None:
-            self._extract[where] = equality_key(self.shape.columns[where])  # type: ignore[assignment]
+        # The narrowest place: the fewest values that an event must have one of to concern it.
+        where, values = audience.place = min(equalities, key=lambda equality: len(equality[1]))
+        if isinstance(where, int) and self.shape is not None:
+            self._extract[where] = equality_key(self.shape.columns[where])
         index = self._by_place.setdefault(where, {})
         for value in values:
             index.setdefault(value, {})[audience] = None
-        if where is _OWNER:
-            groups = self._by_place.setdefault(_GROUP, {})
-            for group in audience.reader.groups:
-                groups.setdefault(group, {})[audience] = None
 
     def _take(self, audience: Audience[M]) -> None:
-        self.by_row -= audience.sight is Sight.BY_ROW
+        self._count(audience, -1)
         if audience.place is None:
             del self._rest[audience]
             return
         where, values = audience.place
-        self._remove(where, values, audience)
-        if where is _OWNER:
-            self._remove(_GROUP, audience.reader.groups, audience)
-
-    def _remove(self, where: Hashable, values: Iterable[Hashable], audience: Audience[M]) -> None:
         index = self._by_place[where]
         for value in values:
             del index[value][audience]
@@ -237,26 +339,15 @@ class Audiences(Generic[M]):
                 del index[value]
         if not index:
             del self._by_place[where]
-            self._extract.pop(where, None)
+
+    def _count(self, audience: Audience[M], by: int) -> None:
+        if audience.sight is Sight.BY_ROW:
+            self.by_row += by
+            self.live_sets += by * audience.wish.live_set
 
 
-_OWNER, _GROUP = ("owner",), ("group",)
-_NOBODY: dict[Any, None] = {}
-
-
-def _key(wish: Wish, reader: Reader, sight: Sight) -> Hashable:
-    whose = reader.identity if sight is Sight.BY_ROW else None
-    return identity(wish.filters), wish.live_set, wish.old, sight, whose
-
-
-def _place(audience: Audience[M]) -> tuple[Hashable, frozenset[Hashable]] | None:
-    """Find the narrowest place for an audience: the fewest values that an event must have one of to concern it."""
-    equalities = audience.filter.equalities if audience.filter is not None else ()
-    if equalities:
-        return min(equalities, key=lambda equality: len(equality[1]))
-    if audience.sight is Sight.BY_ROW:
-        return _OWNER, frozenset((audience.reader.principal.subject,))
-    return None
+def _key(wish: Wish, sight: Sight) -> Hashable:
+    return identity(wish.filters), wish.live_set, wish.old, sight
 
 
 def compile_for_table(filters: dict[str, JSON], shape: Shape) -> RowFilter | None:

@@ -12,7 +12,7 @@ So there is neither a gap nor a double, at any moment, and that is all the reaso
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -20,12 +20,15 @@ import trio
 from appliance.counters import Counters
 from appliance.errors import BadFilter, BadRequest, UnknownTopic
 from appliance.live import notices
-from appliance.live.access import Access
-from appliance.live.audience import Audience, Wish
+from appliance.live.access import Access, Reader, Sight
+from appliance.live.audience import Wish
+from appliance.live.facts import NOTHING, Facts
+from appliance.live.handing import Due, hand_out
+from appliance.live.joined import Joined, rows_of
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
 from appliance.live.subscribers import Receiver, Subscribers, Subscription
-from appliance.live.telling import Facts, Told
+from appliance.live.telling import Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
@@ -60,7 +63,7 @@ class Hub:
         self._tables: dict[str, Shape] = dict(catalog.tables)
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         self._subscribers = Subscribers()
-        self._passing: list[tuple[Audience[Subscription], bytes]] = []
+        self._passing: list[Due] = []
         self._awaited: list[tuple[int, trio.Event]] = []
 
     # -- topics ------------------------------------------------------------------------------------------
@@ -161,6 +164,27 @@ class Hub:
                 self.counters.resyncs += 1
                 subscription.receiver.tell(resync)
 
+    def reassess(self, subscriptions: Iterable[Subscription]) -> None:
+        """Give subscriptions what their receivers' rights of now let them have; tell those who may hold too much."""
+        for subscription in subscriptions:
+            reader, name = subscription.receiver.reader, subscription.topic
+            sight, shape = self._sight(reader, name), self.table(name)
+            before, groups = subscription.audience.sight, subscription.reader.groups
+            self._subscribers.leave(subscription)
+            if sight is None:
+                event_type = TOPIC_DESTROYED if shape is None else TABLE_DROPPED
+                self._drop(subscription, notices.because(event_type, name, "permission"))
+                continue
+            self._subscribers.join(subscription, shape, reader, sight)
+            changed = sight is not before or (sight is Sight.BY_ROW and groups != reader.groups)
+            if subscription.wish.live_set and changed:
+                self.counters.resyncs += 1
+                subscription.receiver.tell(notices.because(RESYNC, name, "permission"))
+
+    def all_subscriptions(self) -> list[Subscription]:
+        """Give every subscription there is."""
+        return [each for folded in self._subscribers.topics() for each in self._subscribers.of(folded)]
+
     def lost(self, highest: int) -> None:
         """Tell every subscriber that events up to ``highest`` are gone before they could be read."""
         self.position = Position(self.position.epoch, highest)
@@ -173,27 +197,40 @@ class Hub:
 
     # -- subscriptions -----------------------------------------------------------------------------------
 
+    async def facts(self, events: Sequence[Told]) -> Facts:
+        """Read what is needed beside these events to deliver them. The one thing of the hub's that waits."""
+        by_row, live_sets = self._subscribers.by_row(), self._subscribers.live_sets()
+        return await self.access.facts(events, by_row, live_sets, self._tables)
+
     def subscribe(self, receiver: Receiver, name: str, wish: Wish) -> Subscription:
         """Take a subscription up that waits at the hub's position: to be attached, or to be read for first.
 
         Raises ``UnknownTopic`` – also for what the receiver may not know of –, ``BadFilter`` and ``BadRequest``.
         """
-        reader, folded = receiver.reader, ascii_fold(name)
-        shape, topic = self._tables.get(folded), self._topics.get(folded)
-        if shape is not None and self.access.may_on_table(reader, Verb.PEEK, shape):
-            if wish.live_set and "EventType" in wish.filters:
-                raise BadFilter('a live set takes no "EventType": rows enter and leave it whatever the statement was')
-            spelled, sight = shape.table, self.access.sight(reader, shape)
-        elif shape is None and topic is not None and self.access.may_on_topic(reader, Verb.PEEK, topic):
-            if wish.live_set or wish.old:
-                raise BadRequest(f'"snapshot" and "old" are for tables, and "{topic.name}" is a user topic')
-            spelled, sight = topic.name, self.access.topic_sight(reader, topic)
-        else:
+        sight = self._sight(receiver.reader, name)
+        if sight is None:
             raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+        shape, topic = self.table(name), self.topic(name)
+        if shape is None and (wish.live_set or wish.old):
+            raise BadRequest(f'"snapshot" and "old" are for tables, and "{name}" is a user topic')
+        if wish.live_set and "EventType" in wish.filters:
+            raise BadFilter('a live set takes no "EventType": rows enter and leave it whatever the statement was')
+        if wish.live_set and sight is Sight.BY_ROW and self.access.grant(name).object_table is not None:
+            raise BadRequest(f'"{name}" joins rows to groups; only administrators can hold its rows as a live set')
         self.flush()
+        spelled = shape.table if shape is not None else topic.name if topic is not None else name
         subscription = Subscription(receiver, spelled, wish, self.position.id)
-        self._subscribers.join(subscription, shape, reader, sight)
+        self._subscribers.join(subscription, shape, receiver.reader, sight)
         return subscription
+
+    def _sight(self, reader: Reader, name: str) -> Sight | None:
+        """Say what of a topic a reader may read; ``None``: there is none, or none that it may know of."""
+        shape, topic = self.table(name), self.topic(name)
+        if shape is not None:
+            return self.access.sight(reader, shape) if self.access.may_on_table(reader, Verb.PEEK, shape) else None
+        if topic is None or not self.access.may_on_topic(reader, Verb.PEEK, topic):
+            return None
+        return self.access.topic_sight(reader, topic)
 
     def attach(self, subscription: Subscription) -> None:
         """Feed a subscription from now on. Everything up to the hub's position has been read for it."""
@@ -208,17 +245,13 @@ class Hub:
     def rows_of(self, subscription: Subscription, shape: Shape) -> Condition:
         """Say which of a table's rows a subscription is shown."""
         wanted = subscription.audience.row_filter(shape)
-        return self.access.rows(subscription.audience.reader, shape, wanted)
+        return self.access.rows(subscription.reader, shape, wanted)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Deliver nothing more to this subscription. One that has ended by itself may be given, too."""
         if not subscription.ended:
             subscription.ended = True
             self._subscribers.leave(subscription)
-
-    def by_row(self) -> set[str]:
-        """Name (folded) the topics of which somebody may read what the rows say."""
-        return self._subscribers.by_row()
 
     async def reached(self, position: int) -> None:
         """Wait until everything up to ``position``, which is in the store, has been delivered."""
@@ -236,20 +269,20 @@ class Hub:
         one that refuses, the position is that of the stretch before.
         """
         self.flush()
-        due: list[tuple[Audience[Subscription], bytes]] = []
-        owed: dict[Audience[Subscription], int] = {}
+        due: list[Due] = []
+        owed: dict[Hashable, int] = {}
         for told in events:
             most = 0
-            for audience, frame in self._told(told, facts):
-                due.append((audience, frame))
-                owed[audience] = size_owed = owed.get(audience, 0) + len(frame)
+            for each in self._told(told, facts):
+                due.append(each)
+                owed[each[0]] = size_owed = owed.get(each[0], 0) + len(each[2])
                 most = max(most, size_owed)
             if most > STRETCH:
-                self._hand_out(due)
+                hand_out(due)
                 due.clear()
                 owed.clear()
                 self.position = Position(self.position.epoch, told.id)
-        self._hand_out(due)
+        hand_out(due)
         self.position = Position(self.position.epoch, highest)
         self.recent.add(events, highest, size)
         self._wake()
@@ -257,90 +290,67 @@ class Hub:
     def broadcast(self, message: Message) -> None:
         """Deliver a message that is not durable, with the next ``flush``: several at one stroke."""
         self.counters.passing_messages += 1
-        self._passing += self._told(Told(message), {})
+        self._passing += self._told(Told(message), NOTHING)
 
     def flush(self) -> None:
         """Hand out the messages that are not durable."""
         if self._passing:
             passing, self._passing = self._passing, []
-            self._hand_out(passing, passing=True)
+            hand_out(passing, passing=True)
 
-    def frame(self, subscription: Subscription, told: Told, facts: Facts) -> bytes | None:
-        """Give the frame by which one subscription is told of an event; ``None``: it does not concern it."""
-        if told.topic != ascii_fold(subscription.topic):
-            return None
-        return self._frame(subscription.audience, told, facts)
-
-    def _told(self, told: Told, facts: Facts) -> list[tuple[Audience[Subscription], bytes]]:
-        """Give who is to be told of an event, and in which frame."""
-        audiences = self._subscribers.audiences(told.topic)
-        if audiences is None:
+    def frames(self, subscription: Subscription, told: Told, facts: Facts) -> list[bytes]:
+        """Give the frames by which one subscription is told of an event; none: it does not concern it."""
+        audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
+        if told.topic != topic and isinstance(event, Change):
+            shape, found = self._joined(event, facts)
+            if shape is None or ascii_fold(shape.table) != topic:
+                return []
+            sent = (each.frame(audience, shape, subscription.reader) for each in found)
+            return [frame for frame in sent if frame is not None]
+        if told.topic != topic:
             return []
+        if not isinstance(event, Change):
+            return [told.message()] if topic in self._topics and audience.admits(told) else []
+        form = audience.form(subscription.reader, event, self.access, facts)
+        return [] if form is None else [told.change(form, self.options)]
+
+    def _told(self, told: Told, facts: Facts) -> list[Due]:
+        """Give who is to be told of an event, and in which frame."""
         event = told.event
-        if isinstance(event, Change):
+        found: list[Due] = []
+        audiences = self._subscribers.audiences(told.topic)
+        if audiences is not None and isinstance(event, Change):
             current = self._tables.get(told.topic)
-            if current is not None and current.id == event.shape.id:
-                concerned = audiences.concerned_by_change(event, self.access, facts)
-            else:
-                concerned = audiences  # the index is of another shape
-        else:
-            concerned = audiences.concerned_by_message(told)
-        found = []
-        for audience in concerned:
-            if audience.members:
-                frame = self._frame(audience, told, facts)
-                if frame is not None:
-                    found.append((audience, frame))
-                    self.counters.delivered[told.kind] += len(audience.members)
+            # The index is of the present shape.
+            same = current is not None and current.id == event.shape.id
+            for audience in audiences.concerned_by_change(event) if same else audiences:
+                if audience.members:
+                    found += [
+                        (each.who, each.members, told.change(each.form, self.options))
+                        for each in audience.tellings(event, self.access, facts)
+                    ]
+        elif audiences is not None and told.topic in self._topics:
+            found += [
+                (audience, audience.members, told.message())
+                for audience in audiences.concerned_by_message(told)
+                if audience.members and audience.admits(told)
+            ]
+        if facts.rows and isinstance(event, Change):
+            shape, rows = self._joined(event, facts)
+            holders = None if shape is None else self._subscribers.audiences(ascii_fold(shape.table))
+            if shape is not None and holders is not None:
+                found += [due for each in rows for audience in holders for due in each.tellings(audience, shape)]
+        for _, members, _ in found:
+            self.counters.delivered[told.kind] += len(members)
         return found
 
-    def _frame(self, audience: Audience[Subscription], told: Told, facts: Facts) -> bytes | None:
-        if isinstance(told.event, Change):
-            form = audience.form(told.event, self.access, facts)
-            return None if form is None else told.change(form, self.options)
-        return told.message() if told.topic in self._topics and audience.admits(told) else None
-
-    def _hand_out(self, due: Sequence[tuple[Audience[Subscription], bytes]], *, passing: bool = False) -> None:
-        """Hand frames to all members of their audiences, to each receiver all of its own at one stroke, in order."""
-        by_audience: dict[Audience[Subscription], list[bytes]] = {}
-        for audience, frame in due:
-            by_audience.setdefault(audience, []).append(frame)
-        if len(by_audience) == 1:
-            ((audience, own),) = by_audience.items()
-            payload = b"".join(own)
-            for subscription in tuple(audience.members):
-                if not subscription.receiver.deliver(payload):
-                    self._left(subscription.receiver, (subscription,), by_audience, passing)
-            return
-        several: dict[Receiver, list[Subscription]] = {}
-        for audience in by_audience:
-            for subscription in audience.members:
-                several.setdefault(subscription.receiver, []).append(subscription)
-        payloads: dict[frozenset[Audience[Subscription]], bytes] = {}
-        for receiver, subscriptions in several.items():
-            whose = frozenset([each.audience for each in subscriptions])
-            joined = payloads.get(whose)
-            if joined is None:
-                if len(whose) == 1:
-                    joined = b"".join(by_audience[subscriptions[0].audience])
-                else:
-                    joined = b"".join([frame for audience, frame in due if audience in whose])
-                payloads[whose] = joined
-            if not receiver.deliver(joined):
-                self._left(receiver, subscriptions, by_audience, passing)
-
-    @staticmethod
-    def _left(
-        receiver: Receiver,
-        subscriptions: Sequence[Subscription],
-        by_audience: Mapping[Audience[Subscription], Sequence[bytes]],
-        passing: bool,
-    ) -> None:
-        if not passing:
-            receiver.fall_behind()
-            return
-        for subscription in subscriptions:
-            receiver.missed(subscription.topic, len(by_audience[subscription.audience]))
+    def _joined(self, change: Change, facts: Facts) -> tuple[Shape | None, list[Joined]]:
+        """Give the rows that a change joins to a group or parts from one, and the shape of their table."""
+        grant = self.access.grant(change.shape.table)
+        shape = self.table(grant.object_table or "")
+        if shape is None or not facts.rows:
+            return None, []
+        return shape, list(rows_of(change, grant, shape, facts, self.options))
 
     def _wake(self) -> None:
         if self._awaited:

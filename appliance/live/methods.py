@@ -122,6 +122,8 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     complete = store.breaks.get(ascii_fold(asked.topic), 0)  # after this, for a table
     if asked.epoch != hub.position.epoch:
         why = "the position is of another epoch: the store was restored or replaced since"
+    elif since < store.breaks.get(ascii_fold(asked.topic), 0):
+        why = "the table's shape or triggers changed after the position, and changes may have been missed"
     elif since < hub.recent.after or since > newest:
         oldest, newest = await store.read(lambda db: (schema.oldest(db), schema.highest(db)))
         if since < oldest:
@@ -172,20 +174,28 @@ async def new_message(session: Session, asked: NewMessage) -> JSON:
 
 async def authenticate(session: Session, asked: Authenticate) -> JSON:
     """Go on with a fresh token of the same principal."""
-    fresh = session.backend.authority.principal(asked.token)
+    rights = session.backend.hub.access
+    fresh = rights.principal(asked.token)
+    if session.authenticated and not access.same_person(session.principal, fresh):
+        raise Unauthorized("this token is another principal's; open another connection for it")
+    before = rights.renewed
+    reader = await rights.reader(fresh)
+    while before != rights.renewed:  # rights have changed meanwhile, and nobody knew of this token then
+        before = rights.renewed
+        reader = await rights.reader(fresh)
     if not session.authenticated:
         admit(session.backend, fresh)
-    elif not access.same_person(session.principal, fresh):
-        raise Unauthorized("this token is another principal's; open another connection for it")
-    session.principal = fresh
+    session.become(reader)
     return {"expires_at": int(fresh.expires_at)}
 
 
 def admit(backend: Backend, principal: Principal) -> None:
     """Raise ``RateLimited`` when a principal has as many connections as one may."""
-    most = backend.limits.connections_per_user
+    limits = backend.limits
+    most = limits.guest_connections if principal.guest else limits.connections_per_user
     if backend.sessions.of((principal.issuer, principal.subject)) >= most:
-        raise RateLimited(f"this user has {most} connections open, the most one may; close one, or try again later")
+        whose = "this address has" if principal.guest else "this user has"
+        raise RateLimited(f"{whose} {most} connections open, the most one may; close one, or try again later")
 
 
 async def ping(session: Session, asked: Ping) -> JSON:

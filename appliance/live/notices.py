@@ -16,11 +16,11 @@ DROPPED: Final = "dropped"
 
 #: By event type: the reasons that it is sent for; those without have none. The reference is tested against it.
 NOTICES: Final[dict[str, tuple[str, ...]]] = {
-    RESYNC: ("schema", "overrun"),
+    RESYNC: ("schema", "overrun", "permission"),
     LIVE: (),
     DROPPED: (),
-    TOPIC_DESTROYED: ("destroyed", "table"),
-    TABLE_DROPPED: ("dropped", "unwatched", "filter"),
+    TOPIC_DESTROYED: ("destroyed", "table", "permission"),
+    TABLE_DROPPED: ("dropped", "unwatched", "filter", "permission"),
 }
 
 

@@ -33,7 +33,7 @@ from appliance.live.access import Sight
 from appliance.live.frames import text_frame
 from appliance.live.hub import STRETCH, Hub
 from appliance.live.subscribers import Subscription
-from appliance.live.telling import Facts, Told
+from appliance.live.telling import Told
 from appliance.model import Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.filters import RowFilter
@@ -164,15 +164,14 @@ class Reading:
         It is less when the peer takes no more for now: what is left is read again when it does, so that nothing is
         kept for who waits, and everything is decided on rights and subscriptions as they are then.
         """
-        facts = await self._facts(events)
+        facts = await self._hub.facts(events)
         due: list[tuple[Subscription, bytes]] = []
         size = 0
         for told in events:
             for subscription in self._subscriptions:
                 if subscription.ended:
                     continue
-                frame = self._hub.frame(subscription, told, facts)
-                if frame is not None:
+                for frame in self._hub.frames(subscription, told, facts):
                     due.append((subscription, frame))
                     size += len(frame)
             if size > STRETCH:
@@ -197,10 +196,6 @@ class Reading:
             subscription.position = position
         return True
 
-    async def _facts(self, events: Sequence[Told]) -> Facts:
-        by_row = {ascii_fold(each.topic) for each in self._subscriptions if each.audience.sight is Sight.BY_ROW}
-        return await self._hub.access.facts(self._store, events, by_row)
-
     def _wanted(self) -> Wanted:
         """Say what of the outbox the subscriptions want."""
         if len(self._subscriptions) > ASKED_FOR:
@@ -212,8 +207,14 @@ class Reading:
         if self._hub.table(folded) is None:
             return Wanted.messages(subscription.topic)
         asked: list[tuple[Shape, RowFilter | None]] = []
+        # Where a row's groups decide, those who hold it are told of them, too.
+        joining = None
+        if subscription.wish.live_set and subscription.audience.sight is Sight.BY_ROW:
+            joining = self._hub.access.grant(subscription.topic).join_table
         for shape in self._hub.shapes.values():
-            if ascii_fold(shape.table) == folded:
+            if joining is not None and ascii_fold(shape.table) == ascii_fold(joining):
+                asked.append((shape, None))
+            elif ascii_fold(shape.table) == folded:
                 try:
                     asked.append((shape, subscription.audience.row_filter(shape)))
                 except BadFilter:

@@ -18,11 +18,12 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
 from appliance.live import notices
-from appliance.live.access import Authority
+from appliance.live.access import Reader
 from appliance.live.frames import PING, text_frame
 from appliance.live.hub import Hub
 from appliance.live.outgoing import ROOM, Outgoing
 from appliance.live.reading import Reading
+from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
 from appliance.live.unsent import Unsent
@@ -56,6 +57,9 @@ class SessionLimits:
     requests_per_s: float = 1000.0
     burst: int = 2000
     user_topics: int = 1000
+    guest_connections: int = 100
+    guest_requests_per_s: float = 50.0
+    guest_burst: int = 200
 
 
 @dataclass(slots=True)
@@ -64,10 +68,10 @@ class Backend:
 
     store: Store
     hub: Hub
-    authority: Authority
     sessions: Sessions
     limits: SessionLimits
     unsent: Unsent
+    rights: Rights
 
 
 #: How one kind of request is answered. The table that holds it gives it only requests of that kind.
@@ -78,7 +82,7 @@ class Session:
     """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
 
     def __init__(
-        self, connection: WebSocketConnection, outgoing: Outgoing, backend: Backend, principal: Principal | None
+        self, connection: WebSocketConnection, outgoing: Outgoing, backend: Backend, reader: Reader | None
     ) -> None:
         self.backend = backend
         #: By the topic's name, folded.
@@ -90,36 +94,42 @@ class Session:
         self.pinged_at: float | None = None
         self._connection = connection
         self._outgoing = outgoing
-        self._principal: Principal | None = None
+        self._reader: Reader | None = None
         self._receiving = trio.CancelScope()
         self._malformed = 0
         self._replies: list[bytes] = []
         self._missed: Counter[str] = Counter()
         self._allowance = float(backend.limits.burst)
         self._allowed_at = trio.current_time()
-        if principal is not None:
-            self.principal = principal
+        if reader is not None:
+            self.become(reader)
         else:
             backend.sessions.add(self, None)
 
     @property
     def authenticated(self) -> bool:
         """Whether it is known whom this session acts for."""
-        return self._principal is not None
+        return self._reader is not None
+
+    @property
+    def reader(self) -> Reader:
+        """Whom this session acts for, with the groups of now. Only asked once that is known."""
+        if self._reader is None:
+            raise RuntimeError("no request is answered before the session has a principal")
+        return self._reader
 
     @property
     def principal(self) -> Principal:
         """Whom this session acts for. Only asked once that is known."""
-        if self._principal is None:
-            raise RuntimeError("no request is answered before the session has a principal")
-        return self._principal
+        return self.reader.principal
 
-    @principal.setter
-    def principal(self, principal: Principal) -> None:
-        if self._principal is None:
-            self.backend.sessions.add(self, (principal.issuer, principal.subject))
-        self._principal = principal
-        self.reader = self.backend.hub.access.reader(principal)
+    def become(self, reader: Reader) -> None:
+        """Act for somebody, or for the same with other rights; its subscriptions follow."""
+        before, self._reader = self._reader, reader
+        if before is None:
+            self.backend.sessions.add(self, (reader.principal.issuer, reader.principal.subject))
+        elif (before.groups, before.principal.admin) != (reader.groups, reader.principal.admin):
+            self.backend.hub.reassess(tuple(self.subscriptions.values()))
 
     # -- what others do to it ----------------------------------------------------------------------------
 
@@ -199,7 +209,7 @@ class Session:
 
         ``now`` is ``trio.current_time()``. Called about every second for every session.
         """
-        if self._principal is not None and time.time() >= self._principal.expires_at:
+        if self._reader is not None and time.time() >= self._reader.principal.expires_at:
             self.end(CloseCode.TOKEN_EXPIRED, "the token has expired")
             return
         heard = self._outgoing.last_received
@@ -217,7 +227,7 @@ class Session:
         """Answer requests until the client leaves or ``end`` is called; then close."""
         try:
             with self._receiving:
-                if self._principal is None:
+                if self._reader is None:
                     await self._await_token(answers)
                 while True:
                     await self._exchange(self._outgoing.apart(await self._connection.get_message()), answers)
@@ -246,7 +256,7 @@ class Session:
             if isinstance(asked, Authenticate):
                 await self._answer(asked, len(message), answers)
             self._flush()
-        if self._principal is None:
+        if self._reader is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
             await trio.lowlevel.checkpoint()
         await self._exchange(others, answers)
@@ -317,8 +327,12 @@ class Session:
 
     def _within_rate(self, length: int) -> bool:
         limits, now = self.backend.limits, trio.current_time()
-        grown = self._allowance + (now - self._allowed_at) * limits.requests_per_s
-        self._allowance, self._allowed_at = min(float(limits.burst), grown), now
+        guest = self._reader is not None and self._reader.principal.guest
+        rate, burst = (
+            (limits.guest_requests_per_s, limits.guest_burst) if guest else (limits.requests_per_s, limits.burst)
+        )
+        grown = self._allowance + (now - self._allowed_at) * rate
+        self._allowance, self._allowed_at = min(float(burst), grown), now
         if self._allowance < 1:
             return False
         # A long request costs more to read; what it takes below zero, those after it wait for.

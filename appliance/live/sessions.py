@@ -8,6 +8,8 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import trio
 
 from appliance.errors import CloseCode
+from appliance.live.access import Reader
+from appliance.model import Principal
 
 #: How often every session is looked at, seconds.
 CHECK_EVERY_S: Final = 1.0
@@ -54,6 +56,17 @@ class Session(Protocol):
     def end(self, code: CloseCode, reason: str) -> None:
         """Close the session."""
 
+    @property
+    def authenticated(self) -> bool:
+        """Whether it is known whom it acts for."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whom it acts for; asked only once that is known."""
+
+    def become(self, reader: Reader) -> None:
+        """Act with other rights."""
+
 
 class Sessions:
     """The sessions that are open now, and whose they are: ``None`` until the first frame has brought a token."""
@@ -70,6 +83,10 @@ class Sessions:
     def traffic(self) -> Traffic:
         """Sum up the subscriptions there are, and what has gone to and come from all sessions ever."""
         return _sum([self._gone, *(session.traffic for session in self._open)])
+
+    def all(self) -> list[Session]:
+        """Give all sessions that are open now."""
+        return list(self._open)
 
     def of(self, user: User) -> int:
         """Count one user's sessions."""

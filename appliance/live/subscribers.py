@@ -13,7 +13,9 @@ from appliance.model import Shape, ascii_fold
 class Receiver(Protocol):
     """A session as the hub sees it."""
 
-    reader: Reader
+    @property
+    def reader(self) -> Reader:
+        """Whose rights count."""
 
     def deliver(self, frames: bytes) -> bool:
         """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
@@ -45,8 +47,9 @@ class Subscription:
     position: int | None
     ended: bool = False
     shown: int = 0
-    #: Set by ``Subscribers.join``.
+    #: Set by ``Subscribers.join``, with whose rights it was joined.
     audience: Audience[Subscription] = field(init=False)
+    reader: Reader = field(init=False)
 
 
 class Subscribers:
@@ -67,6 +70,10 @@ class Subscribers:
         """Name (folded) the topics that have an audience to whom the rows say what it may read."""
         return {topic for topic, audiences in self._by_topic.items() if audiences.by_row}
 
+    def live_sets(self) -> set[str]:
+        """Name (folded) the topics whose rows somebody holds to whom they say what it may read."""
+        return {topic for topic, audiences in self._by_topic.items() if audiences.live_sets}
+
     def of(self, name: str) -> list[Subscription]:
         """Give all subscriptions to a topic."""
         audiences = self._by_topic.get(ascii_fold(name), ())
@@ -82,7 +89,8 @@ class Subscribers:
         """Put a subscription that is in none into its audience: fed, if it has no position. Raises ``BadFilter``."""
         folded = ascii_fold(subscription.topic)
         audiences = self._by_topic.get(folded) or Audiences(shape)
-        subscription.audience = audiences.join(subscription, subscription.wish, reader, sight)
+        subscription.reader = reader
+        subscription.audience = audiences.join(subscription, subscription.wish, sight)
         self._by_topic[folded] = audiences
         if subscription.position is None:
             self.feed(subscription)
@@ -99,11 +107,9 @@ class Subscribers:
     def feed(self, subscription: Subscription) -> None:
         """Have the hub feed a subscription."""
         subscription.position = None
-        subscription.audience.waiting.discard(subscription)
-        subscription.audience.members[subscription] = None
+        subscription.audience.feed(subscription)
 
     def wait(self, subscription: Subscription, position: int) -> None:
         """Have a subscription wait where it has been read to."""
         subscription.position = position
-        subscription.audience.members.pop(subscription, None)
-        subscription.audience.waiting.add(subscription)
+        subscription.audience.wait(subscription)

@@ -16,7 +16,9 @@ import trio
 
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
+from appliance.live.access import Stale
 from appliance.live.hub import Hub
+from appliance.live.rights import Rights
 from appliance.live.telling import Told
 from appliance.store.connections import identity
 from appliance.store.look import Look
@@ -61,12 +63,15 @@ class TailState:
 class Tail:
     """Reads the outbox from the hub's position on. ``wake`` may be called from anywhere in the trio thread."""
 
-    def __init__(self, store: Store, hub: Hub, catalog: Catalog, *, announced: bool) -> None:
+    def __init__(self, store: Store, hub: Hub, rights: Rights, catalog: Catalog, *, announced: bool) -> None:
         #: Whether the system announces writes, so that a slow poll is enough.
         self.announced = announced
         self.state = TailState(skipped=dict(catalog.skipped))
         self._store = store
         self._hub = hub
+        self._rights = rights
+        self._generation = catalog.settings.generation
+        self._distrusted = False
         self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
@@ -83,6 +88,12 @@ class Tail:
     def wake(self) -> None:
         """Look now: we have committed."""
         self._told_at = self._told_at or trio.current_time()
+        self._woken.set()
+
+    def distrust(self) -> None:
+        """Read everybody's rights anew before anything else is delivered: what they rest on has changed."""
+        self._distrusted = True
+        self._known = None
         self._woken.set()
 
     def stir(self) -> None:
@@ -125,6 +136,11 @@ class Tail:
                 return
             self._check_identity(look)
             self.state.behind_rows = look.highest - self._hub.position.id
+            if self._distrusted or look.generation not in (self._generation, self._hub.generation):
+                # A command or request has changed something; if it was somebody's rights, before anything is delivered.
+                self._distrusted = False
+                await self._rights.renew()
+            self._generation = look.generation
             await self._deliver(look)
             self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
@@ -167,7 +183,9 @@ class Tail:
         if decoded.consumed:
             highest = int(str(look.rows[decoded.consumed - 1][0]))
             told = [Told(event) for event in decoded.events]
-            facts = await hub.access.facts(self._store, told, hub.by_row())
+            if stale := hub.access.stale(told):
+                await self._rights.renew(stale)
+            facts = await hub.facts(told)
             self._store.handed_out(highest)
             hub.publish(told, highest, look.size, facts)
             hub.counters.count_read(decoded.events)
@@ -200,6 +218,7 @@ class Tail:
                 break
             self._check_identity(look)
             await self._deliver(look)
+        await self._rights.renew(Stale(tables=True))
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
         self._changed.clear()
         self._told = True

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 from appliance.live.frames import text_frame
 from appliance.model import JSON, Change, Message, Op, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.frames import Form
 from appliance.protocol.json import decode
-from appliance.protocol.permissions import Guarded
 from appliance.protocol.values import ValueOptions
 
 CREATE: Final = Form(Op.CREATE)
@@ -19,10 +17,6 @@ UPDATE_WITH_OLD: Final = Form(Op.UPDATE, old_data=True)
 #: To whom the old row may not be shown.
 UPDATE_ALONE: Final = Form(Op.UPDATE, old_key=False)
 DELETE: Final = Form(Op.DELETE)
-
-#: What a decision on rows needs beside them, by table (folded) and ``reference_id``: the guard of an object, with the
-#: groups that it is joined to; ``None``: there is no such object.
-Facts: TypeAlias = Mapping[tuple[str, str], Guarded | None]
 
 _UNREAD: Final = object()
 

@@ -122,7 +122,8 @@ def _events(
     events: list[Change | Message] = []
     faults: list[Fault] = []
     unread = PAGE_BYTES
-    for first, last in _ranges(found, reach):
+    for near, last in _ranges(found, reach):
+        first = _whole(db, near)
         rows, unread, cut_off = _rows(db, first, last, unread)
         begin = next((place for place, row in enumerate(rows) if row[2] != Op.MORE), len(rows))
         decoded = decode(rows[begin:], shapes, more=True)
@@ -142,6 +143,14 @@ def _events(
 
 def _id(event: Change | Message) -> int:
     return event.id or 0  # in the outbox every event has one
+
+
+def _whole(db: sqlite3.Connection, first: int) -> int:
+    """Begin where an event begins: the groups that a deleted row was joined to stand before it, any number of them."""
+    row = db.execute(
+        "SELECT id FROM _appliance_outbox WHERE id < ? AND op <> ? ORDER BY id DESC LIMIT 1", (first, int(Op.GRANTS))
+    ).fetchone()
+    return first if row is None else min(first, int(row[0]) + 1)
 
 
 def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:

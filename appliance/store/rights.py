@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from appliance.errors import Forbidden, NotFound, Unauthorized, UnknownTopic
 from appliance.model import Principal, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, permits
-from appliance.protocol.tokens import ISSUER
 from appliance.protocol.wording import quote
-from appliance.store import grants, rows, standard
+from appliance.store import callers, grants, rows, standard
 from appliance.store.grants import TableGrant, TableKind
 from appliance.store.resources import Resource
 from appliance.store.rows import Clause, Found
@@ -64,16 +63,11 @@ def no_row(resource: Resource) -> NotFound:
 
 
 def rights_of(db: sqlite3.Connection, principal: Principal) -> Rights:
-    """Say what a principal may do now. Raises ``Unauthorized`` when its token was issued before its last change."""
-    granted = grants.read(db)
-    if principal.guest:
-        return Rights(principal, frozenset((standard.GUESTS,)), granted)
-    if principal.issuer != ISSUER:
-        return Rights(principal, grants.groups_named(db, principal.groups), granted)
-    stands = grants.standing(db, [principal.subject])[principal.subject]
-    if principal.issued_at < stands.not_before:
-        raise Unauthorized("this token is not valid any more; sign in again")
-    return Rights(replace(principal, admin=principal.admin or stands.admin), stands.groups, granted)
+    """Say what a principal may do now. Raises ``Unauthorized`` when its token counts no more."""
+    (caller,) = callers.identify(db, [principal])
+    if caller.refused:
+        raise Unauthorized(caller.refused)
+    return Rights(caller.principal, caller.groups, grants.read(db))
 
 
 def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target: str, reference_id: str) -> bool:

@@ -67,6 +67,19 @@ def page(db: sqlite3.Connection, shape: Shape, wanted: Condition, place: Place) 
         db.execute("COMMIT")
 
 
+def row(db: sqlite3.Connection, shape: Shape, reference_id: str) -> Image | None:
+    """Read one row of a standard table as it is now; ``None`` when it is not there, or the table of another shape."""
+    _, shown, cut = outbox_row([quote_identifier(column.name) for column in shape.columns])
+    sql = f"SELECT {cut}, {','.join(shown)} FROM main.{quote_identifier(shape.table)} WHERE reference_id = ?"
+    try:
+        found = connections.tolerant(db, lambda: db.execute(sql, (reference_id,)).fetchone())
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+            raise
+        return None
+    return None if found is None else _image(found, shape)
+
+
 def _page(
     db: sqlite3.Connection,
     shape: Shape,

@@ -11,9 +11,9 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from appliance.errors import Forbidden, RequestError, Unauthorized
+from appliance.live.access import Reader
 from appliance.live.methods import ANSWERS, admit
 from appliance.live.session import Backend, Session
-from appliance.model import Principal
 from appliance.web.problem import error_body
 from appliance.web.upgrade import Upgrade
 
@@ -37,12 +37,13 @@ class Admission:
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Serve one client. Nothing of a token or a query is ever logged."""
-        counters = self._backend.hub.counters
+        counters, rights = self._backend.hub.counters, self._backend.hub.access
+        renewed = rights.renewed
         try:
             self._check_origin(upgrade.headers, secure=upgrade.secure)
-            principal = self._principal(upgrade)
-            if principal is not None:
-                admit(self._backend, principal)
+            reader = await self._reader(upgrade)
+            if reader is not None:
+                admit(self._backend, reader.principal)
         except RequestError as error:
             counters.refused[error.code] += 1
             log.info("refused", remote=upgrade.remote, code=error.code)
@@ -50,11 +51,14 @@ class Admission:
             return
         remote = upgrade.remote
         async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
-            session = Session(connection, outgoing, self._backend, principal)
+            session = Session(connection, outgoing, self._backend, reader)
+            principal = reader and reader.principal
             opened = trio.current_time()
             counters.websockets += 1
             log.info("connected", remote=remote, subject=principal and principal.subject)
             try:
+                if renewed != rights.renewed:  # rights have changed since the token was looked at
+                    await self._backend.rights.renew_of(session)
                 await session.run(ANSWERS)
             finally:
                 subject = session.principal.subject if session.authenticated else None
@@ -83,9 +87,9 @@ class Admission:
                 "pages of this origin may not connect; the server's operator can allow it (allowed_origins)"
             )
 
-    def _principal(self, upgrade: Upgrade) -> Principal | None:
+    async def _reader(self, upgrade: Upgrade) -> Reader | None:
         """Say who asks; ``None`` when the first frame will bring the token. Raises ``Unauthorized``."""
-        token = upgrade.query.get("token")
+        rights, token = self._backend.hub.access, upgrade.query.get("token")
         if token is None:
             scheme, _, credentials = upgrade.headers.get("authorization", "").partition(" ")
             if scheme.lower() == "bearer":
@@ -95,8 +99,11 @@ class Admission:
         if token is None:
             if upgrade.query.get("auth") == "frame":
                 return None
-            raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
-        return self._backend.authority.principal(token)
+            guest = rights.guest(upgrade.remote)
+            if guest is None:
+                raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
+            return guest
+        return await rights.reader(rights.principal(token))
 
 
 def _code(connection: WebSocketConnection) -> int:

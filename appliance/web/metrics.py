@@ -8,20 +8,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from appliance.errors import Forbidden
+from appliance.live.access import Access
 from appliance.ops.metrics import Metrics
-from appliance.web.api.caller import Authority, principal_of
+from appliance.web.api.caller import principal_of
 
 
 class MetricsPage:
     """Answers ``/metrics``."""
 
-    def __init__(self, metrics: Metrics, authority: Authority) -> None:
+    def __init__(self, metrics: Metrics, access: Access) -> None:
         self._metrics = metrics
-        self._authority = authority
+        self._access = access
 
     async def for_administrators(self, request: Request) -> Response:
         """Answer who brings an administrator's token. Raises ``Unauthorized`` and ``Forbidden``."""
-        if not principal_of(request, self._authority).admin:
+        reader = await self._access.reader(principal_of(request, self._access))
+        if not reader.principal.admin:
             raise Forbidden("the metrics are for administrators; or set metrics_listen and ask there")
         return await self.open(request)
 

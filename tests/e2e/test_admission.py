@@ -215,6 +215,6 @@ def test_a_token_is_shown_on_a_terminal_and_only_there(tmp_path: Path) -> None:
 def test_token_create_prints_a_token_and_nothing_else(tmp_path: Path) -> None:
     sql(tmp_path / "a.db", "CREATE TABLE t(a)")
     made = jwt.decode(token(tmp_path / "a.db", "--subject", "me", "--ttl", "30m"), options={"verify_signature": False})
-    assert (made["sub"], made["admin"], made["exp"] - made["iat"]) == ("me", False, 1800)
+    assert (made["sub"], "admin" in made, made["exp"] - made["iat"]) == ("me", False, 1800)
     assert run("token", "create", "--db", tmp_path / "a.db").returncode == 2
     assert run("token", "create", "--db", tmp_path / "no.db", "--admin").returncode == 78

@@ -19,6 +19,8 @@ from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
 from appliance.live.hub import Hub
 from appliance.live.reading import Reading
+from appliance.live.rights import Rights
+from appliance.live.sessions import Sessions
 from appliance.live.subscribers import Subscription
 from appliance.live.tail import Tail
 from appliance.model import Principal
@@ -113,7 +115,7 @@ class Served:
         self.store, self.hub, self.tail, self.file = store, hub, tail, file
 
     def peer(self, takes: float = float("inf")) -> Peer:
-        return Peer(self.hub.access.reader(ADMINISTRATOR), takes)
+        return Peer(Reader(ADMINISTRATOR, frozenset()), takes)
 
     def subscribe(self, peer: Peer, wish: Wish | None = None) -> Subscription:
         return self.hub.subscribe(peer, "t", wish or Wish())
@@ -141,8 +143,10 @@ async def served(path: Path) -> AsyncIterator[Served]:
         settings = StoreSettings(path, Secrecy((), ()), busy_timeout_s=5)
         async with open_bridge(), open_store(settings) as store:
             catalog = await store.synchronise()
-            hub = Hub(catalog, await store.position(), ValueOptions(), Access())
-            tail = Tail(store, hub, catalog, announced=True)
+            access = Access(store)
+            await access.read_grants()
+            hub = Hub(catalog, await store.position(), ValueOptions(), access)
+            tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(tail.run)
                 yield Served(store, hub, tail, file)

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from appliance.errors import NotFound, Unauthorized
+from appliance.live.access import Reader
 from appliance.model import Principal
 
 
@@ -16,6 +17,9 @@ class Authority(Protocol):
 
     def principal(self, token: str) -> Principal:
         """Say whom ``token`` stands for now. Raises ``Unauthorized``."""
+
+    def guest(self, remote: str) -> Reader | None:
+        """Give who has no token; ``None`` where nobody comes in without one."""
 
 
 def principal_of(request: Request, authority: Authority) -> Principal:
@@ -28,6 +32,9 @@ def principal_of(request: Request, authority: Authority) -> Principal:
         elif scheme:
             raise Unauthorized("the Authorization header must be: Bearer <token>")
     if token is None:
+        guest = authority.guest(request.client.host if request.client is not None else "")
+        if guest is not None:
+            return guest.principal
         raise Unauthorized("a token is needed: an Authorization header (Bearer <token>), or ?token=…")
     return authority.principal(token)
 

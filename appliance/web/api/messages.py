@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.errors import BadRequest, Forbidden, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.live.access import Reader
 from appliance.live.hub import Hub
-from appliance.model import JSON, Message, Principal, Topic
+from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import decode, encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
@@ -31,7 +32,7 @@ class Messages:
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
         principal = principal_of(request, self.authority)
-        topic = self._topic(principal, segments(request)[2])
+        topic = self._topic(await self.hub.access.reader(principal), segments(request)[2])
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         body = encode(decode(await request.body()))
@@ -49,9 +50,9 @@ class Messages:
         )
         return _sent(topic, sent.event_id, replayed=sent.replayed)
 
-    def _topic(self, principal: Principal, name: str) -> Topic:
+    def _topic(self, reader: Reader, name: str) -> Topic:
         rights = self.hub.access
-        reader, table = rights.reader(principal), self.hub.table(name)
+        table = self.hub.table(name)
         if table is not None and rights.may_on_table(reader, Verb.PEEK, table):
             raise SystemTopic(f"{quote(table.table)} is a table and takes no messages: change its rows instead")
         topic = self.hub.topic(name)

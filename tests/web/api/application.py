@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 
 from appliance.config import SECRET_COLUMNS
-from appliance.live.access import Access, Authority
+from appliance.live.access import Access
 from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
+from appliance.live.rights import Rights
+from appliance.live.sessions import Sessions
 from appliance.live.tail import Tail
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics
@@ -132,13 +134,15 @@ async def served(
     _furnish(path, statements, tuple((tables or {}).items()))
     async with open_bridge(), open_store(StoreSettings(path, Secrecy(SECRET_COLUMNS, ()))) as store:
         catalog = await store.synchronise()
-        hub = Hub(catalog, await store.position(), ValueOptions(), Access())
+        access = Access(store)
+        await access.read_keys()
+        await access.read_grants()
+        hub = Hub(catalog, await store.position(), ValueOptions(), access)
         secret = await store.signing_secret()
-        tail = Tail(store, hub, catalog, announced=False)
-        authority = Authority(secret)
-        metrics = MetricsPage(Metrics(sources(path.parent)), authority)
+        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
+        metrics = MetricsPage(Metrics(sources(path.parent)), access)
         accounts = Accounts(store, signup=signup, ttl_s=60)
-        api = paths(store, hub, authority, accounts, ValueOptions(), query_s=query_s)
+        api = paths(store, hub, access, accounts, ValueOptions(), query_s=query_s)
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:

@@ -1,0 +1,48 @@
+"""Rights that change while connections are open: read anew, and put into effect before anything else is delivered."""
+
+from __future__ import annotations
+
+from appliance.errors import CloseCode
+from appliance.live.access import EVERYTHING, Access, Reader, Stale
+from appliance.live.hub import Hub
+from appliance.live.sessions import Session, Sessions
+
+
+class Rights:
+    """Keeps the rights of all that is open as the store has them."""
+
+    def __init__(self, access: Access, hub: Hub, sessions: Sessions) -> None:
+        self._access = access
+        self._hub = hub
+        self._sessions = sessions
+
+    async def renew(self, stale: Stale = EVERYTHING) -> None:
+        """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
+        if stale.tables:
+            await self._access.read_grants()
+            self._hub.reassess(self._hub.all_subscriptions())
+        if stale.subjects is None:
+            await self._access.read_keys()
+        if stale.subjects is None or stale.subjects:
+            holders = [
+                each
+                for each in self._sessions.all()
+                if each.authenticated and (stale.subjects is None or each.principal.subject in stale.subjects)
+            ]
+            self._access.renewed += 1
+            await self._renew(holders)
+
+    async def renew_of(self, holder: Session) -> None:
+        """Read one session's rights anew: they changed between the look at its token and its beginning."""
+        if holder.authenticated:
+            await self._renew([holder])
+
+    async def _renew(self, holders: list[Session]) -> None:
+        if not holders:
+            return
+        callers = await self._access.identify([each.principal for each in holders])
+        for holder, caller in zip(holders, callers, strict=True):
+            if caller.refused:
+                holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
+            else:
+                holder.become(Reader(caller.principal, caller.groups))

@@ -1,0 +1,49 @@
+"""Whom a verified token stands for, as the store knows it at this moment. Works: plain functions on a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from appliance.model import Principal
+from appliance.protocol.tokens import ISSUER
+from appliance.store import grants, standard
+from appliance.store.grants import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A principal, with ``admin`` as it is now, and its groups; ``refused`` says why its token counts no more."""
+
+    principal: Principal
+    groups: frozenset[str]
+    refused: str = ""
+
+
+def identify(db: sqlite3.Connection, principals: Sequence[Principal]) -> list[Caller]:
+    """Say of each principal what it is now: whether its account is there, in which groups, and its token not revoked.
+
+    Whoever has a token of ours for no account – a command makes such – counts as a member of ``users``.
+    """
+    ours = sorted({each.subject for each in principals if each.issuer == ISSUER and not each.guest})
+    stands = grants.standing(db, ours)
+    revoked = grants.revoked(db)
+    return [_identified(db, each, stands.get(each.subject), revoked) for each in principals]
+
+
+def _identified(
+    db: sqlite3.Connection, principal: Principal, stands: Standing | None, revoked: frozenset[str]
+) -> Caller:
+    if principal.guest:
+        return Caller(principal, frozenset((standard.GUESTS,)))
+    if principal.token_id and principal.token_id in revoked:
+        return Caller(principal, frozenset(), "the token was revoked; get a new one")
+    if principal.issuer != ISSUER or stands is None:
+        return Caller(principal, grants.groups_named(db, principal.groups))
+    if principal.registered and not stands.exists:
+        return Caller(principal, frozenset(), "the account of this token is not there any more")
+    if principal.issued_at < stands.not_before:
+        return Caller(principal, frozenset(), "this token is not valid any more; sign in again")
+    groups = stands.groups if stands.exists else frozenset((standard.USERS,))
+    return Caller(replace(principal, admin=principal.admin or stands.admin), groups)

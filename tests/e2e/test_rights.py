@@ -1,0 +1,195 @@
+"""Who sees what on open sockets: rows by owner, group and guest bit, and rights that change while they are open."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.store import connections, schema, standard
+from appliance.store.standard import USERS, NewColumn, join_table
+from tests.e2e.live import Client, Live, serving, sql, token, until
+
+pytestmark = pytest.mark.e2e
+
+GROUP_READ, OWNER_READ, GUEST_READ = 32768, 256, 2
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    db = tmp_path_factory.mktemp("rights") / "shop.db"
+    with serving(db) as served:
+        yield served
+
+
+class Person:
+    """Somebody with an account, and a token."""
+
+    def __init__(self, db: Path, *groups: str) -> None:
+        self.id = str(uuid.uuid4())
+        members = join_table("user_account")
+        statements = [f"INSERT INTO user_account(reference_id, email) VALUES('{self.id}', '{self.id}@example.com')"]
+        statements += [
+            f"INSERT INTO {members}(user_account_id, usergroup_id) VALUES('{self.id}', '{group}')"
+            for group in (USERS, *groups)
+        ]
+        sql(db, "; ".join(statements))
+        self.token = token(db, "--subject", self.id)
+
+
+@pytest.fixture
+def notes(live: Live) -> str:
+    """A standard table of its own, of which everybody may know."""
+    name = f"note{uuid.uuid4().hex[:8]}"
+    with closing(connections.open_file(live.db, busy_timeout_s=10)) as db, schema.transaction(db):
+        standard.create(db, name, [NewColumn("text", "text")])
+    with live.client() as client:
+        until(lambda: client.ask("subscribe", topic=name)["EventType"] == "response", "the table is a topic")
+    return name
+
+
+def group(db: Path) -> str:
+    reference = str(uuid.uuid4())
+    sql(db, f"INSERT INTO usergroup(reference_id, name) VALUES('{reference}', '{reference}')")
+    return reference
+
+
+def insert(db: Path, table: str, text: str, owner: str | None = None, permission: int = OWNER_READ) -> str:
+    reference = str(uuid.uuid4())
+    by = "NULL" if owner is None else f"'{owner}'"
+    sql(db, f"INSERT INTO {table}(reference_id, text, user_account_id, permission) "
+            f"VALUES('{reference}', '{text}', {by}, {permission})")  # fmt: skip
+    return reference
+
+
+def join(db: Path, table: str, row: str, to: str, permission: int = GROUP_READ) -> None:
+    sql(
+        db,
+        f"INSERT INTO {join_table(table)}({table}_id, usergroup_id, permission) VALUES('{row}', '{to}', {permission})",
+    )
+
+
+def told(client: Client) -> list[tuple[str, Any]]:
+    """Give what a client has been told until now, of rows by their text."""
+    return [
+        (event["EventType"], event["EventData"].get("text", event["EventData"].get("reason")))
+        for event in client.all_until_now()
+    ]
+
+
+def begun(client: Client) -> list[tuple[str, Any]]:
+    """Give what a replay or snapshot has brought, up to its ``live`` notice."""
+    found = []
+    while (event := client.event())["EventType"] != "live":
+        found.append((event["EventType"], event["EventData"].get("text")))
+    return found
+
+
+def test_each_sees_the_rows_that_are_theirs_to_see(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    owner, member, other = Person(live.db), Person(live.db, theirs), Person(live.db)
+    with (
+        live.client(owner.token) as a,
+        live.client(member.token) as b,
+        live.client(other.token) as c,
+        live.client() as d,
+    ):
+        for client in (a, b, c, d):
+            client.done("subscribe", topic=notes)
+        insert(live.db, notes, "owned", owner.id)
+        insert(live.db, notes, "nobodys")
+        insert(live.db, notes, "open", permission=GUEST_READ)
+        row = insert(live.db, notes, "shared")
+        join(live.db, notes, row, theirs)
+        sql(live.db, f"UPDATE {notes} SET text = 'shared again' WHERE reference_id = '{row}'")
+        sql(live.db, f"DELETE FROM {notes} WHERE reference_id = '{row}'")
+        assert told(a) == [("create", "owned"), ("create", "open")]
+        assert told(b)[-3:] == [("create", "open"), ("update", "shared again"), ("delete", "shared again")]
+        assert told(c) == [("create", "open")]
+        assert [text for _, text in told(d)] == ["owned", "nobodys", "open", "shared", "shared again", "shared again"]
+
+
+def test_a_row_that_is_moved_out_of_sight_ends_there(live: Live, notes: str) -> None:
+    one, another = Person(live.db), Person(live.db)
+    with live.client(one.token) as plain, live.client(one.token) as holder, live.client(another.token) as next_owner:
+        plain.done("subscribe", topic=notes, old=True)
+        holder.done("subscribe", topic=notes, snapshot=True)
+        assert begun(holder) == []
+        next_owner.done("subscribe", topic=notes, old=True)
+        row = insert(live.db, notes, "mine", one.id)
+        sql(live.db, f"UPDATE {notes} SET user_account_id = '{another.id}' WHERE reference_id = '{row}'")
+        sql(live.db, f"UPDATE {notes} SET text = 'yours' WHERE reference_id = '{row}'")
+        assert told(plain) == [("create", "mine")]
+        assert told(holder) == [("create", "mine"), ("delete", "mine")]
+        first, second = next_owner.all_until_now()
+        assert "OldData" not in first
+        assert second["OldData"] == {"text": "mine"}
+
+
+def test_a_live_set_follows_the_groups_of_its_rows(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "there")
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == []
+        join(live.db, notes, row, theirs)
+        assert told(client) == [("create", "there")]
+        sql(live.db, f"DELETE FROM {join_table(notes)}")
+        (gone,) = client.all_until_now()
+        assert (gone["EventType"], gone["Key"], gone["EventData"]) == ("delete", [row], {"__type": notes})
+
+
+def test_who_leaves_a_group_is_told_to_load_anew_and_sees_no_more(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "there")
+    join(live.db, notes, row, theirs)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", "there")]
+        sql(live.db, f"DELETE FROM {join_table('user_account')} WHERE usergroup_id = '{theirs}'; "
+                     f"UPDATE {notes} SET text = 'secret' WHERE reference_id = '{row}'")  # fmt: skip
+        assert told(client) == [("resync", "permission")]
+        client.done("unsubscribe", topic=notes)
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == []
+
+
+def test_a_replay_is_judged_by_the_rights_of_now(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member, other = Person(live.db, theirs), Person(live.db)
+    with live.client(member.token) as client:
+        place = client.done("ping")
+    row = insert(live.db, notes, "shared")
+    join(live.db, notes, row, theirs)
+    sql(live.db, f"UPDATE {notes} SET text = 'again' WHERE reference_id = '{row}'; "
+                 f"DELETE FROM {notes} WHERE reference_id = '{row}'")  # fmt: skip
+    for person, seen in ((member, [("delete", "again")]), (other, [])):
+        with live.client(person.token) as client:
+            client.done("subscribe", topic=notes, since=place["EventId"], epoch=place["epoch"])
+            assert begun(client) + told(client) == seen
+
+
+def test_a_table_that_is_closed_ends_its_subscriptions(live: Live, notes: str) -> None:
+    person = Person(live.db)
+    with live.client(person.token) as client:
+        client.done("subscribe", topic=notes)
+        sql(live.db, f"UPDATE world SET permission = 0 WHERE table_name = '{notes}'")
+        assert told(client) == [("table-dropped", "permission")]
+        assert client.refused("subscribe", topic=notes) == "unknown-topic"
+
+
+def test_an_account_that_is_removed_ends_its_connections(live: Live) -> None:
+    person = Person(live.db)
+    signed = sql(live.db, f"SELECT email FROM user_account WHERE reference_id = '{person.id}'")
+    assert signed
+    with live.client(person.token) as client:
+        sql(live.db, f"DELETE FROM user_account WHERE reference_id = '{person.id}'")
+        sql(live.db, f"INSERT INTO _appliance_account(subject, not_before) VALUES('{person.id}', 9e9); "
+                     "UPDATE _appliance_meta SET value = value + 1 WHERE name = 'generation'")  # fmt: skip
+        assert client.close_code() == 4401
