@@ -86,7 +86,7 @@ CLOSED: Final = Guarded(0)
 def read(db: sqlite3.Connection) -> dict[str, TableGrant]:
     """Give what is granted on every table that can be a topic, by folded name."""
     there = standard.registered(db)
-    worlds = _worlds(db) if WORLD in there else {}
+    worlds = _worlds(db, there) if WORLD in there else {}
     grants = {}
     for table in _tables(db):
         folded = ascii_fold(table)
@@ -108,11 +108,11 @@ class _World:
     owner_column: str | None
 
 
-def _worlds(db: sqlite3.Connection) -> dict[str, _World]:
+def _worlds(db: sqlite3.Connection, there: Mapping[str, Registered]) -> dict[str, _World]:
     rows = db.execute(
         "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
     ).fetchall()
-    joined = joins(db, WORLD, [row[1] for row in rows])
+    joined = _joins(db, WORLD, [row[1] for row in rows], there)
     return {
         ascii_fold(str(name)): _World(
             Guarded(bits(permission), owner_of(owner), joined.get(reference, ())),
@@ -212,7 +212,13 @@ def groups_named(db: sqlite3.Connection, names: Collection[str]) -> frozenset[st
 
 def joins(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, tuple[tuple[str, int], ...]]:
     """Give the groups that rows of a standard table are joined to, each with the join row's permission."""
-    joining = standard.registered(db).get(ascii_fold(join_table(table)))
+    return _joins(db, table, reference_ids, standard.registered(db))
+
+
+def _joins(
+    db: sqlite3.Connection, table: str, reference_ids: Sequence[str], there: Mapping[str, Registered]
+) -> dict[str, tuple[tuple[str, int], ...]]:
+    joining = there.get(ascii_fold(join_table(table)))
     if joining is None or joining.object_column is None:
         return {}
     column = quote_identifier(joining.object_column)
@@ -225,10 +231,11 @@ def joins(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> d
 
 def guards(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, Guarded]:
     """Give what guards rows of a standard table that is no join table; a row that is not there has no entry."""
-    made = standard.registered(db).get(ascii_fold(table))
+    there = standard.registered(db)
+    made = there.get(ascii_fold(table))
     if made is None or made.object_table is not None:
         return {}
-    joined = joins(db, table, reference_ids)
+    joined = _joins(db, table, reference_ids, there)
     owner = "reference_id" if made.kind is standard.Kind.ACCOUNT else "user_account_id"
     sql = f"SELECT reference_id, permission, {owner} FROM {quote_identifier(made.table)} WHERE reference_id IN "
     return {

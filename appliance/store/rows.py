@@ -54,9 +54,9 @@ def reading(db: sqlite3.Connection, *, budget_s: float) -> Iterator[None]:
     Raises ``Unavailable`` when the time is over.
     """
     deadline = time.monotonic() + budget_s
+    db.execute("BEGIN")
     db.text_factory = text
     db.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
-    db.execute("BEGIN")
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -82,30 +82,36 @@ class NewColumn:
     unique: bool = False
 
 
+#: Each table with how many of the columns that its rights stand on it has. One statement, because every request asks.
+_REGISTERED = """
+SELECT "table", kind, object_table, object_column, (
+    SELECT count(*) FROM pragma_table_xinfo(made."table")
+    WHERE name IN ('id', 'reference_id', 'permission')
+    OR name IN (coalesce(made.object_column, 'user_account_id'), iif(made.object_table IS NULL, NULL, 'usergroup_id'))
+    OR (made.kind = 'account' AND name IN ('email', 'password'))
+) FROM _appliance_standard AS made"""
+
+#: How many those are.
+_NEEDED: Final = {Kind.STANDARD: 4, Kind.ACCOUNT: 6, Kind.JOIN: 5, Kind.MEMBERSHIP: 5}
+
+
 def registered(db: sqlite3.Connection) -> dict[str, Registered]:
-    """Give the standard tables that are in the file as they were made, by folded name."""
+    """Give the standard tables that are in the file as they were made, by folded name.
+
+    One that somebody has rebuilt without what rights are read from is a plain table.
+    """
     if db.execute("SELECT 1 FROM main.sqlite_schema WHERE name='_appliance_standard'").fetchone() is None:
         return {}
-    rows = db.execute('SELECT "table", kind, object_table, object_column FROM _appliance_standard').fetchall()
-    found = {}
-    for name, kind, object_table, object_column in rows:
-        each = Registered(name, Kind(kind), object_table, object_column)
-        if _is_whole(db, each):
-            found[ascii_fold(name)] = each
-    return found
+    return {
+        ascii_fold(name): Registered(name, Kind(kind), object_table, object_column)
+        for name, kind, object_table, object_column, found in db.execute(_REGISTERED).fetchall()
+        if found == _NEEDED[Kind(kind)]
+    }
 
 
 def join_table(table: str) -> str:
     """Name the table that joins a table's rows to groups."""
     return f"{table}_{table}_id_has_usergroup_usergroup_id"
-
-
-def _is_whole(db: sqlite3.Connection, each: Registered) -> bool:
-    """Whether the table has what rights are read from. One that somebody has rebuilt without it is a plain table."""
-    needed = {"id", "reference_id", "permission"}
-    needed |= {"usergroup_id", str(each.object_column)} if each.object_table else {"user_account_id"}
-    needed |= {"email", "password"} if each.kind is Kind.ACCOUNT else set()
-    return needed <= _columns(db, each.table)
 
 
 def _columns(db: sqlite3.Connection, table: str) -> set[str]:

@@ -339,7 +339,8 @@ def _with_id(resource: Resource, asked: documents.Asked) -> documents.Asked:
     for position, value in zip(resource.shape.key, key, strict=True):
         name = resource.shape.columns[position].name
         pointers.setdefault(name, pointer)
-        values.setdefault(name, value)
+        if str(values.setdefault(name, value)) != str(value):
+            raise Conflict(f"the id and {quote(name)} say different keys", pointer=pointer)
     return documents.Asked(values, pointers, asked.row_id)
 
 

@@ -121,6 +121,8 @@ async def test_a_client_may_name_the_key_of_a_new_plain_row_and_move_a_row_to_an
         assert (created.status_code, created.json()["data"]["id"]) == (201, '["x",1]')
         assert moved.json()["data"]["id"] == '["x",2]'
         assert code(await live.write("POST", "/api/t", data | {"id": '["x",2]'})) == (409, "conflict")
+        other = {"type": "t", "id": '["x",3]', "attributes": {"b": 4}}
+        assert code(await live.write("POST", "/api/t", other)) == (409, "conflict")
 
 
 async def test_names_compare_as_in_sql_and_are_sent_as_in_the_schema(tmp_path: Path) -> None:
