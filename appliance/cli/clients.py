@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,13 @@ import trio
 from appliance import client
 from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, own_token
 from appliance.errors import ApplianceError
+from appliance.model import Position
 from appliance.protocol import json as strict_json
 from appliance.store import offline, schema
 
 DEFAULT_URL: Final = "ws://localhost:6336/live"
+#: The exit status after Ctrl-C: 128 and the signal's number.
+INTERRUPTED: Final = 130
 
 
 def client_options(command: F) -> F:
@@ -52,21 +56,59 @@ def client_token(given: str | None, db: Path | None) -> str:
 @click.option(
     "--filter", "filters", multiple=True, metavar="K=V", help="EventType or a column, and its value; or JSON."
 )
+@click.option("--since", default=None, metavar="EPOCH.ID", help="Go on from this position, as Ctrl-C prints it.")
+@click.option("--snapshot", is_flag=True, help="First the rows that are there, then their changes.")
+@click.option("--old", is_flag=True, help="With each update the former values of what it changed.")
 @click.option("--count", type=click.IntRange(min=1), default=None, help="Stop after so many events.")
 @click.option("--wait", is_flag=True, help="Wait for the topic if it is not there yet.")
 @client_options
+@click.pass_context
 def tail_command(
-    topic_name: str, filters: tuple[str, ...], count: int | None, wait: bool, url: str, token: str | None,
-    db: Path | None, cafile: str | None,
+    context: click.Context, topic_name: str, filters: tuple[str, ...], since: str | None, snapshot: bool, old: bool,
+    count: int | None, wait: bool, url: str, token: str | None, db: Path | None, cafile: str | None,
 ) -> None:  # fmt: skip
-    """Print a topic's events as they come, one JSON text a line."""
-    wanted = _filters(filters)
-    key = client_token(token, db)
+    """Print a topic's events as they come, one JSON text a line.
 
-    async def run() -> None:
-        await client.tail(url, key, topic_name, wanted, _print_line, count=count, wait=wait, cafile=cafile)
+    Connects again by itself and goes on where it was. Ctrl-C says where to go on from.
+    """
+    wish = client.Wish(topic_name, _filters(filters), _position(since), snapshot, old)
+    tail = client.Tail(
+        url, lambda: client_token(token, db), wish, _print_line, _note, cafile=cafile, renews=not token
+    )  # fmt: skip
 
-    trio.run(run)
+    async def run() -> bool:
+        """Run until there is enough; whether it was interrupted."""
+        interrupted = False
+        with trio.open_signal_receiver(signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+
+                async def enough() -> None:
+                    await tail.run(count=count, wait=wait)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(enough)
+                async for _ in signals:
+                    interrupted = True
+                    nursery.cancel_scope.cancel()
+        return interrupted
+
+    if trio.run(run):
+        if tail.position is not None:
+            _note(f"to go on from here: --since {tail.position.epoch}.{tail.position.id}")
+        context.exit(INTERRUPTED)
+
+
+def _position(given: str | None) -> Position | None:
+    if given is None:
+        return None
+    epoch, dot, number = given.rpartition(".")
+    if not dot or not epoch or not (number.isascii() and number.isdecimal()):
+        raise click.UsageError(f"--since takes EPOCH.ID, as Ctrl-C prints it, not {given!r}")
+    return Position(epoch, int(number))
+
+
+def _note(text: str) -> None:
+    click.echo(f"live-appliance: {text}", err=True)
 
 
 def _print_line(text: str) -> None:

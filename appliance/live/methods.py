@@ -202,7 +202,8 @@ async def ping(session: Session, asked: Ping) -> JSON:
     """Say up to which position everything has been sent that concerns this session's subscriptions."""
     hub = session.backend.hub
     behind = [each.position for each in session.subscriptions.values() if each.position is not None]
-    return {"EventId": min(behind, default=hub.position.id), "epoch": hub.position.epoch}
+    # A snapshot's first page can be of a moment that the hub has not come to yet.
+    return {"EventId": min([hub.position.id, *behind]), "epoch": hub.position.epoch}
 
 
 ANSWERS: dict[type, Answer] = {

@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,8 @@ class Client:
     slow: bool = False
     seen: Counter[str] = field(default_factory=Counter)
     barrier: Barrier | None = None
+    #: What was asked and came last, in short: where to look when something is wrong.
+    trail: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     _asked: int = 0
 
     def run(self) -> None:
@@ -56,7 +58,7 @@ class Client:
                 self._ended(error)
                 self.world.stop.wait(0.05 + chance.random() * 0.2)
             except Wrong as wrong:
-                self.world.failures.append(f"client {self.number}: {wrong}")
+                self.world.failures += [f"client {self.number}: {wrong}", *self.trail]
                 self.world.stop.set()
             except Exception as error:
                 self.world.failures.append(f"client {self.number}: {error!r}")
@@ -67,6 +69,7 @@ class Client:
         received = getattr(error, "rcvd", None)
         code = received.code if received is not None else 1006
         self.seen[f"closed {code}"] += 1
+        self.trail.append(f"closed {code}")
         if code not in CODES:
             self.world.failures.append(f"client {self.number}: closed with {code} {received.reason}")
 
@@ -131,6 +134,8 @@ class Client:
         barrier.arrived.add(self.number)
 
     def _take(self, event: dict[str, Any]) -> None:
+        place = event.get("EventId") or event["EventData"]
+        self.trail.append(f"{event['EventType']} {event['ObjectType']} {place}"[:120])
         if "id" in event:
             raise Wrong(f"a reply that nobody waits for: {event}")
         for follower in self.followers:
@@ -166,6 +171,7 @@ class Client:
             if frame.get("id") != self._asked:
                 self._take(frame)
                 continue
+            self.trail.append(f"{method} {attributes}: {frame['EventType']} {frame['EventData']}"[:400])
             if begins is not None and frame["EventType"] == "response":
                 begins.begun(frame["EventData"])
             return frame
