@@ -119,7 +119,6 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     if topic is not None and hub.table(asked.topic) is None and not topic.durable:
         raise BadRequest(f'"since" is for what is kept, and "{topic.name}" is not durable')
     why, oldest, newest = "", 0, hub.position.id
-    complete = store.breaks.get(ascii_fold(asked.topic), 0)  # after this, for a table
     if asked.epoch != hub.position.epoch:
         why = "the position is of another epoch: the store was restored or replaced since"
     elif since < store.breaks.get(ascii_fold(asked.topic), 0):
@@ -132,6 +131,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
             why = "the position lies ahead of all that has happened"
         else:
             await hub.reached(since)
+    complete = store.breaks.get(ascii_fold(asked.topic), 0)  # as of now: it moves while something is awaited
     if not why and since < complete:
         why = "the table's shape or its triggers have changed since, so its events are not the whole story"
     if not why:
@@ -139,8 +139,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     if asked.snapshot:
         return False
     hub.counters.gaps += 1
-    oldest = max(complete, oldest or await store.read(schema.oldest))
-    epoch = hub.position.epoch
+    oldest, epoch = max(complete, oldest or await store.read(schema.oldest)), hub.position.epoch
     raise Gap(f"{why}; load the state anew and go on from its position", oldest=oldest, newest=newest, epoch=epoch)
 
 

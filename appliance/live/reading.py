@@ -107,9 +107,8 @@ class Reading:
 
     async def run(self) -> None:
         """Read until the hub feeds all of the subscriptions, they have ended, or the session is over."""
-        if self._scan:
-            await self._rows()
-        await self._hub.reached(self._position)
+        seen = await self._rows() if self._scan else self._position
+        await self._hub.reached(seen)
         while self._wanting():
             await self._feed.room()
             if not self._wanting():
@@ -240,20 +239,23 @@ class Reading:
 
     # -- rows --------------------------------------------------------------------------------------------
 
-    async def _rows(self) -> None:
-        """Send the rows that are there, page by page; the position of the first is where the events begin."""
+    async def _rows(self) -> int:
+        """Send the rows that are there, page by page; the position of the first is where the events begin.
+
+        Gives the position of the last: rows are as they were then, so it is not live before the hub has come so far.
+        """
         (subscription,) = self._subscriptions
         begun = self._hub.table(subscription.topic)
         place: snapshot.Place | None = snapshot.Place()
-        first = True
+        first, seen = True, self._position
         while place is not None:
             await self._feed.room()
             if not self._wanting():
-                return
+                return seen
             shape = self._hub.table(subscription.topic)
             if shape is None or begun is None or shape.id != begun.id:
                 self._lose("schema")
-                return
+                return seen
             condition = self._hub.rows_of(subscription, shape)
             read = partial(snapshot.page, shape=shape, wanted=condition, place=place)
             try:
@@ -261,13 +263,15 @@ class Reading:
             except sqlite3.Error as error:  # the table is another one, perhaps, and the hub hears of it soon
                 await self._fails(error)
                 continue
+            seen = page.position
             if first:
-                self._position, first = page.position, False
+                self._position, first = seen, False
             if subscription.ended:
-                return
+                return seen
             due = [
                 (subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images
             ]
             if await self._deliver(due, self._position):
                 self._hub.counters.snapshot_rows += len(due)
                 place = page.next
+        return seen

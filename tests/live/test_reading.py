@@ -226,3 +226,22 @@ async def test_who_is_trimmed_under_is_ended_but_a_snapshot_is_told(tmp_path: Pa
             ("live", None),
         ]
         assert len({event["Key"][0] for event in scanning.sent}) == 3000
+
+
+async def test_a_snapshot_is_not_live_before_the_hub_has_come_to_its_last_page(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=600, value="1"))
+        peer = live.peer(takes=1)
+        subscription = live.subscribe(peer, Wish(live_set=True))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reading(peer, subscription, 0, scan=True).run)
+            await peer.awaited.wait()
+            live.file.writer.execute("UPDATE t SET v = 2")  # of which nobody has told the tail
+            peer.take(float("inf"))
+            while len(peer.sent) < 600:
+                await trio.lowlevel.checkpoint()
+            await live.caught_up()
+        (notice,) = peer.told
+        assert notice["EventData"]["EventId"] == live.hub.position.id
+        held = {event["Key"][0]: event["EventData"]["v"] for event in peer.sent}
+        assert held == dict.fromkeys(range(1, 601), 2)

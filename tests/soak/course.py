@@ -149,7 +149,7 @@ def _make_topics(url: str) -> None:
 
 
 def _step(chance: random.Random, world: World, server: Server, publisher: Publisher, clients: list[Client]) -> str:
-    what = chance.choice(("kill", "kill", "stop", "reshape", "compare", "compare"))
+    what = chance.choice(("kill", "kill", "stop", "reshape", "reshape", "compare", "compare"))
     if what == "kill":
         server.end(signal.SIGKILL)
         server.start()
