@@ -46,8 +46,18 @@ def matches(declared: str, stored: object, wanted: object, collation: str = "BIN
         (value,) = db.execute("SELECT c FROM t").fetchone()
         expression, parameters = compiled.sql
         (expected,) = db.execute(f"SELECT coalesce({expression}, 0) <> 0 FROM t", parameters).fetchone()
+        # Where the value stands without its column's affinity and collation, as in the outbox, nothing may be missed.
+        db.execute("CREATE TABLE kept (v)")
+        db.execute("INSERT INTO kept SELECT c FROM t")
+        possible = all(
+            db.execute(f"SELECT coalesce({each.stored[0].replace('{}', 'v')}, 0) <> 0 FROM kept", each.stored[1])
+            .fetchone()[0]
+            for each in compiled.conditions
+            if each.stored is not None
+        )  # fmt: skip
     answer = compiled.matches(Op.CREATE, Image((value,)))
     assert answer == bool(expected), (value, expression, parameters)
+    assert possible or not answer, (value, [each.stored for each in compiled.conditions])
     for position, keys in compiled.equalities:
         assert not answer or equality_key(shape.columns[position])(value) in keys
     return answer

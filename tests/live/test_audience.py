@@ -1,0 +1,123 @@
+"""Who is told what: for those whom the hub feeds as for each one alone, by the bits of the row alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.live.access import Access, Reader, Sight
+from appliance.live.audience import Audiences, Wish
+from appliance.live.facts import Facts
+from appliance.live.telling import CREATE, DELETE, UPDATE, UPDATE_ALONE
+from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
+from appliance.protocol.frames import Form
+from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Guarded, Verb
+from appliance.store.grants import TableGrant, TableKind
+
+NAMES = ("reference_id", "permission", "user_account_id", "room")
+SHAPE = Shape(1, "note", tuple(Column(name, "TEXT", Affinity.TEXT) for name in NAMES), key=(0,), standard=True)
+READ = (0, Verb.READ, Verb.READ << OWNER_SHIFT, Verb.READ | Verb.READ << OWNER_SHIFT)
+GROUP_READ = Verb.READ << GROUP_SHIFT
+PEOPLE = ("ann", "bob", "eve")
+GROUPS = ("red", "blue")
+
+
+class Rights(Access):
+    """The rights of one standard table."""
+
+    def __init__(self) -> None:
+        self._granted = {"note": TableGrant("note", TableKind.STANDARD, Guarded(0))}
+
+
+@dataclass(eq=False)
+class Member:
+    reader: Reader
+
+
+def image(permission: int, owner: str | None, room: str) -> Image:
+    return Image(("r", permission, owner, room))
+
+
+images = st.builds(image, st.sampled_from(READ), st.sampled_from((*PEOPLE, None)), st.sampled_from(("1", "2")))
+joins = st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from((0, GROUP_READ))), max_size=2).map(tuple)
+readers = st.builds(
+    lambda subject, groups, guest: Reader(Principal("us", subject, admin=False, expires_at=0, guest=guest), groups),
+    st.sampled_from(PEOPLE),
+    st.frozensets(st.sampled_from(GROUPS)),
+    st.booleans(),
+)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Change:
+    op = draw(st.sampled_from((Op.CREATE, Op.UPDATE, Op.DELETE)))
+    old = None if op is Op.CREATE else draw(images)
+    new = None if op is Op.DELETE else draw(images)
+    return Change(1, op, SHAPE, new, old, draw(joins) if op is Op.DELETE else ())
+
+
+@settings(max_examples=400)
+@given(
+    changes(),
+    st.lists(readers, max_size=8),
+    st.builds(Wish, st.sampled_from(({}, {"room": "1"})), st.booleans(), st.booleans()),
+    joins,
+    st.booleans(),
+)
+def test_all_at_once_are_told_as_each_one_is(
+    change: Change, people: list[Reader], wish: Wish, now: tuple[tuple[str, int], ...], there: bool
+) -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
+    facts = Facts({("note", "r"): Guarded(0, None, now) if there else None})
+    members = [Member(reader) for reader in people]
+    for member in members:
+        audience = audiences.join(member, wish, Sight.BY_ROW)
+        audience.feed(member)
+
+    told: dict[Member, Form] = {}
+    for audience in audiences.concerned_by_change(change):
+        for telling in audience.tellings(change, rights, facts):
+            for member in telling.members:
+                assert member not in told
+                told[member] = telling.form
+
+    alone = {each: audience.form(each.reader, change, rights, facts) for audience in audiences for each in members}
+    assert told == {member: form for member, form in alone.items() if form is not None}
+
+
+@given(changes(), readers, st.booleans())
+def test_nobody_is_shown_an_image_that_is_not_theirs_to_read(change: Change, reader: Reader, live_set: bool) -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
+    member = Member(reader)
+    form = audiences.join(member, Wish({}, live_set), Sight.BY_ROW).form(reader, change, rights, Facts())
+
+    def readable(row: Image | None) -> bool:
+        guard = None if row is None else rights.guard(change, row, Facts())
+        return guard is not None and reader.may(Verb.READ, guard)
+
+    if form in (CREATE, UPDATE, UPDATE_ALONE):
+        assert readable(change.new)
+    if form in (DELETE, UPDATE):
+        assert readable(change.old)
+    if live_set and form is None:
+        assert not readable(change.new)
+        assert not readable(change.old)
+
+
+def test_members_that_leave_are_told_nothing_and_leave_nothing_behind() -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
+    change = Change(1, Op.CREATE, SHAPE, image(Verb.READ << OWNER_SHIFT, "ann", "1"), None)
+    members = [Member(Reader(Principal("us", name, admin=False, expires_at=0), frozenset(GROUPS))) for name in PEOPLE]
+    places = [audiences.join(member, Wish({"room": "1"}), Sight.BY_ROW) for member in members]
+    for member, audience in zip(members, places, strict=True):
+        audience.feed(member)
+    (audience,) = audiences.concerned_by_change(change)
+    assert [list(each.members) for each in audience.tellings(change, rights, Facts())] == [[members[0]]]
+
+    for member, audience in zip(members, places, strict=True):
+        audiences.leave(member, audience)
+    assert not audiences
+    assert not list(audiences.concerned_by_change(change))
+    assert (audiences.by_row, audiences.live_sets) == (0, 0)
