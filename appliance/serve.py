@@ -203,6 +203,7 @@ async def _serve_on(
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
     accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
     keeper = Keeper(store, lambda: hub.position.id)
+    watchman = Watchman(store, lambda: hub.position.id, checkpoints=config.checkpoint == "auto")
     metrics = MetricsPage(
         Metrics(
             Sources(
@@ -267,7 +268,7 @@ async def _serve_on(
         background.start_soon(tail.run)
         background.start_soon(_announcements, store, tail)
         background.start_soon(keeper.run)
-        background.start_soon(Watchman(store, checkpoints=config.checkpoint == "auto").run)
+        background.start_soon(watchman.run)
         background.start_soon(sessions.keep)
         background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
         async with trio.open_nursery() as connections:

@@ -1,12 +1,16 @@
 """The watchman: one task that looks once a second at what nobody tells us of.
 
-Whether the WAL grows because there is never a moment without a reader, whether a file that could not be written can be
-again, and whether somebody who migrated the schema has gone without a word.
+Whether another file was copied over ours, and whether our lock beside it is still there; whether the WAL grows because
+there is never a moment without a reader, whether a file that could not be written can be again, and whether somebody
+who migrated the schema has gone without a word.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -14,13 +18,16 @@ import structlog
 import trio
 
 from appliance.errors import ApplianceError
-from appliance.store import connections
+from appliance.live.tail import StoreReplaced
+from appliance.store import connections, incarnation
 from appliance.store.store import Store
 
 log = structlog.get_logger()
 
 #: Seconds between two looks.
 LOOK_S: Final = 1.0
+#: When nothing was written for so long, what is in the WAL is moved into the file, seconds.
+QUIET_S: Final = 30.0
 #: SQLite's own checkpoints, at a writer's commit, keep the WAL at about 4 MiB (1000 pages). From this length on we
 #: help: something keeps it from being begun anew. Bytes.
 LONG_WAL: Final = 16 << 20
@@ -33,10 +40,16 @@ PAUSE_S: Final = 60.0
 
 
 class Watchman:
-    """Looks after the store's file. ``checkpoints``: whether the WAL is ours to keep short."""
+    """Looks after the store's file. ``checkpoints``: whether the WAL is ours to keep short.
 
-    def __init__(self, store: Store, *, checkpoints: bool) -> None:
+    ``position`` is up to where events have been sent.
+    """
+
+    def __init__(self, store: Store, position: Callable[[], int], *, checkpoints: bool) -> None:
         self._store = store
+        self._position = position
+        self._seen: tuple[int, int] | None = None
+        self._settled = 0.0
         self._checkpoints = checkpoints
         self._patience_s = PATIENCE_S[0]
         self._pause_s = 0.0
@@ -44,7 +57,7 @@ class Watchman:
         self._failing = False
 
     async def run(self) -> None:
-        """Look for as long as the server lives."""
+        """Look for as long as the server lives. Raises ``StoreReplaced``."""
         while True:
             try:
                 await self.look()
@@ -56,17 +69,42 @@ class Watchman:
             await trio.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Look once."""
+        """Look once. Raises ``StoreReplaced``, ``sqlite3.Error`` and ``ApplianceError``."""
+        try:
+            status = os.stat(self._store.path)
+        except FileNotFoundError:
+            return
+        if (status.st_dev, status.st_ino) != self._store.identity:
+            return  # The tail finds that, too; and to open the new file now would bring the old one's WAL into it.
+        await self._compare((status.st_mtime_ns, status.st_size))
+        self._store.keep_lock()
         await self._store.condition.try_writing()
         await self._store.resume_abandoned()
-        if self._checkpoints and self._wal_bytes() > LONG_WAL and trio.current_time() >= self._not_before:
-            await self._shorten()
+        if self._checkpoints:
+            await self._checkpoint()
 
-    def _wal_bytes(self) -> int:
+    async def _compare(self, state: tuple[int, int]) -> None:
+        """See whether the file is still ours, whenever somebody has written to it: a checkpoint, as a rule."""
+        if state == self._seen:
+            return
+        same = partial(incarnation.is_same, self._store.path, self._store.incarnation, self._position())
+        if not await trio.to_thread.run_sync(same):
+            self._store.replaced = True
+            raise StoreReplaced("another database was copied over the file")
+        self._seen = state
+
+    async def _checkpoint(self) -> None:
         try:
-            return self._store.path.with_name(f"{self._store.path.name}-wal").stat().st_size
+            wal = os.stat(f"{self._store.path}-wal")
         except FileNotFoundError:
-            return 0
+            return
+        if wal.st_size > LONG_WAL:
+            if trio.current_time() >= self._not_before:
+                await self._shorten()
+        elif wal.st_mtime != self._settled and time.time() - wal.st_mtime > QUIET_S:
+            # So that the file is whole by itself, for whoever copies it, or copies another over it.
+            await trio.to_thread.run_sync(connections.checkpoint, self._store.path)
+            self._settled = wal.st_mtime
 
     async def _shorten(self) -> None:
         """Have the WAL begun anew, after moving most of it into the file while nobody has to wait."""

@@ -76,6 +76,15 @@ def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
         db.text_factory = str
 
 
+def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Connection:
+    """Open a file that is there, and make none where it has just been taken away. Raises ``sqlite3.Error``.
+
+    With the ``mode`` ``ro`` it is not even checkpointed when the connection is closed; otherwise ``rw``.
+    """
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+
+
 def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
     """Open ``path`` for reading only: for the tail, whose ``data_version`` sees the commits of all others."""
     db = open_file(path, busy_timeout_s=busy_timeout_s)
@@ -235,7 +244,7 @@ def checkpoint(path: Path, *, patience_s: float | None = None) -> Wal:
     are there, and begin the WAL anew with length 0: what a checkpoint beside ever new readers never comes to
     (https://sqlite.org/wal.html#avoiding_excessively_large_wal_files). Raises ``sqlite3.Error``.
     """
-    with closing(open_file(path, busy_timeout_s=patience_s or 0.0)) as db:
+    with closing(open_again(path, busy_timeout_s=patience_s or 0.0, mode="rw")) as db:
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
         (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
         how = "PASSIVE" if patience_s is None else "TRUNCATE"

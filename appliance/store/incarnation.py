@@ -21,6 +21,7 @@ from pathlib import Path
 
 from appliance.errors import StoreInUse, StoreUnusable
 from appliance.store import schema
+from appliance.store.connections import identity, open_again
 
 #: The file is one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
@@ -44,6 +45,23 @@ class LiveFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._record: Record | None = None
+
+    def keep(self, database: Path) -> None:
+        """Make the file again if somebody has deleted it: without it a second server could begin.
+
+        Raises ``StoreInUse`` when another server has been quicker, ``StoreUnusable``.
+        """
+        status = os.fstat(self._descriptor)
+        if identity(_beside(database)) != (status.st_dev, status.st_ino):
+            anew = _lock(database)
+            os.close(self._descriptor)
+            self._descriptor = anew
+            if self._record is not None:
+                self.write(self._record)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._descriptor)
 
     def read(self) -> Record | None:
         """Give what the last server left; ``None`` for a new or unreadable file."""
@@ -76,7 +94,19 @@ def hold(database: Path) -> Iterator[LiveFile]:
 
     Raises ``StoreInUse`` when another process holds it, ``StoreUnusable`` when it cannot be made.
     """
-    path = Path(f"{database}-live")
+    live = LiveFile(_lock(database))
+    try:
+        yield live
+    finally:
+        live.close()
+
+
+def _beside(database: Path) -> Path:
+    return Path(f"{database}-live")
+
+
+def _lock(database: Path) -> int:
+    path = _beside(database)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -88,14 +118,15 @@ def hold(database: Path) -> Iterator[LiveFile]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreInUse(f"another live-appliance serves {database}; stop it first, or use that one") from error
-        yield LiveFile(descriptor)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def is_held(database: Path) -> bool:
     """Whether a server holds ``<database>-live`` just now."""
-    if not Path(f"{database}-live").exists():
+    if not _beside(database).exists():
         return False
     try:
         with hold(database):
@@ -130,6 +161,18 @@ def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
         schema.put(db, "clean", 0)
     live.write(Record(incarnation, highest, boot))
     return incarnation, epoch
+
+
+def is_same(database: Path, incarnation: str, position: int) -> bool:
+    """Whether the file still holds this incarnation and ids up to ``position``, seen with eyes that have seen nothing.
+
+    Whoever copies another file over this one (``cp``) keeps its inode, and SQLite's connections keep the pages that
+    they have read. Raises ``sqlite3.Error``.
+    """
+    with contextlib.closing(open_again(database, busy_timeout_s=0, mode="ro")) as db:
+        db.execute("BEGIN")
+        there = schema.exists(db)
+        return there and schema.get(db, "incarnation") == incarnation and schema.highest(db) >= position
 
 
 def end(db: sqlite3.Connection, *, checkpoint: bool = True) -> None:

@@ -201,6 +201,10 @@ class Store:
         self._catalog = replace(catalog, changed=tuple(sorted(anew.union(catalog.changed))))
         return self._catalog
 
+    def keep_lock(self) -> None:
+        """Have our lock beside the file again if somebody has deleted it. Raises as ``LiveFile.keep`` says."""
+        self._live.keep(self.path)
+
     async def resume_abandoned(self) -> None:
         """Have the tail look anew if whoever migrated has gone without a word (killed)."""
         if self.condition.suspended and not migration.is_held(self.path):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,49 @@ def test_one_server_a_database(tmp_path: Path) -> None:
             pass
     with incarnation.hold(path):
         pass
+
+
+def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path: Path, db: sqlite3.Connection) -> None:
+    path = tmp_path / "a.db"
+    with incarnation.hold(path) as live:
+        _, epoch = incarnation.begin(db, live)
+        add_events(db, 3)
+        live.note(3)
+        live.keep(path)
+        Path(f"{path}-live").unlink()
+        assert not incarnation.is_held(path)
+        live.keep(path)
+        assert incarnation.is_held(path)
+    with incarnation.hold(path) as live:
+        assert incarnation.begin(db, live)[1] == epoch
+
+
+def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with incarnation.hold(path) as first:
+        Path(f"{path}-live").unlink()
+        with incarnation.hold(path), pytest.raises(StoreInUse):
+            first.keep(path)
+
+
+def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
+    tmp_path: Path, db: sqlite3.Connection
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    with incarnation.hold(path) as live:
+        db.execute("PRAGMA journal_mode=WAL")
+        own, _ = incarnation.begin(db, live)
+        add_events(db, 3)
+        with closing(sqlite3.connect(backup)) as target:
+            db.backup(target)
+        add_events(db, 1)
+        assert incarnation.is_same(path, own, 4)
+        db.execute("PRAGMA wal_checkpoint").fetchone()
+        assert incarnation.is_same(path, own, 4)
+        assert not incarnation.is_same(path, "another", 4)
+        shutil.copyfile(backup, path)  # keeps the inode
+        assert schema.highest(db) == 4
+        assert not incarnation.is_same(path, own, 4)
+        backup.write_bytes(b"")
+        shutil.copyfile(backup, path)
+        assert not incarnation.is_same(path, own, 4)

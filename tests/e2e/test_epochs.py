@@ -1,0 +1,154 @@
+"""Positions are of an epoch: a new one begins whenever ids could be given out twice, and only then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.live import serving, sql, until
+
+pytestmark = pytest.mark.e2e
+
+
+def backup(db: Path, to: Path) -> None:
+    with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+
+
+def copy_over(db: Path) -> None:
+    """Do as ``cp backup shop.db`` does after the server has ended."""
+    shutil.copyfile(db.with_name("backup.db"), db)
+
+
+def delete_lock(db: Path) -> None:
+    Path(f"{db}-live").unlink()
+
+
+def lose_power(db: Path) -> None:
+    """Leave what a power cut leaves of a server that ran: no clean mark, and another boot comes."""
+    lock = Path(f"{db}-live")
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "boot": "another"}))
+
+
+def nothing(db: Path) -> None:
+    """Leave all as it is."""
+
+
+@pytest.mark.parametrize(
+    ("killed", "meanwhile", "kept"),
+    [
+        (False, nothing, True),
+        (True, nothing, True),
+        (False, lose_power, True),  # after a clean end nothing can be lost
+        (True, lose_power, False),
+        (False, delete_lock, False),
+        (False, copy_over, False),
+        (True, copy_over, False),
+    ],
+)
+def test_a_position_is_good_as_long_as_no_id_can_be_given_out_twice(
+    tmp_path: Path, killed: bool, meanwhile: Callable[[Path], None], kept: bool
+) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES(1)")
+            backup(db, tmp_path / "backup.db")
+            sql(db, "INSERT INTO t(a) VALUES(2)")
+            client.events(2)
+            position = client.done("ping")
+        if killed:
+            live.process.kill()
+            live.process.wait()
+            # What a killed server leaves in the WAL would be replayed over a file that is copied over this one.
+            sql(db, "PRAGMA wal_checkpoint(TRUNCATE)")
+    meanwhile(db)
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        reply = client.ask("subscribe", topic="t", since=position["EventId"], epoch=position["epoch"])
+        if kept:
+            assert reply["EventData"]["recovered"] is True
+            sql(db, "INSERT INTO t(a) VALUES(3)")
+            created = next(event for event in iter(client.event, None) if event["EventType"] == "create")
+            assert created["EventData"]["a"] == 3
+        else:
+            assert reply["EventData"]["code"] == "gap"
+            assert reply["EventData"]["epoch"] != position["epoch"]
+
+
+def test_a_file_copied_over_ours_while_it_is_served_is_served_under_a_new_epoch(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES('kept')")
+            client.event()
+            backup(db, tmp_path / "backup.db")
+            sql(db, "INSERT INTO t(a) VALUES('lost')")
+            client.event()
+            before = client.done("ping")
+            # As when nothing was written for half a minute: nothing is in the WAL that is not in the file.
+            assert sql(db, "PRAGMA wal_checkpoint").split("|")[0] == "0"
+            copy_over(db)
+            assert client.close_code() == 1012
+        until(lambda: any("store_replaced" in line for line in live.log()), "the copy is noticed")
+        with again(live) as client:
+            assert client.done("ping")["epoch"] != before["epoch"]
+            reply = client.ask("subscribe", topic="t", since=before["EventId"], epoch=before["epoch"])
+            assert reply["EventData"]["code"] == "gap"
+            client.done("subscribe", topic="t")
+            sql(db, "UPDATE t SET a = 'new'")
+            assert client.event()["EventData"] == {"__type": "t", "id": 1, "a": "new"}
+    assert sql(db, "PRAGMA integrity_check; SELECT a FROM t") == "ok\nnew\n"
+
+
+def test_ids_that_go_back_while_it_is_served_begin_a_new_epoch(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES(1), (2), (3)")
+            client.events(3)
+            before = client.done("ping")
+            sql(db, "DELETE FROM _appliance_outbox; DELETE FROM sqlite_sequence")
+            assert client.close_code() == 1012
+        with again(live) as client:
+            assert client.done("ping")["epoch"] != before["epoch"]
+
+
+def test_a_lock_that_is_deleted_while_it_is_served_is_made_again(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            before = client.done("ping")
+        Path(f"{db}-live").unlink()
+        until(Path(f"{db}-live").exists, "the lock is there again")
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        assert client.done("ping")["epoch"] == before["epoch"]
+
+
+def again(live: Any) -> Any:
+    """Connect to a server that has begun anew, once it answers."""
+
+    def answers() -> bool:
+        try:
+            with live.client() as client:
+                client.done("ping")
+        except OSError:
+            return False
+        return True
+
+    live._token = None
+    until(answers, "it serves again")
+    return live.client()
