@@ -84,6 +84,13 @@ def put(db: sqlite3.Connection, name: str, value: str | int) -> None:
     db.execute(_SET, (name, value))
 
 
+def remember(db: sqlite3.Connection, name: str, value: str | int) -> None:
+    """Write one setting in a transaction of its own, unless it has this value already."""
+    if get(db, name) != value:
+        with transaction(db):
+            put(db, name, value)
+
+
 def check_format(db: sqlite3.Connection) -> None:
     """Raise ``StoreUnusable`` when a later version of this program has made the tables."""
     found = _format(db)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -130,6 +131,8 @@ class Store:
         self._reader = reader
         self._readers = readers
         self._live = live
+        #: Have our lock beside the file again if somebody has deleted it; raises as ``LiveFile.keep``.
+        self.keep_lock = partial(live.keep, settings.path)
 
     def on_commit(self, committed: Callable[[], None]) -> None:
         """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""
@@ -200,10 +203,6 @@ class Store:
         }
         self._catalog = replace(catalog, changed=tuple(sorted(anew.union(catalog.changed))))
         return self._catalog
-
-    def keep_lock(self) -> None:
-        """Have our lock beside the file again if somebody has deleted it. Raises as ``LiveFile.keep`` says."""
-        self._live.keep(self.path)
 
     async def resume_abandoned(self) -> None:
         """Have the tail look anew if whoever migrated has gone without a word (killed)."""
@@ -281,8 +280,10 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
                 wal = connections.wal_identity(path)
                 yield store
         finally:
-            if store is not None and store.replaced and connections.identity(path) != store.identity:
-                connections.forget_stale_wal(path, wal)
+            if store is not None and store.replaced:
+                live.forget()  # a new epoch, whatever the other file holds
+                if connections.identity(path) != store.identity:
+                    connections.forget_stale_wal(path, wal)
 
 
 @asynccontextmanager
@@ -313,16 +314,16 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     if not settings.checkpoints:
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
+    moved = schema.exists(db) and watch.has_moved(db)  # before we change the schema ourselves
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:
         standard.prepare(db)
-    if schema.get(db, "secrecy") != settings.secret.dump():
-        with schema.transaction(db):
-            schema.put(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
+    schema.remember(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
     if former != "wal":
-        with schema.transaction(db):
-            schema.put(db, "journal_mode", former)  # what ``offline.release`` restores
+        schema.remember(db, "journal_mode", former)  # what ``offline.release`` restores
+    if moved:
+        watch.break_off_unkeyed(db)
     return incarnation.begin(db, live)
 
 
@@ -338,6 +339,7 @@ def _settings(db: sqlite3.Connection) -> Settings:
 def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
     off = _settings(db).unwatched
     synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
+    watch.remember(db, synced)
     taken = topics.end_taken(db, synced.shapes)
     grants.adopt(db, synced.shapes)
     settings = _settings(db)

@@ -70,6 +70,26 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
         return _carry_out(db, secret, watched)
 
 
+def remember(db: sqlite3.Connection, synced: Synced) -> None:
+    """Remember which schema is under capture, for ``has_moved``."""
+    schema.remember(db, "schema_version", synced.schema_version)
+
+
+def has_moved(db: sqlite3.Connection) -> bool:
+    """Whether somebody has changed the schema, or run VACUUM, since it was last looked at: while no server ran."""
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    return schema.get(db, "schema_version") not in (None, version)
+
+
+def break_off_unkeyed(db: sqlite3.Connection) -> None:
+    """Note that captured tables without a key may have other rowids than their events say."""
+    shapes = load_shapes(db)
+    captured = {shapes[shape_id] for shape_id in map(_shape_id, _ours(db)) if shape_id in shapes}
+    if unkeyed := sorted(shape.table for shape in captured if shape.rowid):
+        with schema.transaction(db):
+            breaks.note(db, unkeyed)
+
+
 def suspend(db: sqlite3.Connection) -> bool:
     """Take our triggers off all tables, for whoever holds the migration; whether there were any."""
     with schema.transaction(db):

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,22 @@ def serving(db: Path, *options: str, environment: dict[str, str] | None = None) 
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+def again(live: Live) -> AbstractContextManager[Client]:
+    """Connect to a server that begins anew, once it answers."""
+
+    def answers() -> bool:
+        try:
+            with live.client() as client:
+                client.done("ping")
+        except OSError:
+            return False
+        return True
+
+    live._token = None
+    until(answers, "it serves again")
+    return live.client()
 
 
 def until(condition: Any, what: str) -> None:

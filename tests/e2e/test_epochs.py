@@ -8,11 +8,10 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.live import serving, sql, until
+from tests.e2e.live import again, serving, sql, until
 
 pytestmark = pytest.mark.e2e
 
@@ -136,19 +135,3 @@ def test_a_lock_that_is_deleted_while_it_is_served_is_made_again(tmp_path: Path)
         until(Path(f"{db}-live").exists, "the lock is there again")
     with serving(db, "--no-accounts") as live, live.client() as client:
         assert client.done("ping")["epoch"] == before["epoch"]
-
-
-def again(live: Any) -> Any:
-    """Connect to a server that has begun anew, once it answers."""
-
-    def answers() -> bool:
-        try:
-            with live.client() as client:
-                client.done("ping")
-        except OSError:
-            return False
-        return True
-
-    live._token = None
-    until(answers, "it serves again")
-    return live.client()
