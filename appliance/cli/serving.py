@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shlex
 import shutil
@@ -63,6 +64,7 @@ def serve_command(config_file: Path | None, **options: object) -> None:
 
     settings = read()
     logs.configure(settings.log_format, settings.log_level)
+    faulthandler.enable()  # the watchdog ends a stuck server by SIGABRT: say where it was stuck
     trio.run(serve, Reload(settings, read), lambda announcement: _announce(settings, announcement))
 
 
