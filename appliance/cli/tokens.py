@@ -45,10 +45,14 @@ def token_create(db: Path, email: str | None, admin: bool, subject: str | None, 
     ttl_s, token_id = seconds(ttl), str(uuid.uuid4())
     with offline.open_store(db) as store:
         secret = keys.secret(store)
-        account = None if email is None else accounts.known(store, email)
+        if email is not None:
+            account: accounts.Account | None = accounts.known(store, email)
+        else:  # a token for the subject of an account is one of the account, and ends with it
+            account = None if subject is None else accounts.account_of(store, subject)
+    of = account.reference_id if account else subject or ADMINISTRATOR
     made = tokens.issue(
         secret,
-        subject=account.reference_id if account else subject or ADMINISTRATOR,
+        subject=of,
         admin=admin,
         email=account.email if account else None,
         name=account.name if account else None,
@@ -57,7 +61,6 @@ def token_create(db: Path, email: str | None, admin: bool, subject: str | None, 
         token_id=token_id,
         not_before=account.not_before if account else 0,
     )
-    of = account.reference_id if account else subject or ADMINISTRATOR
     log.info("token_created", subject=of, admin=admin, token_id=token_id, ttl_s=ttl_s, by=os.getuid())
     click.echo(made)
 

@@ -84,13 +84,22 @@ def add(
 
 def account(db: sqlite3.Connection, email: str) -> Account | None:
     """Find an account by its address, in any case; ``None`` also where the store keeps no accounts."""
+    return _find(db, "email", folded(email))
+
+
+def account_of(db: sqlite3.Connection, reference_id: str) -> Account | None:
+    """Find an account by its ``reference_id``."""
+    return _find(db, "reference_id", reference_id)
+
+
+def _find(db: sqlite3.Connection, column: str, value: str) -> Account | None:
     if not standard.is_prepared(db):
         return None
     row = db.execute(
         "SELECT reference_id, email, name, password, confirmed, "
         "coalesce((SELECT not_before FROM _appliance_account WHERE subject = reference_id), 0) "
-        "FROM user_account WHERE email = ?",
-        (folded(email),),
+        f"FROM user_account WHERE {column} = ?",
+        (value,),
     ).fetchone()
     return None if row is None else Account(row[0], row[1], row[2], row[3], bool(row[4]), float(row[5]))
 

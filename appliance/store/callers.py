@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.model import Principal
@@ -26,20 +26,23 @@ def identify(db: sqlite3.Connection, principals: Sequence[Principal]) -> list[Ca
 
     Whoever has a token of ours for no account – a command makes such – counts as a member of ``users``.
     """
-    ours = sorted({each.subject for each in principals if each.issuer == ISSUER and not each.guest})
-    stands = grants.standing(db, ours)
+    standings = grants.standing(db, sorted({each.subject for each in principals if not each.guest}))
     revoked = grants.revoked(db)
-    return [_identified(db, each, stands.get(each.subject), revoked) for each in principals]
+    return [_identified(db, each, standings, revoked) for each in principals]
 
 
 def _identified(
-    db: sqlite3.Connection, principal: Principal, stands: Standing | None, revoked: frozenset[str]
+    db: sqlite3.Connection, principal: Principal, standings: Mapping[str, Standing], revoked: frozenset[str]
 ) -> Caller:
     if principal.guest:
         return Caller(principal, frozenset((standard.GUESTS,)))
     if principal.token_id and principal.token_id in revoked:
         return Caller(principal, frozenset(), "the token was revoked; get a new one")
-    if principal.issuer != ISSUER or stands is None:
+    stands = standings[principal.subject]
+    if principal.issuer != ISSUER:
+        if stands.exists or stands.not_before:
+            # Owners are known by their subject: it would have what the account, or one that was removed, owns.
+            return Caller(principal, frozenset(), "an account here has this subject; only tokens of ours stand for it")
         return Caller(principal, grants.groups_named(db, principal.groups))
     if principal.registered and not stands.exists:
         return Caller(principal, frozenset(), "the account of this token is not there any more")
