@@ -33,6 +33,9 @@ class Traffic(NamedTuple):
     bytes_in: int
 
 
+NOTHING: Final = Traffic(0, 0, 0, 0)
+
+
 class Pings(NamedTuple):
     """After which silence a client is pinged, and how long it has to answer, seconds."""
 
@@ -75,7 +78,7 @@ class Sessions:
         self.pings = pings
         self._open: dict[Session, User | None] = {}
         self._by_user: Counter[User] = Counter()
-        self._gone = Traffic(0, 0, 0, 0)
+        self._gone = NOTHING
 
     def __len__(self) -> int:
         return len(self._open)

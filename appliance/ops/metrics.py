@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -21,7 +21,7 @@ import trio
 from appliance import __version__
 from appliance.counters import OTHER_TABLES, Counters, Histogram
 from appliance.errors import CloseCode
-from appliance.live.sessions import Sessions
+from appliance.live.sessions import NOTHING, Sessions, Traffic
 from appliance.live.tail import TailState
 from appliance.model import Op, Position
 from appliance.ops.build import commit
@@ -40,7 +40,10 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the figures come from: what is asked when the metrics are."""
+    """Where the figures come from: what is asked when the metrics are.
+
+    ``traffic`` is that of all ``sessions``, summed up once for all metrics that are made of it.
+    """
 
     path: Path
     counters: Counters
@@ -51,6 +54,7 @@ class Sources:
     commit_seconds: Histogram
     connections: Callable[[], int]
     position: Callable[[], Position]
+    traffic: Traffic = NOTHING
 
 
 #: The samples of one metric: the values of its labels, and its own.
@@ -171,7 +175,7 @@ METRICS: Final = (
            lambda s: (((str(status),), count) for status, count in s.counters.http_answers.items()), ("status",)),
     Metric("requests_total", "counter", "Requests on WebSockets, by method and code of the answer (ok or an error's).",
            _requests, ("method", "code")),
-    Metric("subscriptions", "gauge", "Subscriptions there are.", _one(lambda s: s.sessions.traffic().subscriptions)),
+    Metric("subscriptions", "gauge", "Subscriptions there are.", _one(lambda s: s.traffic.subscriptions)),
     Metric("changes_total", "counter", "Changes of rows that were read from the outbox, by table and kind.",
            _changes, ("table", "kind")),
     Metric("messages_total", "counter", "Messages of durable topics that were read from the outbox.",
@@ -181,11 +185,11 @@ METRICS: Final = (
     Metric("events_delivered_total", "counter", "Events that were handed to subscribers as they came, by kind.",
            lambda s: (((kind,), count) for kind, count in s.counters.delivered.items()), ("kind",)),
     Metric("batches_sent_total", "counter", "Batches of events that were handed to connections, each at one stroke.",
-           _one(lambda s: s.sessions.traffic().batches)),
+           _one(lambda s: s.traffic.batches)),
     Metric("sent_bytes_total", "counter", "Bytes that went to WebSockets, before TLS.",
-           _one(lambda s: s.sessions.traffic().bytes_out)),
+           _one(lambda s: s.traffic.bytes_out)),
     Metric("received_bytes_total", "counter", "Bytes that came from WebSockets, behind TLS.",
-           _one(lambda s: s.sessions.traffic().bytes_in)),
+           _one(lambda s: s.traffic.bytes_in)),
     Metric("replays_total", "counter", "Subscriptions that went on from a position (since).",
            _one(lambda s: s.counters.replays)),
     Metric("replayed_events_total", "counter", "Events that were read again for somebody: replays and catch-ups.",
@@ -261,14 +265,15 @@ class Metrics:
         """Read every metric now."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+        sources = replace(self._sources, traffic=self._sources.sessions.traffic())
         for metric in METRICS:
             made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             family = made(PREFIX + metric.name, metric.words, labels=metric.labels)
-            for labels, value in metric.read(self._sources):
+            for labels, value in metric.read(sources):
                 family.add_metric(labels, value)
             yield family
         for times in HISTOGRAMS:
-            histogram = times.read(self._sources)
+            histogram = times.read(sources)
             buckets = list(_cumulative(histogram))
             yield HistogramMetricFamily(PREFIX + times.name, times.words, buckets=buckets, sum_value=histogram.sum)
         if self._process is not None:
