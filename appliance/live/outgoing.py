@@ -349,7 +349,15 @@ class Outgoing(trio.abc.Stream):
                 await self._all_answered.wait()
             self._reading = True
             try:
-                data = await self._stream.receive_some(max_bytes or READ_SIZE)
+                if self._direct:  # with no frame of the stream's to be kept for as long as the peer is silent
+                    await trio.lowlevel.wait_readable(self._raw)
+                    data = self._raw.recv(max_bytes or READ_SIZE)
+                else:
+                    data = await self._stream.receive_some(max_bytes or READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError("the connection broke") from error
             finally:
                 self._reading = False
             if not data:

@@ -25,6 +25,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "idle": connections.idle,
     "leaks": connections.leaks,
     "handshakes": connections.handshakes,
+    "reconnecting": connections.reconnecting,
     "tls": fanout.tls,
 }
 

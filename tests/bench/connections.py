@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median
 from tests.bench.servers import KEPT, PASSING, address, ours, subscribe, topic, write_tokens
-from tests.bench.tools import Load, cpu_s, load, memory
+from tests.bench.tools import PAYLOAD, Load, cpu_s, load, memory
 from tests.e2e.live import Live
 
 USERS = 1000
@@ -79,6 +81,39 @@ def handshakes(bench: Bench) -> Iterator[Figure]:
         yield Figure(
             8, "handshakes with a token", rate, "1/s", "≥ 1,500/s", rate >= 1500, None, {"µs each": median(costs)}
         )
+
+
+def reconnecting(bench: Bench) -> Iterator[Figure]:
+    """Item 8: clients that come back at once with their position, beside subscribers that stay."""
+    preset = bench.preset
+    many, steady, missed = preset.connections(10_000), preset.connections(1000), 100
+    with ours(bench.folder, tables=CREATE) as live:
+        with live.client() as client:
+            position = client.done("subscribe", topic=TABLE)
+            with writing(live, transactions=1, rows=missed):
+                client.events(missed)
+        back = subscribe(TABLE, since=str(position["EventId"]), epoch=json.dumps(position["epoch"]))
+        beside: list[dict[str, dict[str, float]]] = []
+        for clients in (0, many):
+            seconds = 10 * preset.seconds / 3
+            watching = topic(live, PASSING)
+            options = {"rate": 20, "duration": seconds, "warmup": 3, "payload": PAYLOAD, "publish": watching.publish}
+            with Load(watching.url, steady, watching.setup, expect_setup=1, wait_stdin=True, **options) as staying:
+                staying.ready()
+                staying.go()
+                if clients:
+                    # The reply, the events that were missed, and the notice that it is live.
+                    result = load(address(live), clients, (back,), expect_setup=2, conn_batch=clients, external=missed)
+                    if result["lost"] or result["alive"] != clients:
+                        raise RuntimeError(f"not all were served: {result}")
+                    p99 = result["ready_ms"]["p99"] / 1000
+                    yield Figure(8, f"{clients} come back at once, p99 until live", p99, "s", "< 12 s", p99 < 12)
+                beside.append(staying.end())
+        calm, storm = (each["each_ms"]["p99"] for each in beside)
+        yield Figure(
+            8, f"p99 of {steady} that stay meanwhile", storm, "ms", "≤ 3 × without", storm <= 3 * calm,
+            storm / calm if calm else None, {"without": calm},
+        )  # fmt: skip
 
 
 def _users(live: Live, folder: Path) -> str:

@@ -67,7 +67,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     db = Path(tmp_path_factory.mktemp("hostile"), "shop.db")
     sql(db, "CREATE TABLE seen(n INT); CREATE TABLE much(id INTEGER PRIMARY KEY, words TEXT)")
     with (
-        serving(db, "--head-s", "1", "--log-format", "json") as server,
+        serving(db, "--head-s", "1", "--write-s", "5", "--log-format", "json") as server,
         contextlib.closing(sqlite3.connect(db, timeout=30)) as writer,
         server.client() as neighbour,
     ):
