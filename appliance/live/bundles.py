@@ -11,8 +11,9 @@ from typing import Final
 
 from appliance.live.frames import FRAGMENT_LIMIT, MESSAGE_LIMIT, FrameGate
 
-#: What is made one message, bytes: as much as is answered in about a millisecond, before others have their turn.
-BUNDLE: Final = 16 << 10
+#: What is made one message, bytes: as much as is answered in some milliseconds, before others have their turn. (Its
+#: length is written in two bytes.)
+BUNDLE: Final = 64 << 10
 #: Stands between two requests: no JSON has this character, and a frame that has it is not bundled.
 _BETWEEN: Final = b"\x1e"
 _TEXT_FINAL, _MASKED = 0x81, 0x80
@@ -71,7 +72,7 @@ class BundlingGate(FrameGate):
             elif length == 127:
                 break
             end = start + length
-            if end > size or length > room or (not found and size - end < 6):
+            if end > size or length >= room or (not found and size - end < 6):
                 break
             payload = _unmasked(held[start:end], held[start - 4 : start])
             if not payload.isascii() or _BETWEEN in payload:

@@ -26,7 +26,7 @@ ROOM: Final = 256 << 10  # bytes that may wait when more is to be read for a pee
 WRITE_S: Final = 30.0  # seconds in which a peer must take something
 LINGER_S: Final = 2.0  # seconds for a Close frame to be taken and the peer to hang up
 DRAIN_LIMIT: Final = 32 << 20  # bytes that are read and thrown away meanwhile
-READ_SIZE: Final = 16 << 10  # bytes a read, where the reader names no other bound
+READ_SIZE: Final = 64 << 10  # bytes a read, where the reader names no other bound
 _VECTOR = 64  # frames a system call; Linux takes 1024 (IOV_MAX)
 _TLS_CHUNK = 16 << 10  # bytes: one TLS record, so that the write deadline sees progress
 
@@ -353,7 +353,7 @@ class Outgoing(trio.abc.Stream):
                     await trio.lowlevel.wait_readable(self._raw)
                     data = self._raw.recv(max_bytes or READ_SIZE)
                 else:
-                    data = await self._stream.receive_some(max_bytes or READ_SIZE)
+                    data = bytes(await self._stream.receive_some(max_bytes or READ_SIZE))
             except BlockingIOError:
                 continue
             except OSError as error:

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 #: Replies that wait for a client that does not read them, bytes: beyond, no further request is read.
 UNREAD_REPLIES: Final = 64 << 10
 #: Requests of which the replies are sent together.
-REPLIES: Final = 64
+REPLIES: Final = 512
 #: A request counts as one more for each so many characters.
 REQUEST_BYTES: Final = 4096
 #: Malformed frames in a row that end a connection.

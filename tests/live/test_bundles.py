@@ -74,12 +74,19 @@ def test_a_character_that_stands_between_is_a_message_of_its_own() -> None:
 
 
 def test_a_bundle_has_a_bound_and_never_more_than_a_message_may() -> None:
-    many = frame(TEXT, b"x" * 1000) * 40
+    many = frame(TEXT, b"x" * 1000) * 200
     messages, count = received(BundlingGate(), many)
-    assert len(messages) == 40
-    assert count >= 40_000 // BUNDLE
+    assert len(messages) == 200
+    assert count > 200_000 // BUNDLE
     messages, count = received(BundlingGate(message_limit=2500), many)
-    assert (len(messages), count) == (40, 20)
+    assert (len(messages), count) == (200, 100)
+
+
+def test_a_bundle_that_would_be_one_byte_too_long_is_two() -> None:
+    rest = BUNDLE - 2 * 30_000 - 3  # with what stands between, one byte less than the bound
+    stream = frame(TEXT, b"x" * 30_000) * 2 + frame(TEXT, b"y" * rest)
+    assert received(BundlingGate(), stream) == (["x" * 30_000] * 2 + ["y" * rest], 1)
+    assert received(BundlingGate(), stream + frame(TEXT)) == (["x" * 30_000] * 2 + ["y" * rest, ""], 2)
 
 
 def test_nothing_is_bundled_once_we_are_closing() -> None:
