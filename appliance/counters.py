@@ -54,7 +54,8 @@ class Counters:
     closed: Counter[int] = field(default_factory=Counter)
     #: Tokens in frames that were not accepted; of those in a request, the answers' status 401 tells.
     bad_tokens: int = 0
-    #: HTTP answers by status, and requests on WebSockets by method and by the code of the answer (``ok``).
+    #: HTTP answers by status, and requests on WebSockets by method and by the code of the answer (``ok``);
+    #: those that could not be read under no method.
     http_answers: Counter[int] = field(default_factory=Counter)
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: What was read from the outbox: changes by table and ``Op`` (as a plain number, whose hash costs a tenth), durable

@@ -284,7 +284,8 @@ class Session:
         try:
             asked = parse(message)
         except Refused as refused:
-            self.backend.hub.counters.requests[refused.object_type or "", refused.error.code] += 1
+            # Not by its method: that is whatever the client wrote.
+            self.backend.hub.counters.requests["", refused.error.code] += 1
             self._reply(frames.error(refused.error, refused.object_type, refused.id))
             self._malformed += 1
             if self._malformed >= MALFORMED_LIMIT:

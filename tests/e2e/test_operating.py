@@ -53,6 +53,7 @@ def test_the_metrics_tell_what_has_happened(tmp_path: Path) -> None:
             sql(db, "INSERT INTO orders(item) VALUES('chair'), ('table'); UPDATE orders SET item='desk' WHERE id=1;")
             client.events(3)
             client.refused("subscribe", topic="nowhere")
+            client.refused("whatever-somebody-writes")
             now = scraped(httpx.get(inside).text)
             with_token = httpx.get(outside, headers={"Authorization": f"Bearer {live.token}"})
             user = token(db, "--subject", "alice")
@@ -68,6 +69,7 @@ def test_the_metrics_tell_what_has_happened(tmp_path: Path) -> None:
     assert now[prefix + "changes_total,kind=update,table=orders"] == 1
     assert now[prefix + "events_delivered_total,kind=create"] == 2
     assert now[prefix + "requests_total,code=unknown-topic,method=subscribe"] == 1
+    assert now[prefix + "requests_total,code=unknown-method,method=other"] == 1
     assert now[prefix + "auth_failures_total"] == 1
     assert now[prefix + "tail_lag_rows"] == 0
     assert now[prefix + "delivery_seconds_count"] >= 1
