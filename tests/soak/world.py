@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ CREATE TABLE pair(p TEXT, q INTEGER, v, note TEXT, PRIMARY KEY(p, q)) WITHOUT RO
 CREATE TABLE shape(id INTEGER PRIMARY KEY, v);
 """
 KEYS = 80
+#: The position from which on the table ``shape`` is captured as it is now.
+BREAK = """SELECT max(id) FROM _appliance_break WHERE "table" = 'shape'"""
 #: What a foreign program waits for the lock, seconds.
 LOCK_S = 60.0
 
@@ -104,10 +107,17 @@ class World:
         ))  # fmt: skip
 
     def reshape(self, chance: random.Random) -> None:
-        """Change the shape of the table ``shape``."""
+        """Change the shape of the table ``shape``, and wait until the server has seen it."""
         with self._pens, closing(self.open()) as db:
             self._columns += 1
+            (before,) = db.execute(BREAK).fetchone()
             db.execute("BEGIN IMMEDIATE")
             db.execute(f"ALTER TABLE shape ADD COLUMN c{self._columns} DEFAULT {self._columns}")
             db.execute("UPDATE shape SET v = ?", (chance.random(),))
             db.execute("COMMIT")
+            deadline = time.monotonic() + LOCK_S
+            while db.execute(BREAK).fetchone() == (before,) and not self.stop.is_set():
+                self.stop.wait(0.01)
+                if time.monotonic() > deadline:
+                    self.failures.append("the server does not see that a table has changed")
+                    self.stop.set()
