@@ -121,8 +121,6 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     why, oldest, newest = "", 0, hub.position.id
     if asked.epoch != hub.position.epoch:
         why = "the position is of another epoch: the store was restored or replaced since"
-    elif since < store.breaks.get(ascii_fold(asked.topic), 0):
-        why = "the table's shape or triggers changed after the position, and changes may have been missed"
     elif since < hub.recent.after or since > newest:
         oldest, newest = await store.read(lambda db: (schema.oldest(db), schema.highest(db)))
         if since < oldest:
@@ -133,7 +131,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
             await hub.reached(since)
     complete = store.breaks.get(ascii_fold(asked.topic), 0)  # as of now: it moves while something is awaited
     if not why and since < complete:
-        why = "the table's shape or its triggers have changed since, so its events are not the whole story"
+        why = "the table's shape or triggers changed after the position, and changes may have been missed"
     if not why:
         return True
     if asked.snapshot:
