@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import trio
+
 from appliance.errors import Unauthorized
 from appliance.live.facts import Facts, Places
 from appliance.live.telling import Told
@@ -66,6 +68,14 @@ class Stale:
 EVERYTHING: Final = Stale(None, tables=True)
 
 
+@dataclass(eq=False, slots=True)
+class _Question:
+    """Who a principal is now, until it is answered."""
+
+    principal: Principal
+    caller: Caller | None = None
+
+
 class Access:
     """The rights as they were last read."""
 
@@ -78,6 +88,8 @@ class Access:
         self._guests = False
         self._granted: Mapping[str, TableGrant] = {}
         self._keyring = Keyring(())
+        self._questions: list[_Question] = []
+        self._asking = trio.Lock()
 
     def configure(self, *, external: Sequence[Key], lifetime_s: float, guests: bool) -> None:
         """Take over what the configuration says: the keys of other issuers, how long a token may live, guests or not.
@@ -94,10 +106,25 @@ class Access:
 
     async def reader(self, principal: Principal) -> Reader:
         """Say what a principal is now. Raises ``Unauthorized`` when its token counts no more."""
-        (caller,) = await self.identify([principal])
-        if caller.refused:
-            raise Unauthorized(caller.refused)
-        return Reader(caller.principal, caller.groups)
+        question = _Question(principal)
+        self._questions.append(question)
+        # The store is asked once for all that wait: of ten thousand clients that come back, each would ask by itself.
+        async with self._asking:
+            if question.caller is None:
+                together, self._questions = self._questions, []
+                try:
+                    callers = await self.identify([each.principal for each in together])
+                except BaseException:
+                    # The others ask again when it is their turn.
+                    self._questions = [each for each in together if each is not question] + self._questions
+                    raise
+                for each, caller in zip(together, callers, strict=True):
+                    each.caller = caller
+        found = question.caller
+        assert found is not None  # noqa: S101 – either somebody has asked for us, or we have
+        if found.refused:
+            raise Unauthorized(found.refused)
+        return Reader(found.principal, found.groups)
 
     def guest(self, remote: str) -> Reader | None:
         """Give the reader that has no token, at an address; ``None`` where nobody comes in without one."""
