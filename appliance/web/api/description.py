@@ -9,6 +9,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from appliance.errors import Unauthorized
 from appliance.model import JSON, Principal
 from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
@@ -32,9 +33,12 @@ class Description:
 
     async def openapi(self, request: Request) -> Response:
         """Describe what the caller may do; to one who has no token, what there is for everybody."""
-        if names_nobody(request):
+        try:
+            principal = principal_of(request, self.authority)
+        except Unauthorized:
+            if not names_nobody(request):
+                raise
             return Response(encode(describe([], None)), media_type=_JSON)
-        principal = principal_of(request, self.authority)
         document = await self.store.read(lambda db: self._described(db, principal))
         return Response(encode(document), media_type=_JSON)
 

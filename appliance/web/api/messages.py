@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, Forbidden, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, Forbidden, SystemTopic, Unauthorized, UnknownTopic, UnsupportedMedia
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
-from appliance.model import JSON, Message, Topic
+from appliance.model import JSON, Message, Principal, Topic
 from appliance.protocol.json import decode, encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
+from appliance.store import callers, idempotency, topics
+from appliance.store.idempotency import Sent
 from appliance.store.store import Store
 from appliance.web.api.caller import Authority, principal_of, segments
 
@@ -32,23 +36,30 @@ class Messages:
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
         principal = principal_of(request, self.authority)
-        topic = self._topic(await self.hub.access.reader(principal), segments(request)[2])
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
-        body = encode(decode(await request.body()))
-        key = _key(request)
-        if not topic.durable:
-            if key is not None:
-                raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
-            self.hub.broadcast(Message(None, topic.name, principal.subject, body))
-            self.hub.flush()
-            return _sent(topic, None)
+        body, key = encode(decode(await request.body())), _key(request)
+        topic = self._topic(await self.hub.access.reader(principal), segments(request)[2])
+        if topic.durable:
+            sent = await self.store.commit(lambda db: self._send(db, principal, topic, body, key))
+            return _sent(topic, sent.event_id, replayed=sent.replayed)
+        if key is not None:
+            raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
+        self.hub.broadcast(Message(None, topic.name, principal.subject, body))
+        self.hub.flush()
+        return _sent(topic, None)
+
+    def _send(self, db: sqlite3.Connection, principal: Principal, topic: Topic, body: bytes, key: str | None) -> Sent:
+        """Write the message, if its sender still may in this very transaction. Raises ``RequestError``."""
+        (caller,) = callers.identify(db, [principal])
+        if caller.refused:
+            raise Unauthorized(caller.refused)
+        self._demand(Reader(caller.principal, caller.groups), topic)
         if key is None:
-            return _sent(topic, await self.store.publish(topic.name, principal.subject, body))
-        sent = await self.store.publish_once(
-            topic.name, issuer=principal.issuer, sender=principal.subject, body=body, key=key
+            return Sent(topics.publish(db, topic.name, principal.subject, body), replayed=False)
+        return idempotency.publish(
+            db, topic.name, issuer=principal.issuer, sender=principal.subject, body=body, key=key, now=time.time()
         )
-        return _sent(topic, sent.event_id, replayed=sent.replayed)
 
     def _topic(self, reader: Reader, name: str) -> Topic:
         rights = self.hub.access
@@ -58,9 +69,12 @@ class Messages:
         topic = self.hub.topic(name)
         if table is not None or topic is None or not rights.may_on_topic(reader, Verb.PEEK, topic):
             raise UnknownTopic(f"there is no topic {quote(name)}; create-topic on the WebSocket makes one")
-        if not rights.may_on_topic(reader, Verb.EXECUTE, topic):
-            raise Forbidden(f"you may not send to {quote(topic.name)}")
+        self._demand(reader, topic)
         return topic
+
+    def _demand(self, reader: Reader, topic: Topic) -> None:
+        if not self.hub.access.may_on_topic(reader, Verb.EXECUTE, topic):
+            raise Forbidden(f"you may not send to {quote(topic.name)}")
 
 
 def _key(request: Request) -> str | None:

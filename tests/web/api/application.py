@@ -129,12 +129,14 @@ async def served(
     tables: dict[str, tuple[NewColumn, ...]] | None = None,
     query_s: float = 5.0,
     signup: bool = True,
+    guests: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve the file that ``statements`` have made, after standard ``tables``."""
     _furnish(path, statements, tuple((tables or {}).items()))
     async with open_bridge(), open_store(StoreSettings(path, Secrecy(SECRET_COLUMNS, ()))) as store:
         catalog = await store.synchronise()
         access = Access(store)
+        access.configure(external=(), lifetime_s=2 * NOW, guests=guests)
         await access.read_keys()
         await access.read_grants()
         hub = Hub(catalog, await store.position(), ValueOptions(), access)

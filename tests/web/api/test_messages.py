@@ -96,3 +96,13 @@ async def test_without_a_token_nothing_is_sent(tmp_path: Path) -> None:
 
         assert {answer.status_code for answer in (none, bad, basic)} == {401}
         assert none.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_who_is_no_user_any_more_sends_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await make(live)
+        live.sql("INSERT INTO _appliance_account(subject, not_before) VALUES('ann', 1)")
+        answer = await live.ask("POST", PATH, "ann", **BODY)
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+        assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 4") == [(0,)]

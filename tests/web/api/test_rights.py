@@ -199,3 +199,20 @@ async def test_a_token_of_before_the_last_change_of_the_account_is_dead(tmp_path
 
         assert code(await live.ask("GET", "/api/todo", "bob")) == (401, "unauthorized")
         assert ids(await live.ask("GET", "/api/todo", "ann")) == []
+
+
+async def test_a_guest_may_what_everybody_may_and_owns_nothing(tmp_path: Path) -> None:
+    everything = 0x7F
+    async with served(tmp_path / "live.db", PLAIN, tables=TODO, guests=True) as live:
+        await todo(live)
+        assert live.client.headers.get("Authorization") is None
+        assert ids(await live.client.get("/api/todo")) == []
+        assert (await live.client.get("/api/plain")).status_code == 404
+        document = {"data": {"type": "todo", "attributes": {"title": "g", "permission": everything}}}
+        made = await live.client.post("/api/todo", json=document)
+        assert made.json()["data"]["attributes"]["user_account_id"] is None
+        assert ids(await live.client.get("/api/todo")) == [made.json()["data"]["id"]]
+        others = {"data": {"type": "todo", "attributes": {"user_account_id": "ann"}}}
+        assert code(await live.client.post("/api/todo", json=others)) == (403, "forbidden")
+        assert "/api/todo" in (await live.client.get("/openapi.json")).json()["paths"]
+        assert code(await live.client.get("/api/todo?token=bad")) == (401, "unauthorized")
