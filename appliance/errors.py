@@ -103,7 +103,10 @@ class Conflict(RequestError):
 
 class Gap(RequestError):
     code, status = "gap", 410
-    cause = "The position is not kept any more, belongs to another epoch, lies ahead, or before changes that may be missing."
+    cause = (
+        "The position is not kept any more, belongs to another epoch, lies ahead, "
+        "or before changes that may be missing."
+    )
     cure = "Load the state anew and go on from the `newest` and `epoch` of the reply."
 
 
