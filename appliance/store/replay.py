@@ -125,12 +125,11 @@ def _events(
     for near, last in _ranges(found, reach):
         first = _whole(db, near)
         rows, unread, cut_off = _rows(db, first, last, unread)
-        begin = next((place for place, row in enumerate(rows) if row[2] != Op.MORE), len(rows))
-        decoded = decode(rows[begin:], shapes, more=True)
+        decoded = decode(_from_a_first(rows), shapes, more=True)
         while cut_off and not any(after < _id(each) for each in decoded.events):  # longer than a page
             rest, unread, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
             rows += rest
-            decoded = decode(rows[begin:], shapes, more=True)
+            decoded = decode(_from_a_first(rows), shapes, more=True)
         if any(fault.unknown_shape for fault in decoded.faults):
             return Page([], after, unknown=True)
         events += [each for each in decoded.events if after < _id(each) <= upto]
@@ -151,6 +150,11 @@ def _whole(db: sqlite3.Connection, first: int) -> int:
         "SELECT id FROM _appliance_outbox WHERE id < ? AND op <> ? ORDER BY id DESC LIMIT 1", (first, int(Op.GRANTS))
     ).fetchone()
     return first if row is None else min(first, int(row[0]) + 1)
+
+
+def _from_a_first(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """Leave out the end of an event whose first row is not among these."""
+    return rows[next((place for place, row in enumerate(rows) if row[2] != Op.MORE), len(rows)) :]
 
 
 def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:

@@ -245,3 +245,19 @@ async def test_a_snapshot_is_not_live_before_the_hub_has_come_to_its_last_page(t
         assert notice["EventData"]["EventId"] == live.hub.position.id
         held = {event["Key"][0]: event["EventData"]["v"] for event in peer.sent}
         assert held == dict.fromkeys(range(1, 601), 2)
+
+
+async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        begun = live.hub.position.id
+        await live.write(FILL.format(first=1, last=20, value="1"))
+        peers = [live.peer() for _ in range(500)]
+        held = threading.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS):
+                nursery.start_soon(live.store.read, lambda db: held.wait())  # whoever asks would wait for this
+            async with trio.open_nursery() as resuming:
+                for peer in peers:
+                    resuming.start_soon(live.reading(peer, live.subscribe(peer), begun).run)
+            held.set()
+        assert all(ids(peer.sent) == list(range(1, 21)) for peer in peers)

@@ -1,0 +1,113 @@
+"""Replay by pages: whatever was written, however small the pages, each wanted event comes once."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.capture import outbox
+from appliance.capture.decode import decode
+from appliance.model import Change, Message
+from appliance.protocol.filters import compile_table
+from appliance.store import replay, retention, watch
+from appliance.store.replay import Wanted
+from tests.capture.support import Captured
+
+WIDE = 2 * outbox.WIDTH + 3
+DDL = (
+    "CREATE TABLE narrow(id INTEGER PRIMARY KEY, room INTEGER, name TEXT);"
+    f"CREATE TABLE wide(id INTEGER PRIMARY KEY, {', '.join(f'c{number}' for number in range(WIDE))});"
+)
+
+
+def write(file: Captured, chance: random.Random, count: int) -> None:
+    """Write rows of both tables: short and long, changed and deleted, some of it not text in any encoding."""
+    for _ in range(count):
+        key, room = chance.randrange(9), chance.randrange(3)
+        long = chance.choice(("x", "y" * 3000, b"\xff" * 10))
+        file.writer.execute(*chance.choice((
+            ("INSERT OR REPLACE INTO narrow VALUES(?, ?, CAST(? AS TEXT))", (key, room, long)),
+            ("UPDATE narrow SET room = ? WHERE id = ?", (room, key)),
+            ("DELETE FROM narrow WHERE id = ?", (key,)),
+            (f"INSERT OR REPLACE INTO wide(id, c0, c{WIDE - 1}) VALUES(?, ?, ?)", (key, room, long)),
+            (f"UPDATE wide SET c{WIDE - 1} = ? WHERE id = ?", (room, key)),
+        )))  # fmt: skip
+
+
+WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "a filter": [("narrow", {"room": 1})],
+    "a filter on the last part": [("wide", {f"c{WIDE - 1}": 2})],
+    "two tables": [("wide", {"c0": [0, 2]}), ("narrow", {"name": {"startswith": "y"}})],
+    "everything of one": [("wide", {})],
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    wish=st.sampled_from(sorted(WISHES)),
+    rows=st.integers(1, 7),
+    size=st.sampled_from((1, 2000, 1 << 20)),
+    ids=st.sampled_from((3, 40, 10_000)),
+)
+def test_pages_give_every_wanted_event_once(seed: int, wish: str, rows: int, size: int, ids: int) -> None:
+    chance = random.Random(seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Captured(Path(folder, "a.db"), DDL)) as file,
+        pytest.MonkeyPatch.context() as small,
+    ):
+        small.setattr(replay, "PAGE_ROWS", rows)
+        small.setattr(replay, "PAGE_BYTES", size)
+        small.setattr(replay, "PAGE_IDS", ids)
+        small.setattr(replay, "_CHUNK_ROWS", 2)
+        write(file, chance, 60)
+        shapes = watch.load_shapes(file.server)
+        filters = {
+            shape: compile_table(wanted, shape) if wanted else None
+            for table, wanted in WISHES[wish]
+            for shape in shapes.values()
+            if shape.table == table
+        }
+        whole = decode(file.rows(), shapes, more=False).events
+        after = chance.choice([0, *[each.id or 0 for each in whole]])
+        upto = whole[-1].id or 0
+        wanted = Wanted.any_of([Wanted.rows([pair]) for pair in filters.items()])
+
+        def due(event: Change | Message) -> bool:
+            if not isinstance(event, Change) or event.shape not in filters:
+                return False
+            row_filter = filters[event.shape]
+            return row_filter is None or any(
+                image is not None and row_filter.admits(image) for image in (event.old, event.new)
+            )
+
+        found: list[Change | Message] = []
+        position = after
+        while position < upto:
+            page = replay.page(file.server, position, upto, wanted, shapes)
+            assert (page.trimmed, page.unknown, page.faults) == (False, False, ())
+            assert page.end > position  # it comes to an end
+            assert all(position < (event.id or 0) <= page.end for event in page.events)
+            found += page.events
+            position = page.end
+        assert [each for each in found if due(each)] == [each for each in whole if (each.id or 0) > after and due(each)]
+
+
+def test_a_page_from_before_what_is_kept_says_so_and_gives_nothing(tmp_path: Path) -> None:
+    with closing(Captured(tmp_path / "a.db", DDL)) as file:
+        write(file, random.Random(1), 60)
+        shapes = watch.load_shapes(file.server)
+        (highest,) = file.writer.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
+        retention.trim(file.writer, 30, 30)
+        everything = Wanted.everything(shapes.values())
+        page = replay.page(file.server, 29, highest, everything, shapes)
+        assert (page.trimmed, page.events, page.end) == (True, [], 29)
+        assert not replay.page(file.server, 30, highest, everything, shapes).trimmed
