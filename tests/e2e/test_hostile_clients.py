@@ -19,7 +19,7 @@ from tests.e2e.hostile import CLOSE, TEXT, Stranger, close, frame
 from tests.e2e.live import Live, serving, sql, trusting, until
 
 pytestmark = pytest.mark.e2e
-#: What one attack may leave behind: the allocator keeps some of what it was given, and the newest events stay in memory.
+#: What one attack may leave behind: the allocator keeps some of what it was given, and the newest events (28 MiB) stay.
 MEMORY_LEFT = (24 + 28) * MIB
 #: What an attack may leave in the log, all of it below "warning".
 EXPECTED_LINES = frozenset({"connected", "disconnected", "refused"})
