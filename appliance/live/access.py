@@ -10,16 +10,16 @@ from __future__ import annotations
 import enum
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import Facts, Places
+from appliance.live.facts import NOTHING, Facts, Places
 from appliance.live.telling import Told
-from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
+from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, bits, owner_of, permits
 from appliance.protocol.tokens import Key, Keyring
@@ -235,6 +235,7 @@ class Access:
         """
         guards: set[tuple[str, str]] = set()
         rows: set[tuple[str, str]] = set()
+        ended: list[Change] = []
         for told in events:
             if not isinstance(told.event, Change):
                 continue
@@ -248,10 +249,20 @@ class Access:
                     guards |= named
             elif told.topic in by_row and grant.kind is not TableKind.PLAIN:
                 guards |= {(told.topic, each) for each in _named(told.event, "reference_id")}
+                if told.event.op is Op.DELETE and told.event.old is not None:
+                    ended.append(told.event)
         if not guards:
-            return Facts()
+            return NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
-        return await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
+        facts = await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
+        gone = {key: guard for each in ended for key, guard in self._ended(each, facts)}
+        return replace(facts, ended=gone)
+
+    def _ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
+        """Give what guarded a row when it was deleted."""
+        guard = None if change.old is None else self.guard(change, change.old, facts)
+        if guard is not None:
+            yield from (((ascii_fold(change.shape.table), each), guard) for each in _named(change, "reference_id"))
 
 
 _NO_KEY: Final = "the key that signed this token counts no more; get a new one"

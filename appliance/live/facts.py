@@ -19,6 +19,8 @@ class Facts:
 
     guards: Mapping[tuple[str, str], Guarded | None] = field(default_factory=dict)
     rows: Mapping[tuple[str, str], Image] = field(default_factory=dict)
+    #: What guarded a row when it was deleted, by one of these events.
+    ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
 
 
 NOTHING = Facts()

@@ -335,7 +335,7 @@ class Hub:
                 for audience in audiences.concerned_by_message(told)
                 if audience.members and audience.admits(told)
             ]
-        if facts.rows and isinstance(event, Change):
+        if facts.guards and isinstance(event, Change):
             shape, rows = self._joined(event, facts)
             holders = None if shape is None else self._subscribers.audiences(ascii_fold(shape.table))
             if shape is not None and holders is not None:
@@ -348,7 +348,7 @@ class Hub:
         """Give the rows that a change joins to a group or parts from one, and the shape of their table."""
         grant = self.access.grant(change.shape.table)
         shape = self.table(grant.object_table or "")
-        if shape is None or not facts.rows:
+        if shape is None or grant.object_table is None:
             return None, []
         return shape, list(rows_of(change, grant, shape, facts, self.options))
 

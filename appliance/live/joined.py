@@ -17,14 +17,18 @@ from appliance.model import Change, Image, Op, Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.permissions import Guarded, Verb, bits
 from appliance.protocol.values import ValueOptions
-from appliance.store.grants import TableGrant
+from appliance.store.grants import CLOSED, TableGrant
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A row that is there, and what guards it now and before its groups changed."""
+    """A row, and what guards it now and before its groups changed.
 
-    image: Image
+    ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
+    could still read it then is told of that by the event of its deletion.
+    """
+
+    image: Image | None
     now: Guarded
     before: Guarded
     entering: bytes
@@ -35,7 +39,7 @@ class Joined:
         if not self._holds(audience, shape):
             return None
         was, now = reader.may(Verb.READ, self.before), reader.may(Verb.READ, self.now)
-        return None if was == now else self.entering if now else self.leaving
+        return (self.entering or None) if now and not was else self.leaving if was and not now else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
         """Say who of those that the hub feeds is told, and by which frame."""
@@ -46,14 +50,14 @@ class Joined:
             ([each for each in now if each not in was], self.entering),
             ([each for each in was if each not in now], self.leaving),
         ):
-            if members:
+            if members and frame:
                 yield (audience, frozenset(members)), members, frame
 
     def _holds(self, audience: Audience[M], shape: Shape) -> bool:
         if not audience.wish.live_set or audience.sight is not Sight.BY_ROW:
             return False
         wanted = audience.row_filter(shape)
-        return wanted is None or wanted.admits(self.image)
+        return wanted is None or self.image is None or wanted.admits(self.image)
 
 
 def rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, options: ValueOptions) -> Iterator[Joined]:
@@ -64,15 +68,16 @@ def rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, optio
     value = Places.of(change.shape).value
     objects = {str(value(image, grant.object_column)) for image in (change.old, change.new) if image is not None}
     for reference in sorted(objects):
-        now, image = facts.guards.get((table, reference)), facts.rows.get((table, reference))
-        if now is None or image is None:
-            continue
-        event = Change(change.id, Op.CREATE, shape, image, None)
+        image = facts.rows.get((table, reference))
+        now = facts.guards.get((table, reference)) or facts.ended.get((table, reference)) or CLOSED
+        entering = b""
+        if image is not None:
+            entering = text_frame(frames.change(Change(change.id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
             now,
             replace(now, joins=_undone(change, grant.object_column, reference, now)),
-            text_frame(frames.change(event, options)),
+            entering,
             text_frame(frames.gone(shape.table, [reference], change.id)),
         )
 
