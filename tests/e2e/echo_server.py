@@ -39,6 +39,7 @@ async def echo(upgrade: Upgrade) -> None:
     if "reject" in upgrade.query:
         await upgrade.reject(int(upgrade.query["reject"]), error_body("unauthorized", "asked for"))
         return
+    query = upgrade.query  # an accepted upgrade keeps none
     async with upgrade.accepted() as (connection, outgoing):
         if upgrade.path == "/flood":
             while outgoing.offer(FLOOD_FRAME):
@@ -50,9 +51,9 @@ async def echo(upgrade: Upgrade) -> None:
         try:
             while True:
                 message = await connection.get_message()
-                if "close" in upgrade.query:
+                if "close" in query:
                     with trio.move_on_after(1):
-                        await connection.aclose(int(upgrade.query["close"]))
+                        await connection.aclose(int(query["close"]))
                     return
                 await connection.send_message(message)
                 outgoing.answered()
