@@ -135,21 +135,21 @@ def is_held(database: Path) -> bool:
         return True
 
 
-def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
+def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]:
     """Begin a new incarnation of the store; give ``(incarnation, epoch)``.
 
+    ``found`` is the highest id that was in the file before this start wrote anything.
     The epoch is kept only when every id that was ever handed out is still in the file. The mark of an unclean end is
     set by a FULL commit before anything is answered: foreign writers choose their own ``synchronous``, so after
     a power cut acknowledged rows may be gone whatever ours is.
     """
     boot = _boot_id()
     before = live.read()
-    highest = schema.highest(db)
     epoch = schema.get(db, "epoch")
     kept = (
         before is not None
         and before.incarnation == schema.get(db, "incarnation")
-        and highest >= before.highest
+        and found >= before.highest
         and (before.boot == boot or schema.get(db, "clean") == 1)
     )
     if not kept or not isinstance(epoch, str):
@@ -159,7 +159,7 @@ def begin(db: sqlite3.Connection, live: LiveFile) -> tuple[str, str]:
         schema.put(db, "epoch", epoch)
         schema.put(db, "incarnation", incarnation)
         schema.put(db, "clean", 0)
-    live.write(Record(incarnation, highest, boot))
+    live.write(Record(incarnation, schema.highest(db), boot))
     return incarnation, epoch
 
 

@@ -45,4 +45,8 @@ class Readers:
 async def open_readers(open_connection: Callable[[], sqlite3.Connection]) -> AsyncIterator[Readers]:
     """Open the connections; close them on the way out. Raises: whatever ``open_connection`` raises."""
     async with AsyncExitStack() as opened:
-        yield Readers([await opened.enter_async_context(connect(open_connection)) for _ in range(READERS)])
+        databases = [await opened.enter_async_context(connect(open_connection)) for _ in range(READERS)]
+        for database in databases:
+            # The first read opens the WAL and reads the schema: nobody's request is to wait for that.
+            await database.run(lambda db: db.execute("SELECT count(*) FROM sqlite_schema").fetchone())
+        yield Readers(databases)

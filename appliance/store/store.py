@@ -314,7 +314,9 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     if not settings.checkpoints:
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
-    moved = schema.exists(db) and watch.has_moved(db)  # before we change the schema ourselves
+    there = schema.exists(db)
+    moved = there and watch.has_moved(db)  # before we change the schema ourselves
+    found = schema.highest(db) if there else 0  # before an event of ours makes a restored file look as new as it was
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:
@@ -324,7 +326,7 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
         schema.remember(db, "journal_mode", former)  # what ``offline.release`` restores
     if moved:
         watch.break_off_unkeyed(db)
-    return incarnation.begin(db, live)
+    return incarnation.begin(db, live, found)
 
 
 def _settings(db: sqlite3.Connection) -> Settings:

@@ -33,20 +33,20 @@ def add_events(db: sqlite3.Connection, count: int) -> None:
 
 
 def test_the_epoch_is_kept_when_nothing_can_be_given_out_twice(db: sqlite3.Connection, live: LiveFile) -> None:
-    first, epoch = incarnation.begin(db, live)
+    first, epoch = incarnation.begin(db, live, schema.highest(db))
     add_events(db, 3)
     live.note(3)
-    second, again = incarnation.begin(db, live)  # a kill: no clean mark, the same boot
+    second, again = incarnation.begin(db, live, schema.highest(db))  # a kill: no clean mark, the same boot
     assert (again, second != first) == (epoch, True)
     incarnation.end(db)
-    assert incarnation.begin(db, live)[1] == epoch
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
 @pytest.mark.parametrize("damage", ["no file", "garbage", "other incarnation", "ids went back", "power cut"])
 def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
     db: sqlite3.Connection, live: LiveFile, damage: str
 ) -> None:
-    own, epoch = incarnation.begin(db, live)
+    own, epoch = incarnation.begin(db, live, schema.highest(db))
     add_events(db, 3)
     live.note(3)
     record = live.read()
@@ -64,14 +64,14 @@ def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
         db.execute("UPDATE sqlite_sequence SET seq=2")
     else:
         live.write(Record(own, 3, "another boot"))
-    assert incarnation.begin(db, live)[1] != epoch
+    assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
 
 
 def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, live: LiveFile) -> None:
-    own, epoch = incarnation.begin(db, live)
+    own, epoch = incarnation.begin(db, live, schema.highest(db))
     incarnation.end(db)
     live.write(Record(own, 0, "another boot"))
-    assert incarnation.begin(db, live)[1] == epoch
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
 def test_one_server_a_database(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_one_server_a_database(tmp_path: Path) -> None:
 def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path: Path, db: sqlite3.Connection) -> None:
     path = tmp_path / "a.db"
     with incarnation.hold(path) as live:
-        _, epoch = incarnation.begin(db, live)
+        _, epoch = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)
         live.note(3)
         live.keep(path)
@@ -97,7 +97,7 @@ def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path
         live.keep(path)
         assert incarnation.is_held(path)
     with incarnation.hold(path) as live:
-        assert incarnation.begin(db, live)[1] == epoch
+        assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
 def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
     path, backup = tmp_path / "a.db", tmp_path / "backup.db"
     with incarnation.hold(path) as live:
         db.execute("PRAGMA journal_mode=WAL")
-        own, _ = incarnation.begin(db, live)
+        own, _ = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)
         with closing(sqlite3.connect(backup)) as target:
             db.backup(target)
