@@ -193,8 +193,7 @@ class Store:
                 break
         if self.condition.suspended:
             log.info("capture_resumed")
-        self.condition.suspended = False
-        before, self.breaks = self.breaks, found
+        self.condition.suspended, before, self.breaks = False, self.breaks, found
         # Another process may have made triggers anew and left nothing to do.
         anew = {
             shape.table
@@ -219,7 +218,7 @@ class Store:
         self.breaks = await self._writer.commit(work)
 
     async def read_settings(self) -> Settings:
-        """Read what commands and requests have set: what there is to do when only the generation has moved."""
+        """Read what commands and requests have set, for when only the generation has moved."""
         return await self._writer.alone(_settings)
 
     async def read_shapes(self) -> Mapping[int, Shape]:
@@ -314,9 +313,8 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     if not settings.checkpoints:
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
-    there = schema.exists(db)
-    moved = there and watch.has_moved(db)  # before we change the schema ourselves
-    found = schema.highest(db) if there else 0  # before an event of ours makes a restored file look as new as it was
+    # As the file was before we change anything, or it would look newer than it is.
+    moved, found = (watch.has_moved(db), schema.highest(db)) if schema.exists(db) else (False, 0)
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:
