@@ -135,7 +135,7 @@ def test_a_restored_store_begins_a_new_epoch(db: Path, tmp_path: Path) -> None:
     def serve() -> str:
         with incarnation.hold(db) as live, closing(sqlite3.connect(db, isolation_level=None)) as own:
             own.execute("PRAGMA journal_mode=WAL")
-            _, epoch = incarnation.begin(own, live)
+            _, epoch = incarnation.begin(own, live, schema.highest(own))
             incarnation.end(own)
             return epoch
 
