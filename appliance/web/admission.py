@@ -14,6 +14,7 @@ from appliance.errors import Forbidden, RequestError, Unauthorized
 from appliance.live.access import Reader
 from appliance.live.methods import ANSWERS, admit
 from appliance.live.session import Backend, Session
+from appliance.web.credentials import token_of
 from appliance.web.problem import error_body
 from appliance.web.upgrade import Upgrade
 
@@ -89,13 +90,7 @@ class Admission:
 
     async def _reader(self, upgrade: Upgrade) -> Reader | None:
         """Say who asks; ``None`` when the first frame will bring the token. Raises ``Unauthorized``."""
-        rights, token = self._backend.hub.access, upgrade.query.get("token")
-        if token is None:
-            scheme, _, credentials = upgrade.headers.get("authorization", "").partition(" ")
-            if scheme.lower() == "bearer":
-                token = credentials.strip()
-            elif scheme:
-                raise Unauthorized("the Authorization header must be: Bearer <token>")
+        rights, token = self._backend.hub.access, token_of(upgrade.query, upgrade.headers)
         if token is None:
             if upgrade.query.get("auth") == "frame":
                 return None

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from appliance.errors import NotFound, Unauthorized
 from appliance.live.access import Reader
 from appliance.model import Principal
+from appliance.web.credentials import token_of
 
 
 class Authority(Protocol):
@@ -24,13 +25,7 @@ class Authority(Protocol):
 
 def principal_of(request: Request, authority: Authority) -> Principal:
     """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""
-    token = request.query_params.get("token")
-    if token is None:
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            token = credentials.strip()
-        elif scheme:
-            raise Unauthorized("the Authorization header must be: Bearer <token>")
+    token = token_of(request.query_params, request.headers)
     if token is None:
         guest = authority.guest(request.client.host if request.client is not None else "")
         if guest is not None:
