@@ -9,15 +9,23 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from appliance.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 ENVIRONMENT_PREFIX: Final = "LIVE_APPLIANCE_"
 #: Variables with our prefix that are not settings of the server.
 OTHER_VARIABLES: Final = ("LIVE_APPLIANCE_CONFIG", "LIVE_APPLIANCE_TOKEN", "LIVE_APPLIANCE_URL")
+
+#: What the service manager calls the secret that it hands over (systemd.exec(5), LoadCredential=).
+SECRET_CREDENTIAL: Final = "secret"  # noqa: S105 – a name
 
 #: Columns that are never captured, in any table, unless revealed.
 SECRET_COLUMNS: Final = (
@@ -58,6 +66,12 @@ class Config:
     )
     reveal: tuple[str, ...] = setting((), "Columns to capture though their names say secret: table.column.")
     accounts: bool = setting(True, "Keep users, groups and what is granted in tables of the file, made if missing.")
+    secret_file: Path | None = setting(
+        None,
+        "File of secrets, one a line: the first signs tokens instead of the store's own, all verify. "
+        "Else $CREDENTIALS_DIRECTORY/secret, if it is there.",
+        live=True,
+    )
     signup: bool = setting(True, "Let anybody make an account; without it only administrators do.")
     token_ttl_s: float = setting(72 * 3600.0, "How long the token of somebody who signs in is good.", least=1)
     guests: bool = setting(False, "Let clients without a token in; they see what everybody may.", live=True)
@@ -143,6 +157,11 @@ class Config:
     ping_every_s: float = setting(25.0, "Silence after which a client is pinged.", least=1, live=True)
     pong_within_s: float = setting(10.0, "Time for it to answer.", least=1, live=True)
 
+    def part(self, kind: type[T]) -> T:
+        """Give a part of the server what it is set by: a dataclass with settings, by their names, among its fields."""
+        known = {each.name for each in settings()}
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind) if each.name in known})
+
 
 def flag(setting: Field[Any]) -> str:
     """Give the command-line flag of a setting."""
@@ -184,6 +203,9 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
     config = Config(**found)  # type: ignore[arg-type]
     if (config.tls_cert is None) != (config.tls_key is None):
         raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
+    if config.secret_file is None and (credentials := environment.get("CREDENTIALS_DIRECTORY")):
+        handed = Path(credentials, SECRET_CREDENTIAL)
+        return replace(config, secret_file=handed) if handed.exists() else config
     return config
 
 

@@ -10,19 +10,18 @@ import os
 import signal
 import socket
 import sqlite3
-import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 import trio
 from starlette.applications import Starlette
 
-from appliance import logs
+from appliance import logs, wiring
 from appliance.config import Config
 from appliance.counters import Counters
-from appliance.errors import BadConfiguration, StoreUnusable, first_of
+from appliance.errors import StoreUnusable, first_of
 from appliance.live import announcements
 from appliance.live.access import Access
 from appliance.live.accounts import Accounts
@@ -38,17 +37,13 @@ from appliance.ops import descriptors
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
-from appliance.protocol.tokens import Issuer, Key
 from appliance.protocol.values import ValueOptions
 from appliance.signals import Reload, obey
-from appliance.store import keys, standard
+from appliance.store import standard
 from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
-from appliance.store.retention import Retention
-from appliance.store.secrecy import Secrecy
-from appliance.store.store import Catalog, Store, StoreSettings, open_store
-from appliance.web import tls
+from appliance.store.store import Catalog, Store, open_store
 from appliance.web.admission import Admission
 from appliance.web.api.paths import paths
 from appliance.web.door import Door
@@ -67,19 +62,6 @@ GRACE_S: Final = 7.0
 METRICS_CONNECTIONS: Final = 32
 #: How long to wait for a database file that was taken away to be there again, seconds.
 REAPPEAR_S: Final = 10.0
-
-
-def external_keys(config: Config) -> tuple[Key, ...]:
-    """Read the keys of the other issuer's tokens. Raises ``BadConfiguration``."""
-    issuer = Issuer(
-        name=config.jwt_issuer or "external",
-        checked=bool(config.jwt_issuer),
-        audience=config.jwt_audience,
-        accounts=config.jwt_accounts,
-        groups=config.jwt_groups_claim,
-        admin=config.jwt_admin_claim,
-    )
-    return keys.external(config.jwt_keys, issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +83,8 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
 
     Raises ``CommandError``: the store cannot be used or is in use, a certificate or an address is not right.
     """
-    certificate, config = None, reload.config
-    if config.tls_cert is not None and config.tls_key is not None:
-        certificate = Certificate(config.tls_cert, config.tls_key)
+    config = reload.config
+    certificate = wiring.certificate(config)
     stop = trio.Event()
     manager = ServiceManager(os.environ)
 
@@ -130,15 +111,6 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
     log.info("stopped")
 
 
-def _certified(config: Config, certificate: Certificate | None) -> ssl.SSLContext | None:
-    """Read the certificate again, where there is one. Raises ``BadConfiguration``."""
-    if (certificate is None) != (config.tls_cert is None):
-        raise BadConfiguration("whether the port speaks TLS cannot change while the server runs: restart it")
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    return tls.context(config.tls_cert, config.tls_key)
-
-
 async def _serve_store(
     reload: Reload, certificate: Certificate | None, announce: Callable[[Announcement], None], stop: trio.Event
 ) -> None:
@@ -147,16 +119,7 @@ async def _serve_store(
     Raises, in a group, ``StoreReplaced`` when there is another file at its place.
     """
     config = reload.config
-    settings = StoreSettings(
-        path=config.db,
-        secret=Secrecy(config.secret_columns, config.reveal),
-        busy_timeout_s=config.busy_timeout_s,
-        synchronous=config.synchronous,
-        free_bytes=config.ready_free_bytes,
-        checkpoints=config.checkpoint == "auto",
-        retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
-        accounts=config.accounts,
-    )
+    settings = wiring.store_settings(config)
     passed = passed_listeners(os.environ)
     listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
     with contextlib.ExitStack() as opened:
@@ -188,7 +151,7 @@ async def _serve_on(
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
     counters = Counters()
     access = Access(store)
-    access.configure(external=external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
+    access.configure(external=wiring.external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
     await access.read_keys()
     await access.read_grants()
     hub = Hub(catalog, await store.position(), options, access, counters)
@@ -196,8 +159,8 @@ async def _serve_on(
     rights = Rights(access, hub, sessions)
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
-    secret = await store.signing_secret()
-    backend = Backend(store, hub, sessions, _session_limits(config), Unsent(config.unsent_total_bytes), rights)
+    secret = await store.read(store.secrets.signing)
+    backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
@@ -225,12 +188,13 @@ async def _serve_on(
         routes = paths(store, hub, access, accounts, options, query_s=config.query_s)
         return application(health, routes, metrics, allowed_origins=config.allowed_origins)
 
+    limits = config.part(Limits)
     door = Door(
         listeners,
         app=app(config),
         websocket=admission,
         log=log,
-        limits=_limits(config),
+        limits=limits,
         certificate=certificate,
         counters=counters,
         proxies=Proxies(config.trusted_proxies),
@@ -238,15 +202,17 @@ async def _serve_on(
 
     def renewed(config: Config) -> Callable[[], None]:
         """Say how to change what can be changed while the server runs. Raises ``BadConfiguration``."""
-        limits, proxies, now = _limits(config), Proxies(config.trusted_proxies), app(config)
-        certified, external = _certified(config, certificate), external_keys(config)
+        limits, proxies, now = config.part(Limits), Proxies(config.trusted_proxies), app(config)
+        certified, external = wiring.renewed_certificate(config, certificate), wiring.external_keys(config)
+        secrets = wiring.given_secrets(config, store.secrets.given)
 
         def change() -> None:
+            store.secrets.given = secrets
             access.configure(external=external, lifetime_s=config.token_lifetime_s, guests=config.guests)
             tail.distrust()
             door.configure(now, limits, proxies)
             admission.allow(config.allowed_origins)
-            backend.limits = _session_limits(config)
+            backend.limits = config.part(SessionLimits)
             backend.unsent.most = config.unsent_total_bytes
             sessions.pings = Pings(config.ping_every_s, config.pong_within_s)
             if certificate is not None and certified is not None:
@@ -262,7 +228,7 @@ async def _serve_on(
         websocket=admission,
         websocket_paths=(),
         log=log,
-        limits=Limits(connections=METRICS_CONNECTIONS),
+        limits=replace(limits, connections=METRICS_CONNECTIONS),
     )
     async with trio.open_nursery() as background:
         background.start_soon(tail.run)
@@ -319,33 +285,6 @@ def _report(catalog: Catalog) -> None:
     for table, warnings in catalog.warnings.items():
         for warning in warnings:
             log.warning("table_captured_in_part", table=table, reason=warning)
-
-
-def _session_limits(config: Config) -> SessionLimits:
-    return SessionLimits(
-        connections_per_user=config.connections_per_user,
-        subscriptions=config.subscriptions,
-        requests_per_s=config.requests_per_s,
-        burst=config.request_burst,
-        user_topics=config.user_topics,
-        guest_connections=config.guest_connections,
-        guest_requests_per_s=config.guest_requests_per_s,
-        guest_burst=config.guest_request_burst,
-    )
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(
-        connections=config.connections,
-        head_bytes=config.head_bytes,
-        head_s=config.head_s,
-        body_bytes=config.body_bytes,
-        handshake_s=config.handshake_s,
-        write_s=config.write_s,
-        message_bytes=config.message_bytes,
-        fragments=config.message_fragments,
-        unsent_bytes=config.unsent_bytes,
-    )
 
 
 async def _reappeared(config: Config) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from appliance import config
 from appliance.config import Config, flag, load, settings, variable
 from appliance.errors import BadConfiguration
+from appliance.live.session import SessionLimits
+from appliance.web.limits import Limits
 
 BY_NAME = {each.name: each for each in settings()}
 
@@ -89,6 +92,14 @@ def test_every_setting_can_be_given_in_every_place(setting: Any, tmp_path: Path)
 
     assert by_flag == by_variable == by_file
     assert getattr(by_flag, setting.name) != setting.default or setting.default == (text,)
+
+
+def test_a_part_of_the_server_takes_the_settings_by_their_names() -> None:
+    limits = Config(message_bytes=2048).part(Limits)
+
+    assert (limits.message_bytes, limits.connections) == (2048, Config().connections)
+    assert {each.name for each in fields(Limits)} - BY_NAME.keys() == {"idle_s", "body_s"}
+    assert {each.name for each in fields(SessionLimits)} <= BY_NAME.keys()
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json
 from appliance.protocol.frames import EVENT_TYPES
-from appliance.web import limits, routes
+from appliance.web import routes
+from appliance.web.limits import Limits
 from tests.e2e.live import serving, sql, until
 from tests.e2e.server_process import PATIENCE_S
 
@@ -38,6 +39,7 @@ ACCOUNTS = PACKAGE / "docs" / "accounts.md"
 DEPLOYMENT = PACKAGE / "docs" / "deployment.md"
 HTTP_API = PACKAGE / "docs" / "http-api.md"
 OPERATIONS = PACKAGE / "docs" / "operations.md"
+DOOR = config.Config().part(Limits)
 PAGES = (README, PROTOCOL, CONFIGURATION, ACCOUNTS, DEPLOYMENT, HTTP_API, OPERATIONS)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
@@ -166,9 +168,9 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "malformed frames in a row": str(session.MALFORMED_LIMIT),
         "seconds for the first frame with `?auth=frame`": f"{session.AUTHENTICATE_S:g}",
         "seconds in which a client must take something": f"{outgoing.WRITE_S:g}",
-        "seconds for the TLS or WebSocket handshake": f"{limits.DEFAULTS.handshake_s:g}",
-        "seconds that an idle HTTP connection is kept": f"{limits.DEFAULTS.idle_s:g}",
-        "seconds for a request's body": f"{limits.DEFAULTS.body_s:g}",
+        "seconds for the TLS or WebSocket handshake": f"{DOOR.handshake_s:g}",
+        "seconds that an idle HTTP connection is kept": f"{DOOR.idle_s:g}",
+        "seconds for a request's body": f"{DOOR.body_s:g}",
     }
 
 

@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parent.parent / "appliance"
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"serve", "client", "config", "logs"},
-    "serve": {"web", "config", "signals", "logs"},
+    "serve": {"wiring", "signals", "logs"},
+    "wiring": {"web", "config"},
     "signals": {"ops", "config"},
     "client": {"errors"},
     "config": {"errors"},

@@ -12,11 +12,11 @@ import click
 import trio
 
 from appliance import client
-from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, own_token
+from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, own_token, secret_file_option
 from appliance.errors import ApplianceError
 from appliance.model import Position
 from appliance.protocol import json as strict_json
-from appliance.store import offline, schema
+from appliance.store import keys, offline
 
 DEFAULT_URL: Final = "ws://localhost:6336/live"
 #: The exit status after Ctrl-C: 128 and the signal's number.
@@ -26,6 +26,7 @@ INTERRUPTED: Final = 130
 def client_options(command: F) -> F:
     """Give a command the options that every client has: where the server is, and the token."""
     for decorate in (
+        secret_file_option,
         click.option("--cafile", default=None, metavar="FILE", help="Trust this certificate (PEM) for wss."),
         click.option(
             "--db", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_DB",
@@ -41,14 +42,15 @@ def client_options(command: F) -> F:
     return command
 
 
-def client_token(given: str | None, db: Path | None) -> str:
-    """Give the token to connect with. Raises ``click.UsageError`` when there is none to be had."""
+def client_token(given: str | None, db: Path | None, secret_file: Path | None) -> str:
+    """Give the token to connect with. Raises ``click.UsageError`` and ``CommandError`` when there is none to be had."""
     if given:
         return given.strip()
     if db is None:
         raise click.UsageError("give a token (LIVE_APPLIANCE_TOKEN or --token), or the store with --db FILE")
     with offline.open_store(db) as store:
-        return own_token(str(schema.get(store, "secret")), ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
+        secret = keys.for_command(store, secret_file).signing(store)
+        return own_token(secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
 
 
 @click.command("tail")
@@ -66,6 +68,7 @@ def client_token(given: str | None, db: Path | None) -> str:
 def tail_command(
     context: click.Context, topic_name: str, filters: tuple[str, ...], since: str | None, snapshot: bool, old: bool,
     count: int | None, wait: bool, url: str, token: str | None, db: Path | None, cafile: str | None,
+    secret_file: Path | None,
 ) -> None:  # fmt: skip
     """Print a topic's events as they come, one JSON text a line.
 
@@ -73,7 +76,7 @@ def tail_command(
     """
     wish = client.Wish(topic_name, _filters(filters), _position(since), snapshot, old)
     tail = client.Tail(
-        url, lambda: client_token(token, db), wish, _print_line, _note, cafile=cafile, renews=not token
+        url, lambda: client_token(token, db, secret_file), wish, _print_line, _note, cafile=cafile, renews=not token
     )  # fmt: skip
 
     async def run() -> bool:
@@ -133,11 +136,12 @@ def _filters(given: tuple[str, ...]) -> dict[str, Any]:
 @click.argument("message", metavar="JSON")
 @client_options
 def publish_command(
-    topic_name: str, message: str, url: str, token: str | None, db: Path | None, cafile: str | None
-) -> None:
+    topic_name: str, message: str, url: str, token: str | None, db: Path | None, cafile: str | None,
+    secret_file: Path | None,
+) -> None:  # fmt: skip
     """Send a message to a user topic and print its EventId, once it is committed."""
     body = _json(message, "the message")
-    key = client_token(token, db)
+    key = client_token(token, db, secret_file)
 
     async def run() -> dict[str, Any]:
         return await client.publish(url, key, topic_name, body, cafile)

@@ -36,6 +36,14 @@ def db_option(command: F) -> F:
     )(command)  # fmt: skip
 
 
+def secret_file_option(command: F) -> F:
+    """Give a command the option ``--secret-file``."""
+    return click.option(
+        "--secret-file", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_SECRET_FILE",
+        help="The secret that tokens are signed with, where the server has it from a file.",
+    )(command)  # fmt: skip
+
+
 def own_token(secret: str, subject: str, *, admin: bool, ttl_s: float) -> str:
     """Sign a token with the store's own secret, valid from now on."""
     return tokens.issue(secret, subject=subject, admin=admin, now=time.time(), ttl_s=ttl_s, token_id=str(uuid.uuid4()))

@@ -30,6 +30,7 @@ def check_command(db: Path, config_file: Path | None) -> int:
         port=settings.port,
         chain=settings.tls_cert,
         key=settings.tls_key,
+        secret=settings.secret_file,
         connections=settings.connections,
         inotify=settings.inotify,
         served=db.exists() and offline.is_served(db),

@@ -31,6 +31,7 @@ def service() -> None:
 @click.option("--config", "config_file", type=_PATH, help="TOML file with settings.")
 @click.option("--tls-cert", type=_PATH, help="Certificate chain (PEM); with --tls-key.")
 @click.option("--tls-key", type=_PATH, help="Its private key (PEM).")
+@click.option("--secret-file", type=_PATH, help="The secret that tokens are signed with; else the store has its own.")
 @click.option("--socket", is_flag=True, help="Have systemd open port 6336, and keep it over restarts.")
 @click.option("--user", is_flag=True, help="A service of your own, without root.")
 @click.option("--dry-run", "--print", is_flag=True, help="Print the units and write nothing.")
@@ -40,6 +41,7 @@ def service_install(
     config_file: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    secret_file: Path | None,
     socket: bool,
     user: bool,
     dry_run: bool,
@@ -59,6 +61,7 @@ def service_install(
         owner=_owner(db.resolve()) if db and not user else None,
         config=_existing(config_file) if config_file else None,
         certificate=(_existing(tls_cert), _existing(tls_key)) if tls_cert and tls_key else None,
+        secret=_existing(secret_file) if secret_file else None,
         user=user,
     )
     texts = {f"{name}.service": made.unit()}

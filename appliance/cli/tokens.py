@@ -14,11 +14,11 @@ import jwt
 import structlog
 
 from appliance import config
-from appliance.cli.options import ADMINISTRATOR, config_option, db_option, seconds
+from appliance.cli.options import ADMINISTRATOR, config_option, db_option, seconds, secret_file_option
 from appliance.errors import CommandError, Unauthorized
 from appliance.protocol import tokens
-from appliance.serve import external_keys
 from appliance.store import accounts, grants, keys, offline, schema
+from appliance.wiring import external_keys
 
 log = structlog.get_logger()
 
@@ -34,8 +34,11 @@ def token() -> None:
 @click.option("--admin", is_flag=True, help="The token of an administrator, who may do everything.")
 @click.option("--subject", metavar="ID", default=None, help="Whom the token stands for (its sub), if not an account.")
 @click.option("--ttl", default="72h", show_default=True, help="How long it is valid: 30m, 72h, 7d.")
-def token_create(db: Path, email: str | None, admin: bool, subject: str | None, ttl: str) -> None:
-    """Print a token (JWT) signed with the store's own secret, and nothing else."""
+@secret_file_option
+def token_create(
+    db: Path, email: str | None, admin: bool, subject: str | None, ttl: str, secret_file: Path | None
+) -> None:
+    """Print a token (JWT) signed as the server signs its own, and nothing else."""
     if email is not None and (admin or subject is not None):
         raise click.UsageError("--user says all of it: an account's rights are those that its groups have")
     if email is None and not admin and subject is None:
@@ -44,7 +47,7 @@ def token_create(db: Path, email: str | None, admin: bool, subject: str | None, 
         raise click.UsageError(f"--subject must have 1 to {tokens.SUBJECT_LIMIT} characters")
     ttl_s, token_id = seconds(ttl), str(uuid.uuid4())
     with offline.open_store(db) as store:
-        secret = keys.secret(store)
+        secret = keys.for_command(store, secret_file).signing(store)
         if email is not None:
             account: accounts.Account | None = accounts.known(store, email)
         else:  # a token for the subject of an account is one of the account, and ends with it
@@ -69,12 +72,14 @@ def token_create(db: Path, email: str | None, admin: bool, subject: str | None, 
 @click.argument("text", metavar="TOKEN")
 @db_option
 @config_option
-def token_check(text: str, db: Path, config_file: Path | None) -> int:
+@secret_file_option
+def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path | None) -> int:
     """Say whom a token stands for and until when, or why it is refused; - reads it from the input."""
     settings = config.load({}, os.environ, config_file)
     text = _text(text)
     with offline.open_store(db) as store:
-        keyring = tokens.Keyring((*keys.own(store), *external_keys(settings)), lifetime_s=settings.token_lifetime_s)
+        own = keys.for_command(store, secret_file or settings.secret_file).keys(store)
+        keyring = tokens.Keyring((*own, *external_keys(settings)), lifetime_s=settings.token_lifetime_s)
         try:
             principal = keyring.verify(text, time.time())
         except Unauthorized as error:

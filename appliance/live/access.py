@@ -23,7 +23,7 @@ from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fo
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, bits, owner_of, permits
 from appliance.protocol.tokens import Key, Keyring
-from appliance.store import callers, grants, keys, snapshot, standard
+from appliance.store import callers, grants, snapshot, standard
 from appliance.store.callers import Caller
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
@@ -143,7 +143,7 @@ class Access:
 
     async def read_keys(self) -> None:
         """Read the keys that tokens are verified with."""
-        every = (*await self._store.read(keys.own), *self._external)
+        every = (*await self._store.read(self._store.secrets.keys), *self._external)
         self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
 
     async def read_grants(self) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from appliance.errors import ApplianceError, Forbidden, RateLimited, Unauthorized
 from appliance.protocol import tokens
-from appliance.store import accounts, keys, passwords
+from appliance.store import accounts, passwords
 from appliance.store.accounts import Account
 from appliance.store.store import Store
 
@@ -121,7 +121,7 @@ class Accounts:
 
     async def _token(self, user: Account, client: str) -> str:
         # The secret is read anew: a command may have changed it.
-        secret = await self._store.read(keys.secret)
+        secret = await self._store.read(self._store.secrets.signing)
         token_id = str(uuid.uuid4())
         log.info("signed_in", user=user.reference_id, remote=client, token_id=token_id)
         return tokens.issue(

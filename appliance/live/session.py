@@ -50,16 +50,16 @@ CLOSE_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What one session may do. Rates are requests a second."""
+    """What one session may do: settings, by their names. Rates are requests a second."""
 
-    connections_per_user: int = 1000
-    subscriptions: int = 128
-    requests_per_s: float = 1000.0
-    burst: int = 2000
-    user_topics: int = 1000
-    guest_connections: int = 100
-    guest_requests_per_s: float = 50.0
-    guest_burst: int = 200
+    connections_per_user: int
+    subscriptions: int
+    requests_per_s: float
+    request_burst: int
+    user_topics: int
+    guest_connections: int
+    guest_requests_per_s: float
+    guest_request_burst: int
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Session:
         self._malformed = 0
         self._replies: list[bytes] = []
         self._missed: Counter[str] = Counter()
-        self._allowance = float(backend.limits.burst)
+        self._allowance = float(backend.limits.request_burst)
         self._allowed_at = trio.current_time()
         if reader is not None:
             self.become(reader)
@@ -330,7 +330,9 @@ class Session:
         limits, now = self.backend.limits, trio.current_time()
         guest = self._reader is not None and self._reader.principal.guest
         rate, burst = (
-            (limits.guest_requests_per_s, limits.guest_burst) if guest else (limits.requests_per_s, limits.burst)
+            (limits.guest_requests_per_s, limits.guest_request_burst)
+            if guest
+            else (limits.requests_per_s, limits.request_burst)
         )
         grown = self._allowance + (now - self._allowed_at) * rate
         self._allowance, self._allowed_at = min(float(burst), grown), now

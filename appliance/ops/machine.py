@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from appliance.errors import BadConfiguration
 from appliance.ops import descriptors
 from appliance.ops.check import Finding
+from appliance.store import keys
 
 #: A certificate that ends within so many days is a warning: less than what is left when a renewal is due.
 DAYS_LEFT: Final = 14
@@ -39,6 +41,7 @@ class Setup:
     port: int
     chain: Path | None
     key: Path | None
+    secret: Path | None
     connections: int
     inotify: bool
     served: bool
@@ -46,7 +49,7 @@ class Setup:
 
 def examine(setup: Setup) -> list[Finding]:
     """Examine the machine for a server with this setup. Changes nothing."""
-    return [*_files(setup), *_ports(setup), *_certificate(setup), *_clock(setup), *_limits(setup)]
+    return [*_files(setup), *_secret(setup), *_ports(setup), *_certificate(setup), *_clock(setup), *_limits(setup)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -54,7 +57,7 @@ def examine(setup: Setup) -> list[Finding]:
 
 def _files(setup: Setup) -> Iterator[Finding]:
     beside = [Path(f"{setup.database}{suffix}") for suffix in ("", "-wal", "-live")]
-    for path in (*beside, *([setup.key] if setup.key else ())):
+    for path in (*beside, *(each for each in (setup.key, setup.secret) if each)):
         with contextlib.suppress(FileNotFoundError):
             others = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
             if others:
@@ -67,6 +70,13 @@ def _files(setup: Setup) -> Iterator[Finding]:
         if (size := beside[1].stat().st_size) > LONG_WAL:
             yield Finding("warning", f"the write-ahead log has {size >> 20} MiB: some program keeps a read transaction "
                                      "open; end it")  # fmt: skip
+
+
+def _secret(setup: Setup) -> Iterator[Finding]:
+    try:
+        keys.given(setup.secret)
+    except BadConfiguration as error:
+        yield Finding("unusable", str(error))
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------

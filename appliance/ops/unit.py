@@ -19,6 +19,7 @@ class Service:
     ``db`` is a database that is there already, with the ``owner`` (user, group) whose rights the server has; without
     it the server runs as a user of its own, on a database in its own state directory. ``user`` is a unit for the
     service manager that every user has, who is then the owner; it needs ``db``.
+    ``secret`` is the file of secrets that tokens are signed with.
     """
 
     program: Path = PROGRAM
@@ -26,6 +27,7 @@ class Service:
     owner: tuple[str, str] | None = None
     config: Path | None = None
     certificate: tuple[Path, Path] | None = None
+    secret: Path | None = None
     user: bool = False
 
     def unit(self) -> str:
@@ -71,6 +73,13 @@ class Service:
             f"{mark}LoadCredential=tls.key:{key}",
             f"{mark}Environment=LIVE_APPLIANCE_TLS_CERT=%d/tls.crt LIVE_APPLIANCE_TLS_KEY=%d/tls.key",
         ]
+        if self.secret:
+            lines.append(f"LoadCredential=secret:{self.secret}")
+        elif not self.user:
+            lines += [
+                "# What signs tokens, if there is /etc/credstore/%N.secret; else the store has a secret of its own.",
+                "LoadCredential=secret:%N.secret",
+            ]
         return "\n".join(lines) + "\n"
 
     def _rights(self) -> str:

@@ -23,6 +23,7 @@ from appliance.store import (
     grants,
     idempotency,
     incarnation,
+    keys,
     migration,
     schema,
     standard,
@@ -50,7 +51,7 @@ MIGRATION_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How a store is opened.
+    """How a store is opened. ``secrets`` sign its tokens; without any it has its own.
 
     ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables;
     ``checkpoints`` whether the WAL is ours to move into the file, or somebody else's (Litestream). With less than
@@ -65,6 +66,7 @@ class StoreSettings:
     accounts: bool = False
     checkpoints: bool = True
     free_bytes: int = 0
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class Store:
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
         self.resources = Resources(settings.secret)
+        self.secrets = keys.Secrets(settings.secrets)
         self.condition = Condition(settings.path, writer, settings.free_bytes)
         self._secret = settings.secret
         self._catalog: Catalog | None = None
@@ -142,10 +145,6 @@ class Store:
     def commit_seconds(self) -> Histogram:
         """Tell how long our own commits have taken, from asking for them."""
         return self._writer.seconds
-
-    async def signing_secret(self) -> str:
-        """Give the secret that signs this store's tokens."""
-        return await self._writer.alone(lambda db: str(schema.get(db, "secret")))
 
     async def position(self) -> Position:
         """Give the newest position in the store."""
@@ -320,6 +319,7 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     if settings.accounts:
         standard.prepare(db)
     schema.remember(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
+    keys.Secrets(settings.secrets).note(db)
     if former != "wal":
         schema.remember(db, "journal_mode", former)  # what ``offline.release`` restores
     if moved:

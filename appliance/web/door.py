@@ -19,7 +19,7 @@ from appliance.errors import Unavailable
 from appliance.web.asgi import ASGIApp, run_app, scope_of
 from appliance.web.forwarded import Proxies
 from appliance.web.http import Http, Traffic
-from appliance.web.limits import DEFAULTS, Limits
+from appliance.web.limits import Limits
 from appliance.web.problem import Refused, error_body, place
 from appliance.web.tcp import Tcp
 from appliance.web.tls import Certificate
@@ -60,7 +60,7 @@ class Door:
         app: ASGIApp,
         websocket: Callable[[Upgrade], Awaitable[None]],
         log: FilteringBoundLogger,
-        limits: Limits = DEFAULTS,
+        limits: Limits,
         certificate: Certificate | None = None,
         counters: Counters | None = None,
         proxies: Proxies | None = None,

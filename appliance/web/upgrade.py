@@ -83,7 +83,7 @@ class Upgrade:
                 head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n",
                 early=early,
-                gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.fragments),
+                gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments),
                 limit=limits.unsent_bytes,
                 together=together,
                 write_s=limits.write_s,

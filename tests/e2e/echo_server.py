@@ -11,6 +11,7 @@ import argparse
 import json
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from trio_websocket import ConnectionClosed
 
+from appliance.config import Config
 from appliance.errors import CloseCode
 from appliance.live.frames import text_frame
 from appliance.web.door import Door
@@ -81,7 +83,10 @@ APP = Starlette(
 async def serve(arguments: argparse.Namespace) -> None:
     listeners, _ = open_listeners(port=arguments.port)
     certificate = Certificate(arguments.cert, arguments.key) if arguments.cert else None
-    limits = Limits(head_s=arguments.head_s, handshake_s=arguments.head_s, write_s=arguments.write_s)
+    limits = replace(
+        Config().part(Limits),
+        head_s=arguments.head_s, handshake_s=arguments.head_s, write_s=arguments.write_s,
+    )  # fmt: skip
     door = Door(
         listeners,
         app=APP,

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
-from tests.e2e.live import Live, serving, sql, token, until
+from tests.e2e.live import Live, run, serving, sql, token, until
 from tests.e2e.server_process import PATIENCE_S
 from tests.ops.test_monitoring import queries
 
@@ -189,3 +189,39 @@ def test_a_reload_changes_what_it_can_and_disconnects_nobody(tmp_path: Path) -> 
         assert "TOML" in str(line["reason"])
         sql(db, "INSERT INTO orders VALUES(1)")
         assert client.event()["EventData"]["id"] == 1
+
+
+def test_tokens_are_signed_with_a_secret_of_ones_own(tmp_path: Path) -> None:
+    db, file = tmp_path / "shop.db", tmp_path / "secret"
+    file.write_text("a" * 64)
+    with serving(db, "--secret-file", str(file)) as live:
+        first = token(db, "--admin", "--secret-file", str(file))
+        assert run("token", "create", "--admin", "--db", db).returncode == 1
+        assert run("token", "rotate", "--db", db).returncode == 1
+        with live.client(first) as old:
+            file.write_text("b" * 64 + "\n" + "a" * 64)
+            reload(live)
+            second = token(db, "--admin", "--secret-file", str(file))
+            with live.client(second) as new:
+                assert old.done("ping") == new.done("ping")
+                file.write_text("b" * 64)
+                reload(live)
+                assert old.close_code() == 4401
+                assert new.done("ping")
+        file.write_text("short")
+        reload(live, "not_reloaded")
+        made = {"email": "ann@example.com", "password": "a good one", "passwordConfirm": "a good one", "name": "Ann"}
+        signed_up = httpx.post(f"http://127.0.0.1:{live.port}/action/user_account/signup", json={"attributes": made})
+        assert signed_up.status_code == 200, signed_up.text
+    assert "b" * 64 not in "".join(live.log())
+    stored = db.read_bytes()
+    assert b"a" * 64 not in stored
+    assert b"b" * 64 not in stored
+    refused = run("serve", "--db", db, "--port", "0", "--secret-file", file)
+    assert refused.returncode == 78
+
+
+def reload(live: Live, event: str = "reloaded") -> None:
+    before = sum(event in line for line in live.log())
+    live.process.send_signal(signal.SIGHUP)
+    until(lambda: sum(event in line for line in live.log()) > before, f"the log says {event}")

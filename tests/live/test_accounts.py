@@ -18,7 +18,7 @@ from appliance.errors import BadRequest, Conflict, Forbidden, RateLimited, Unaut
 from appliance.live import accounts as live_accounts
 from appliance.live.accounts import ADDRESS_TRIES, CLIENT_TRIES, REMEMBERED, WAITING, Accounts, Tries
 from appliance.protocol.tokens import Keyring
-from appliance.store import accounts, keys, passwords
+from appliance.store import accounts, passwords
 from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
@@ -42,7 +42,7 @@ async def test_who_signs_up_can_sign_in(tmp_path: Path) -> None:
     async with opened(tmp_path) as (store, service):
         made = await service.sign_up("Ann@example.com", PASSWORD, name="Ann", client="c")
         token = await service.sign_in("ann@EXAMPLE.com", PASSWORD, client="c")
-        principal = Keyring(await store.read(keys.own)).verify(token, time.time())
+        principal = Keyring(await store.read(store.secrets.keys)).verify(token, time.time())
         assert (principal.subject, principal.registered, principal.admin) == (made.reference_id, True, False)
         with pytest.raises(Conflict):
             await service.sign_up("ann@example.com", PASSWORD, client="c")
@@ -56,7 +56,7 @@ async def test_a_token_after_a_new_password_is_good_at_once(tmp_path: Path) -> N
         hashed = passwords.hash_password("another password")
         changed = await store.commit(lambda db: accounts.set_password(db, "ann@example.com", hashed))
         token = await service.sign_in("ann@example.com", "another password", client="c")
-        principal = Keyring(await store.read(keys.own)).verify(token, time.time())
+        principal = Keyring(await store.read(store.secrets.keys)).verify(token, time.time())
         found = await store.read(lambda db: accounts.account(db, changed.email))
         assert found is not None
         assert principal.issued_at >= found.not_before

@@ -17,7 +17,15 @@ from appliance.ops.machine import Setup
 from tests.e2e.certificates import write_certificate
 
 DEFAULT = Setup(
-    database=Path("x.db"), hosts=(), port=0, chain=None, key=None, connections=1, inotify=False, served=False
+    database=Path("x.db"),
+    hosts=(),
+    port=0,
+    chain=None,
+    key=None,
+    secret=None,
+    connections=1,
+    inotify=False,
+    served=False,
 )
 
 
@@ -48,6 +56,18 @@ def test_a_machine_that_is_well_gives_no_complaint(setup: Callable[..., Setup], 
     findings = found(setup(hosts=("127.0.0.1",), port=port, inotify=True))
 
     assert findings == [("ok", f"port {port} on 127.0.0.1 is free")]
+
+
+def test_a_secret_that_is_no_good_or_that_others_may_read_is_found(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("short\n")
+    secret.chmod(0o600)
+    grade, words = only(setup(secret=secret))
+    assert (grade, "at least 32 bytes" in words) == ("unusable", True)
+    secret.write_text("x" * 32)
+    secret.chmod(0o644)
+    grade, words = only(setup(secret=secret))
+    assert (grade, f"may read {secret}" in words) == ("warning", True)
 
 
 @pytest.mark.parametrize(("mode", "word"), [(0o644, "read"), (0o602, "write")])

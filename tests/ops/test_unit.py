@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config import SECRET_CREDENTIAL, load
 from appliance.ops.unit import Service, socket_unit
 from tests.test_house import PACKAGE
 
@@ -47,6 +48,17 @@ def test_a_certificate_is_handed_over_as_a_credential() -> None:
     assert "LoadCredential=tls.key:/etc/b" in unit
     assert "Environment=LIVE_APPLIANCE_TLS_CERT=%d/tls.crt LIVE_APPLIANCE_TLS_KEY=%d/tls.key" in unit
     assert "#LoadCredential=tls.crt:/etc/%N/tls.crt" in lines(Service())
+
+
+def test_a_secret_is_handed_over_where_the_server_looks_for_it(tmp_path: Path) -> None:
+    unit = lines(Service(secret=Path("/etc/shop.secret")))
+    assert f"LoadCredential={SECRET_CREDENTIAL}:/etc/shop.secret" in unit
+    assert f"LoadCredential={SECRET_CREDENTIAL}:%N.secret" in lines(Service())
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load({}, credentials, None).secret_file is None
+    (tmp_path / SECRET_CREDENTIAL).touch()
+    assert load({}, credentials, None).secret_file == tmp_path / SECRET_CREDENTIAL
+    assert load({"secret_file": "mine"}, credentials, None).secret_file == Path("mine")
 
 
 def test_a_users_own_service_asks_for_nothing_that_only_root_may_give() -> None:

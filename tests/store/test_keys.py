@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from appliance.errors import BadConfiguration, Unauthorized
+from appliance.errors import BadConfiguration, CommandError, Unauthorized
 from appliance.protocol.signatures import jwt, load_cryptography
 from appliance.protocol.tokens import ISSUER, Issuer, Keyring, issue
 from appliance.store import connections, issuer_keys, keys, schema
@@ -58,11 +61,11 @@ def test_the_stores_secret_rotates_with_two_at_once(tmp_path: Path) -> None:
     schema.prepare(db)
 
     def token() -> str:
-        return issue(keys.secret(db), subject="r", now=NOW, ttl_s=60, token_id="t")
+        return issue(keys.Secrets().signing(db), subject="r", now=NOW, ttl_s=60, token_id="t")
 
     def valid(text: str) -> bool:
         try:
-            return Keyring(keys.own(db)).verify(text, NOW).issuer == ISSUER
+            return Keyring(keys.Secrets().keys(db)).verify(text, NOW).issuer == ISSUER
         except Unauthorized:
             return False
 
@@ -78,6 +81,53 @@ def test_the_stores_secret_rotates_with_two_at_once(tmp_path: Path) -> None:
     assert (valid(second), valid(third), valid(token())) == (False, False, True)
     assert schema.generation(db) > generation
     db.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(connections.open_file(tmp_path / "store.db", busy_timeout_s=5)) as db:
+        schema.prepare(db)
+        yield db
+
+
+def signed(secret: str) -> str:
+    return issue(secret, subject="r", now=NOW, ttl_s=60, token_id="t")
+
+
+def test_the_first_secret_of_a_file_signs_and_all_verify(store: sqlite3.Connection, tmp_path: Path) -> None:
+    file, new, old = tmp_path / "secret", "n" * 32, "o" * 40
+    file.write_text(f"\n  {new}\r\n{old}\n\n")
+    secrets = keys.for_command(store, file)
+    assert (secrets.given, secrets.signing(store)) == ((new, old), new)
+    keyring = Keyring(secrets.keys(store))
+    assert [keyring.verify(signed(each), NOW).subject for each in (new, old)] == ["r", "r"]
+    with pytest.raises(Unauthorized):
+        keyring.verify(signed(keys.Secrets().signing(store)), NOW)
+
+
+def test_commands_ask_for_the_file_that_the_server_signs_with(store: sqlite3.Connection, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s" * 32)
+    assert keys.for_command(store, None).given == ()
+    keys.Secrets(("s" * 32,)).note(store)
+    with pytest.raises(CommandError, match="--secret-file"):
+        keys.for_command(store, None)
+    with pytest.raises(CommandError, match="reload"):
+        keys.rotate(store, drop=False)
+    assert keys.for_command(store, file).given == ("s" * 32,)
+    keys.Secrets().note(store)
+    assert keys.for_command(store, None).given == ()
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\n\n", b"short", b"s" * 32 + b"\nshort", b"\xff" * 40, b"s" * (1 << 17), private_pem(EC), pem(RSA),
+])  # fmt: skip
+def test_a_file_without_good_secrets_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with pytest.raises(BadConfiguration, match=str(file)) as refused:
+        keys.given(file)
+    assert "sss" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("algorithm", "private"), [("RS256", RSA), ("ES256", EC), ("EdDSA", ED)])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
 import trio
 from structlog.testing import LogCapture
 
+from appliance.config import Config
 from appliance.web.asgi import ASGIApp, Receive, Scope, Send
 from appliance.web.door import Door
 from appliance.web.limits import Limits
@@ -113,7 +115,7 @@ async def open_door(
     port = listeners[0].getsockname()[1]
     log = LogCapture()
     logger = structlog.wrap_logger(None, processors=[log])
-    bounds = Limits(**limits)  # type: ignore[arg-type]
+    bounds = replace(Config().part(Limits), **limits)  # type: ignore[arg-type]
     door = Door(listeners, app=app, websocket=websocket, log=logger, limits=bounds, certificate=certificate)
     async with trio.open_nursery() as nursery:
         await nursery.start(door.run)

@@ -140,7 +140,7 @@ async def served(
         await access.read_keys()
         await access.read_grants()
         hub = Hub(catalog, await store.position(), ValueOptions(), access)
-        secret = await store.signing_secret()
+        secret = await store.read(store.secrets.signing)
         tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
         accounts = Accounts(store, signup=signup, ttl_s=60)

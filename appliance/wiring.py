@@ -1,0 +1,68 @@
+"""What the configuration says, as the parts of the server take it: files are read and checked, nothing is begun."""
+
+from __future__ import annotations
+
+import ssl
+
+from appliance.config import Config
+from appliance.errors import BadConfiguration
+from appliance.protocol.tokens import Issuer, Key
+from appliance.store import keys
+from appliance.store.retention import Retention
+from appliance.store.secrecy import Secrecy
+from appliance.store.store import StoreSettings
+from appliance.web import tls
+from appliance.web.tls import Certificate
+
+
+def store_settings(config: Config) -> StoreSettings:
+    """Say how the store is opened. Raises ``BadConfiguration``."""
+    return StoreSettings(
+        path=config.db,
+        secret=Secrecy(config.secret_columns, config.reveal),
+        busy_timeout_s=config.busy_timeout_s,
+        synchronous=config.synchronous,
+        free_bytes=config.ready_free_bytes,
+        checkpoints=config.checkpoint == "auto",
+        retention=Retention(config.retention_s, config.retention_rows, config.retention_bytes),
+        accounts=config.accounts,
+        secrets=keys.given(config.secret_file),
+    )
+
+
+def given_secrets(config: Config, former: tuple[str, ...]) -> tuple[str, ...]:
+    """Read the secrets of ours that are in a file again, where there is one. Raises ``BadConfiguration``."""
+    found = keys.given(config.secret_file)
+    if bool(found) != bool(former):
+        raise BadConfiguration("whether tokens are signed with a secret_file cannot change while the server runs: "
+                               "restart it")  # fmt: skip
+    return found
+
+
+def external_keys(config: Config) -> tuple[Key, ...]:
+    """Read the keys of the other issuer's tokens. Raises ``BadConfiguration``."""
+    issuer = Issuer(
+        name=config.jwt_issuer or "external",
+        checked=bool(config.jwt_issuer),
+        audience=config.jwt_audience,
+        accounts=config.jwt_accounts,
+        groups=config.jwt_groups_claim,
+        admin=config.jwt_admin_claim,
+    )
+    return keys.external(config.jwt_keys, issuer)
+
+
+def certificate(config: Config) -> Certificate | None:
+    """Read the certificate and its key, where there is one. Raises ``BadConfiguration``."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Certificate(config.tls_cert, config.tls_key)
+
+
+def renewed_certificate(config: Config, former: Certificate | None) -> ssl.SSLContext | None:
+    """Read the certificate again, where there is one. Raises ``BadConfiguration``."""
+    if (former is None) != (config.tls_cert is None):
+        raise BadConfiguration("whether the port speaks TLS cannot change while the server runs: restart it")
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return tls.context(config.tls_cert, config.tls_key)
