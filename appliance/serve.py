@@ -42,8 +42,9 @@ from appliance.signals import Reload, obey
 from appliance.store import standard
 from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
+from appliance.store.catalog import Catalog
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
-from appliance.store.store import Catalog, Store, open_store
+from appliance.store.store import Store, open_store
 from appliance.web.admission import Admission
 from appliance.web.api.paths import paths
 from appliance.web.door import Door

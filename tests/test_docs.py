@@ -19,8 +19,8 @@ from appliance import config
 from appliance.cli import commands
 from appliance.cli.clients import DEFAULT_URL
 from appliance.errors import REQUEST_ERRORS, BadConfiguration, CloseCode, CommandError, StoreInUse, StoreUnusable
+from appliance.live import exchange, notices, outgoing, session
 from appliance.live import frames as live_frames
-from appliance.live import notices, outgoing, session
 from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json
@@ -165,7 +165,7 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "keys of `filters`": str(filters.KEYS_LIMIT),
         "values in a filter's list": str(operators.ITEMS_LIMIT),
         "bytes of a token": str(tokens.TOKEN_LIMIT),
-        "malformed frames in a row": str(session.MALFORMED_LIMIT),
+        "malformed frames in a row": str(exchange.MALFORMED_LIMIT),
         "seconds for the first frame with `?auth=frame`": f"{session.AUTHENTICATE_S:g}",
         "seconds in which a client must take something": f"{outgoing.WRITE_S:g}",
         "seconds for the TLS or WebSocket handshake": f"{DOOR.handshake_s:g}",

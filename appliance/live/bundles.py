@@ -1,7 +1,8 @@
-"""Requests that come together reach the WebSocket library as one message: what it costs, it costs a message.
+"""Requests are answered where they are received, or reach the WebSocket library together, as one message.
 
 trio-websocket and wsproto take some 60 µs for each message, most of it for switching between tasks; a request is read
-and answered in 20. A client that sends ten at once would wait mostly for that.
+and answered in 20. So what need not wait for anything is answered at once, and of the rest what came together is one
+message: what the library costs, it costs a message.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ _NO_MASK: Final = bytes(4)
 
 
 class BundlingGate(FrameGate):
-    """A frame gate that makes one message of whole, short text frames that stand one behind the other.
+    """A frame gate for requests: whole, short text frames that stand one behind the other.
 
-    Whoever receives the messages gives each of them, in order, to ``apart``. Only what is ASCII is bundled, so that
-    text that is not UTF-8 is found by the WebSocket library as ever, behind all that came before it.
+    They are put to ``answer`` first, if it is set: it says how many of them, from the first on, it has answered. The
+    others are made one message; whoever receives the messages gives each of them, in order, to ``apart``. All that is
+    for ASCII only, so that text that is not UTF-8 is found by the WebSocket library as ever, behind all that came
+    before it.
     """
 
     __slots__ = ("_bundles", "_received")
@@ -46,22 +49,34 @@ class BundlingGate(FrameGate):
 
     def take(self) -> bytes:
         """Give the next bytes for the WebSocket library, as ``FrameGate.take`` does, or a bundle."""
-        if not (self._left or self._fragments or self.closing):
-            requests, end = self._together()
-            if len(requests) > 1:
-                del self._held[:end]
-                self.messages += 1
-                if self._bundles is None:
-                    self._bundles = deque()
-                self._bundles.append(self.messages)
-                return _masked_frame(_BETWEEN.join(requests))
+        while not (self._left or self._fragments or self.closing):
+            # One alone, with nothing behind it, is read here only if it can be answered here.
+            requests, ends = self._together(least=1 if self.answer is not None else 2)
+            if not requests:
+                break
+            answered = self.answer(requests) if self.answer is not None else 0
+            if answered:
+                del self._held[: ends[answered - 1]]
+                continue
+            if len(requests) == 1:
+                break
+            del self._held[: ends[-1]]
+            self.messages += 1
+            if self._bundles is None:
+                self._bundles = deque()
+            self._bundles.append(self.messages)
+            return _masked_frame(_BETWEEN.join(requests))
         return super().take()
 
-    def _together(self) -> tuple[list[bytes], int]:
-        """Give the payloads of the frames at the front that can be one message, and where they end."""
+    def _together(self, least: int) -> tuple[list[bytes], list[int]]:
+        """Give the payloads of the frames at the front that can be one message, and where each ends.
+
+        None, where it is clear from the first that there are not ``least`` of them.
+        """
         held, size = self._held, len(self._held)
         room = min(BUNDLE, self._message_limit)
         found: list[bytes] = []
+        ends: list[int] = []
         at = 0
         while size - at >= 6 and held[at] == _TEXT_FINAL and held[at + 1] & _MASKED:
             length, start = held[at + 1] & ~_MASKED, at + 6
@@ -72,15 +87,16 @@ class BundlingGate(FrameGate):
             elif length == 127:
                 break
             end = start + length
-            if end > size or length >= room or (not found and size - end < 6):
+            if end > size or length >= room or (least > 1 and not found and size - end < 6):
                 break
             payload = _unmasked(held[start:end], held[start - 4 : start])
             if not payload.isascii() or _BETWEEN in payload:
                 break
             found.append(payload)
+            ends.append(end)
             room -= length + 1
             at = end
-        return found, at
+        return found, ends
 
 
 def _unmasked(payload: bytearray, mask: bytearray) -> bytes:

@@ -6,6 +6,7 @@ cost memory before the memory is used; what it lets through is parsed once more,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from appliance.errors import CloseCode
@@ -78,6 +79,7 @@ class FrameGate:
         "_left",
         "_message_limit",
         "_size",
+        "answer",
         "closed",
         "closing",
         "messages",
@@ -85,6 +87,8 @@ class FrameGate:
 
     def __init__(self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT) -> None:
         self.closing = False
+        #: Answers requests before the WebSocket library has read them; asked by gates that know requests.
+        self.answer: Callable[[Sequence[bytes]], int] | None = None
         self.messages = 0  # whole messages that have been let through, ever
         self.closed = False  # the peer's Close has been let through; nothing may follow it
         self._message_limit = message_limit

@@ -32,8 +32,8 @@ from appliance.live.telling import Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
+from appliance.store.catalog import Catalog, Settings
 from appliance.store.snapshot import Condition
-from appliance.store.store import Catalog, Settings
 
 #: What is handed to one receiver at a stretch, bytes: one that refuses it is left before all of it.
 STRETCH: Final = 256 << 10

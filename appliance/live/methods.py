@@ -23,8 +23,9 @@ from appliance.errors import (
 )
 from appliance.live import access
 from appliance.live.audience import Wish
+from appliance.live.exchange import Answer, AtOnce, Later
 from appliance.live.reading import Reading
-from appliance.live.session import Answer, Backend, Session
+from appliance.live.session import Backend, Session
 from appliance.model import JSON, Message, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.json import encode
 from appliance.protocol.permissions import TOPIC_DEFAULT, Verb
@@ -151,22 +152,42 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
     return {"topic": subscription.topic}
 
 
-async def new_message(session: Session, asked: NewMessage) -> JSON:
+async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     """Send a message: acknowledged once it is committed, or at once when its topic is not durable."""
-    topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
-    hub, store = session.backend.hub, session.backend.store
-    if not hub.access.may_on_topic(session.reader, Verb.EXECUTE, topic):
-        raise Forbidden(f'you may not send to "{topic.name}"', topic=topic.name)
+    done = broadcast(session, asked)
+    if done is not None:
+        return done
+    topic, store = _sends_to(session, asked), session.backend.store
     issuer, sender, body = session.principal.issuer, session.principal.subject, encode(asked.message)
-    if not topic.durable:
-        if asked.key is not None:
-            raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
-        hub.broadcast(Message(None, topic.name, sender, body))
-        return {"topic": topic.name, "EventId": None}
-    if asked.key is None:
-        return {"topic": topic.name, "EventId": await store.publish(topic.name, sender, body)}
-    sent = await store.publish_once(topic.name, issuer=issuer, sender=sender, body=body, key=asked.key)
-    return {"topic": topic.name, "EventId": sent.event_id}
+    if asked.key is not None:
+        sent = await store.publish_once(topic.name, issuer=issuer, sender=sender, body=body, key=asked.key)
+        return {"topic": topic.name, "EventId": sent.event_id}
+    message = store.send(topic.name, sender, body)
+
+    async def committed() -> JSON:
+        return {"topic": topic.name, "EventId": await store.sent(message)}
+
+    return Later(committed)
+
+
+def broadcast(session: Session, asked: NewMessage) -> JSON:
+    """Send a message of a topic that is not durable; ``None``: it is of one that is."""
+    topic = _sends_to(session, asked)
+    if topic.durable:
+        return None
+    if asked.key is not None:
+        raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
+    message = Message(None, topic.name, session.principal.subject, encode(asked.message))
+    session.backend.hub.broadcast(message)
+    return {"topic": topic.name, "EventId": None}
+
+
+def _sends_to(session: Session, asked: NewMessage) -> Topic:
+    """Give the topic that a message is for. Raises what refuses it."""
+    topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
+    if not session.backend.hub.access.may_on_topic(session.reader, Verb.EXECUTE, topic):
+        raise Forbidden(f'you may not send to "{topic.name}"', topic=topic.name)
+    return topic
 
 
 async def authenticate(session: Session, asked: Authenticate) -> JSON:
@@ -213,6 +234,8 @@ ANSWERS: dict[type, Answer] = {
     Authenticate: authenticate,
     Ping: ping,
 }
+#: How requests are answered where they are received: those that have to wait for nothing. ``None``: this one has to.
+AT_ONCE: dict[type, AtOnce] = {NewMessage: broadcast}
 
 
 def _known_topic(session: Session, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
@@ -136,10 +136,19 @@ class Outgoing(trio.abc.Stream):
         """Give what the peer sent as one message of the WebSocket library; asked once for each, in order."""
         return self._gate.apart(message)
 
+    def answer_at_once(self, answer: Callable[[Sequence[bytes]], int] | None) -> None:
+        """Put requests to ``answer`` before the WebSocket library reads them: it says how many it has answered."""
+        self._gate.answer = answer
+
+    @property
+    def idle(self) -> bool:
+        """Whether all messages are answered that the WebSocket library has been given so far."""
+        return self._answered >= self._gate.messages
+
     def answered(self) -> bool:
         """Take note that one more message was answered; give whether all are that the peer has sent so far."""
         self._answered += 1
-        if self._answered < self._gate.messages:
+        if not self.idle:
             return False
         self._unanswered = 0
         if self._all_answered is not None:
@@ -344,7 +353,7 @@ class Outgoing(trio.abc.Stream):
             if passed:
                 self._unanswered += len(passed)
                 return passed
-            if self._unanswered > UNANSWERED and self._answered < self._gate.messages:
+            if self._unanswered > UNANSWERED and not self.idle:
                 self._all_answered = trio.Event()
                 await self._all_answered.wait()
             self._reading = True

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
+from appliance.errors import CloseCode
 from appliance.live import notices
 from appliance.live.access import Reader
-from appliance.live.frames import PING, text_frame
+from appliance.live.exchange import Answer, AtOnce, Exchange
+from appliance.live.frames import PING
 from appliance.live.hub import Hub
 from appliance.live.outgoing import ROOM, Outgoing
 from appliance.live.reading import Reading
@@ -27,21 +28,11 @@ from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
 from appliance.live.unsent import Unsent
-from appliance.model import JSON, Principal
-from appliance.protocol import frames
-from appliance.protocol.requests import Authenticate, NewMessage, Refused, Request, parse
+from appliance.model import Principal
 from appliance.store.store import Store
 
 log = structlog.get_logger()
 
-#: Replies that wait for a client that does not read them, bytes: beyond, no further request is read.
-UNREAD_REPLIES: Final = 64 << 10
-#: Requests of which the replies are sent together.
-REPLIES: Final = 512
-#: A request counts as one more for each so many characters.
-REQUEST_BYTES: Final = 4096
-#: Malformed frames in a row that end a connection.
-MALFORMED_LIMIT: Final = 10
 #: Seconds for a client of ``?auth=frame`` to send its token.
 AUTHENTICATE_S: Final = 10.0
 #: Seconds for the closing handshake.
@@ -74,10 +65,6 @@ class Backend:
     rights: Rights
 
 
-#: How one kind of request is answered. The table that holds it gives it only requests of that kind.
-Answer: TypeAlias = Callable[["Session", Any], Awaitable[JSON]]
-
-
 class Session:
     """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
 
@@ -96,11 +83,7 @@ class Session:
         self._outgoing = outgoing
         self._reader: Reader | None = None
         self._receiving = trio.CancelScope()
-        self._malformed = 0
-        self._replies: list[bytes] = []
         self._missed: Counter[str] = Counter()
-        self._allowance = float(backend.limits.request_burst)
-        self._allowed_at = trio.current_time()
         if reader is not None:
             self.become(reader)
         else:
@@ -223,18 +206,21 @@ class Session:
 
     # -- its life ----------------------------------------------------------------------------------------
 
-    async def run(self, answers: dict[type, Answer]) -> None:
+    async def run(self, answers: dict[type, Answer], at_once: dict[type, AtOnce]) -> None:
         """Answer requests until the client leaves or ``end`` is called; then close."""
         try:
             with self._receiving:
+                exchange = Exchange(self, self._outgoing, answers, at_once)
                 if self._reader is None:
-                    await self._await_token(answers)
+                    await self._await_token(exchange)
+                self._outgoing.answer_at_once(exchange.answer_at_once)
                 while True:
-                    await self._exchange(self._outgoing.apart(await self._connection.get_message()), answers)
+                    await exchange.answer(self._outgoing.apart(await self._connection.get_message()))
         except (ConnectionClosed, trio.BrokenResourceError):
             if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
         finally:
+            self._outgoing.answer_at_once(None)
             self.backend.hub.flush()  # what this session has sent to others
             self.backend.sessions.remove(self)
             for subscription in self.subscriptions.values():
@@ -247,97 +233,13 @@ class Session:
             with trio.move_on_after(CLOSE_S):
                 await self._connection.aclose(int(code), reason)
 
-    async def _await_token(self, answers: dict[type, Answer]) -> None:
+    async def _await_token(self, exchange: Exchange) -> None:
         """Read the first frame, which must bring a token."""
         others: Sequence[str | bytes] = ()
         with trio.move_on_after(AUTHENTICATE_S):
             message, *others = self._outgoing.apart(await self._connection.get_message())
-            asked = self._asked(message)
-            if isinstance(asked, Authenticate):
-                await self._answer(asked, len(message), answers)
-            self._flush()
+            await exchange.authenticate(message)
         if self._reader is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")
             await trio.lowlevel.checkpoint()
-        await self._exchange(others, answers)
-
-    async def _exchange(self, messages: Sequence[str | bytes], answers: dict[type, Answer]) -> None:
-        """Answer what came as one message of the WebSocket library."""
-        for message in messages:
-            asked = self._asked(message)
-            if asked is not None:
-                await self._answer(asked, len(message), answers)
-            if len(self._replies) >= REPLIES or type(asked) is not NewMessage:
-                self._flush()
-            if self.ending is not None:
-                break
-        if self._outgoing.answered():
-            self._flush()
-        if self._outgoing.unsent > UNREAD_REPLIES:
-            await self._outgoing.wait_send_all_might_not_block()
-
-    def _asked(self, message: str | bytes) -> Request | None:
-        """Read a frame; one that cannot be read is answered here."""
-        if isinstance(message, bytes):
-            self.end(CloseCode.UNSUPPORTED_DATA, "requests are text frames")
-            return None
-        try:
-            asked = parse(message)
-        except Refused as refused:
-            # Not by its method: that is whatever the client wrote.
-            self.backend.hub.counters.requests["", refused.error.code] += 1
-            self._reply(frames.error(refused.error, refused.object_type, refused.id))
-            self._malformed += 1
-            if self._malformed >= MALFORMED_LIMIT:
-                self.end(CloseCode.ABUSE, f"{MALFORMED_LIMIT} malformed frames in a row")
-            return None
-        self._malformed = 0
-        return asked
-
-    async def _answer(self, asked: Request, length: int, answers: dict[type, Answer]) -> None:
-        try:
-            if not self._within_rate(length):
-                raise RateLimited("too many requests on this connection; send more slowly")
-            data = await answers[type(asked)](self, asked)
-        except RequestError as error:
-            self._count(asked, error.code)
-            if isinstance(error, Internal):
-                log.error("request_failed", method=asked.object_type, error=repr(error.__cause__ or error))
-            self._reply(frames.error(error, asked.object_type, asked.id))
-        else:
-            self._count(asked, "ok")
-            self._reply(frames.response(asked.object_type, data, asked.id))
-
-    def _count(self, asked: Request, code: str) -> None:
-        counters = self.backend.hub.counters
-        counters.requests[asked.object_type, code] += 1
-        counters.bad_tokens += code == Unauthorized.code
-
-    def _reply(self, text: bytes) -> None:
-        self._replies.append(text_frame(text))
-
-    def _flush(self) -> None:
-        """Send the messages that the last requests brought, and the replies to them, each receiver all at one stroke.
-
-        That is done when none of what the client sent at once is left to be answered.
-        """
-        self.backend.hub.flush()
-        if self._replies:
-            replies, self._replies = self._replies, []
-            self.tell(b"".join(replies))
-
-    def _within_rate(self, length: int) -> bool:
-        limits, now = self.backend.limits, trio.current_time()
-        guest = self._reader is not None and self._reader.principal.guest
-        rate, burst = (
-            (limits.guest_requests_per_s, limits.guest_request_burst)
-            if guest
-            else (limits.requests_per_s, limits.request_burst)
-        )
-        grown = self._allowance + (now - self._allowed_at) * rate
-        self._allowance, self._allowed_at = min(float(burst), grown), now
-        if self._allowance < 1:
-            return False
-        # A long request costs more to read; what it takes below zero, those after it wait for.
-        self._allowance -= 1 + length // REQUEST_BYTES
-        return True
+        await exchange.answer(others)

@@ -20,9 +20,10 @@ from appliance.live.access import Stale
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
+from appliance.store.catalog import Catalog
 from appliance.store.connections import identity, wal_sign
 from appliance.store.look import Look
-from appliance.store.store import Catalog, Store
+from appliance.store.store import Store
 
 log = structlog.get_logger()
 

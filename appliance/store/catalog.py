@@ -1,13 +1,14 @@
-"""The ordinary tables of a file, read from its schema. Works: plain functions on an open connection."""
+"""What there is in a file: its ordinary tables, read from its schema. Works: plain functions on an open connection."""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
-from appliance.model import INTERNAL_PREFIX, ascii_fold, quote_identifier
+from appliance.model import INTERNAL_PREFIX, Shape, Topic, ascii_fold, quote_identifier
 from appliance.store import standard
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
@@ -23,6 +24,40 @@ _EVERYWHERE = frozenset(
 _KEPT_FOR_ITSELF = ("sqlite_", ascii_fold(INTERNAL_PREFIX), "_litestream_")
 #: What a rowid can be called by, where no column takes the name.
 _ROWIDS = ("rowid", "_rowid_", "oid")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What commands and requests have set, as of one generation: user topics and unwatched tables, names folded."""
+
+    generation: int
+    topics: Mapping[str, Topic]
+    unwatched: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All topics there are, and what has changed since the catalogue before it.
+
+    ``tables`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name tables, ``taken``
+    the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
+    or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
+    ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``foreign``
+    is all of it that is not ours: SQL by type and name.
+    """
+
+    tables: Mapping[str, Shape]
+    settings: Settings
+    shapes: Mapping[int, Shape]
+    found_version: int
+    schema_version: int
+    foreign: Mapping[str, str | None]
+    highest: int
+    changed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def tables(db: sqlite3.Connection) -> list[Table]:

@@ -31,6 +31,7 @@ from appliance.store import (
     watch,
 )
 from appliance.store.bridge import Database, connect
+from appliance.store.catalog import Catalog, Settings
 from appliance.store.condition import Condition
 from appliance.store.incarnation import LiveFile
 from appliance.store.look import Look, look
@@ -39,7 +40,7 @@ from appliance.store.readers import Readers, open_readers
 from appliance.store.resources import Resources
 from appliance.store.retention import Retention
 from appliance.store.secrecy import Secrecy
-from appliance.store.writer import Writer
+from appliance.store.writer import Job, Writer
 
 log = structlog.get_logger()
 
@@ -67,40 +68,6 @@ class StoreSettings:
     checkpoints: bool = True
     free_bytes: int = 0
     secrets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What commands and requests have set, as of one generation: user topics and unwatched tables, names folded."""
-
-    generation: int
-    topics: Mapping[str, Topic]
-    unwatched: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """All topics there are, and what has changed since the catalogue before it.
-
-    ``tables`` by folded name; ``shapes`` by id, old ones included. ``changed`` and ``dropped`` name tables, ``taken``
-    the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
-    or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
-    ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``foreign``
-    is all of it that is not ours: SQL by type and name.
-    """
-
-    tables: Mapping[str, Shape]
-    settings: Settings
-    shapes: Mapping[int, Shape]
-    found_version: int
-    schema_version: int
-    foreign: Mapping[str, str | None]
-    highest: int
-    changed: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    taken: tuple[str, ...] = ()
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Store:
@@ -208,7 +175,7 @@ class Store:
             await self._writer.commit(schema.bump)
 
     async def break_off(self, tables: Collection[str]) -> None:
-        """Note that the events of these tables are complete only from now on. Raises as ``Writer.commit`` says."""
+        """Note that the events of these tables are complete only from now on. Raises as ``Writer.finish`` says."""
 
         def work(db: sqlite3.Connection) -> dict[str, int]:
             breaks.note(db, tables)
@@ -232,9 +199,13 @@ class Store:
         """Delete a user topic; give the generation. Raises ``UnknownTopic`` and what ``Writer.commit`` raises."""
         return await self._writer.commit(lambda db: topics.destroy(db, name))
 
-    async def publish(self, topic: str, sender: str, body: bytes) -> int:
-        """Commit a durable message and give its event id. Raises ``UnknownTopic`` and what ``commit`` raises."""
-        published = await self._writer.commit(lambda db: topics.publish(db, topic, sender, body))
+    def send(self, topic: str, sender: str, body: bytes) -> Job[int]:
+        """Have a durable message wait for the next commit; ``sent`` is to follow at once."""
+        return self._writer.submit(lambda db: topics.publish(db, topic, sender, body))
+
+    async def sent(self, message: Job[int]) -> int:
+        """Commit a message and give its event id. Raises ``UnknownTopic`` and as ``Writer.finish`` says."""
+        published = await self._writer.finish(message)
         self._live.note(published)  # the sender is told
         return published
 
@@ -248,7 +219,7 @@ class Store:
         return sent
 
     async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in a write transaction, perhaps together with others'. Raises as ``Writer.commit`` says."""
+        """Run ``work`` in a write transaction, perhaps together with others'. Raises as ``Writer.finish`` says."""
         return await self._writer.commit(work)
 
     async def commit_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -21,21 +21,24 @@ from appliance.store.connections import is_locked, is_unwritable
 T = TypeVar("T")
 
 
-class _Job(Generic[T]):
+class Job(Generic[T]):
     """One piece of work that waits for its transaction, and what became of it."""
 
-    __slots__ = ("done", "error", "result", "work")
+    __slots__ = ("asked", "done", "error", "result", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
         self.work = work
+        self.asked = trio.current_time()
         self.done = False
         self.error: BaseException | None = None
         self.result: T | None = None
 
     def fail(self, error: Exception) -> None:
+        """Take note that it could not be done."""
         self.error, self.done = _translated(error) if isinstance(error, sqlite3.Error) else error, True
 
     def outcome(self) -> T:
+        """Give the result, or raise what has refused it."""
         if self.error is not None:
             raise self.error
         return cast(T, self.result)
@@ -52,11 +55,17 @@ class Writer:
         #: How long it took from asking for a write to its commit.
         self.seconds = Histogram()
         self._database = database
-        self._waiting: list[_Job[object]] = []
+        self._waiting: list[Job[object]] = []
         self._turn = trio.Lock()
 
-    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in a transaction, perhaps together with others', and return its result after the commit.
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> Job[T]:
+        """Have ``work`` wait for the next transaction, behind what waits already; ``finish`` is to follow at once."""
+        job = Job(work)
+        self._waiting.append(cast("Job[object]", job))
+        return job
+
+    async def finish(self, job: Job[T]) -> T:
+        """Commit what was submitted, unless another has done so meanwhile, and return its result.
 
         ``work`` may raise: then what it wrote is undone, and nothing else is. It may be run a second time, after what
         it wrote was undone. Cancelling does not take back a write that was begun; when this returns or raises, it is
@@ -65,27 +74,34 @@ class Writer:
         Raises: what ``work`` raises; ``Unavailable`` when the database is locked for longer than the busy
         timeout, ``ReadOnly`` when it cannot be written, ``Conflict`` when a constraint of the file's refuses it.
         """
-        asked = trio.current_time()
-        job = _Job(work)
-        self._waiting.append(cast("_Job[object]", job))
-        with trio.CancelScope(shield=True):
-            # The first to get its turn commits for all that wait by then; they find their work done.
-            async with self._turn:
-                if not job.done:
-                    batch, self._waiting = self._waiting, []
-                    try:
-                        await self._database.run(lambda db: _commit(db, batch))
-                    except Exception as error:
-                        for each in batch:
-                            if not each.done:
-                                each.fail(error)
-                    self._note(batch)
-                    self.committed()
+        if job.done:
+            await trio.lowlevel.checkpoint()
+        else:
+            with trio.CancelScope(shield=True):
+                # The first to get its turn commits for all that wait by then; they find their work done.
+                async with self._turn:
+                    if not job.done:
+                        await self._commit_all()
         if job.error is None:
-            self.seconds.observe(trio.current_time() - asked)
+            self.seconds.observe(trio.current_time() - job.asked)
         return job.outcome()
 
-    def _note(self, batch: list[_Job[object]]) -> None:
+    async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in a transaction, perhaps together with others'. Returns and raises as ``finish`` does."""
+        return await self.finish(self.submit(work))
+
+    async def _commit_all(self) -> None:
+        batch, self._waiting = self._waiting, []
+        try:
+            await self._database.run(lambda db: _commit(db, batch))
+        except Exception as error:
+            for each in batch:
+                if not each.done:
+                    each.fail(error)
+        self._note(batch)
+        self.committed()
+
+    def _note(self, batch: list[Job[object]]) -> None:
         blocked = [job.error for job in batch if isinstance(job.error, (Unavailable, ReadOnly))]
         if blocked:
             self.blocked = str(blocked[0].__cause__ or blocked[0])
@@ -110,7 +126,7 @@ def _nobody() -> None:
     """Wait for no commit."""
 
 
-def _commit(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
+def _commit(db: sqlite3.Connection, batch: list[Job[object]]) -> None:
     try:
         _commit_together(db, batch)
     except (sqlite3.IntegrityError, ApplianceError):
@@ -124,7 +140,7 @@ def _commit(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
                 job.fail(error)
 
 
-def _commit_together(db: sqlite3.Connection, batch: list[_Job[object]]) -> None:
+def _commit_together(db: sqlite3.Connection, batch: list[Job[object]]) -> None:
     for job in batch:
         job.error = None
     with schema.transaction(db):

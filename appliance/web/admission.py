@@ -12,7 +12,7 @@ from trio_websocket import WebSocketConnection
 
 from appliance.errors import Forbidden, RequestError, Unauthorized
 from appliance.live.access import Reader
-from appliance.live.methods import ANSWERS, admit
+from appliance.live.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session import Backend, Session
 from appliance.web.credentials import token_of
 from appliance.web.problem import error_body
@@ -60,7 +60,7 @@ class Admission:
             try:
                 if renewed != rights.renewed:  # rights have changed since the token was looked at
                     await self._backend.rights.renew_of(session)
-                await session.run(ANSWERS)
+                await session.run(ANSWERS, AT_ONCE)
             finally:
                 subject = session.principal.subject if session.authenticated else None
                 code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))

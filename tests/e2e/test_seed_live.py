@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.hostile import TEXT, frame
 from tests.e2e.live import Live, serving, sql, token, until
 
 pytestmark = pytest.mark.e2e
@@ -127,6 +129,36 @@ def test_messages_reach_all_subscribers_of_a_user_topic(live: Live) -> None:
             (event["EventType"], event["EventData"]["reason"]) for event in ended if event["ObjectType"] != "quick"
         ] == [("topic-destroyed", "destroyed")]
         assert two.refused("new-message", topic="test-topic", message=1) == "unknown-topic"
+
+
+def test_requests_sent_at_once_are_answered_in_their_order_whatever_each_waits_for(live: Live) -> None:
+    with live.client() as client:
+        client.done("create-topic", name="kept")
+        client.done("create-topic", name="passing", durable=False)
+        client.done("subscribe", topic="kept")
+        client.done("subscribe", topic="passing")
+        kept, passing, topics = (
+            {"method": "new-message", "attributes": {"topic": "kept", "message": 1}},
+            {"method": "new-message", "attributes": {"topic": "passing", "message": 2}},
+            {"method": "list-topic"},
+        )
+        unknown = {"method": "new-message", "attributes": {"topic": "nowhere", "message": 3}}
+        asked = [passing, passing, kept, kept, passing, unknown, kept, {"method": "?"}, kept, topics, passing, kept]
+        asked *= 5
+        texts = [json.dumps({**each, "id": number}).encode() for number, each in enumerate(asked)]
+        client.connection.socket.sendall(b"".join(frame(TEXT, text) for text in texts))
+        got = [client.event() for _ in range(len(asked) + sum(each in (kept, passing) for each in asked))]
+        replies = [each for each in got if "id" in each]
+        assert [reply["id"] for reply in replies] == list(range(len(asked)))
+        codes = [reply["EventData"].get("code") for reply in replies]
+        assert codes == [
+            "unknown-topic" if each is unknown else "unknown-method" if each["method"] == "?" else None
+            for each in asked
+        ]
+        # The messages of each topic come in the order in which they were sent.
+        ids = [each["EventId"] for each in got if each["EventType"] == "new-message" and "EventId" in each]
+        sent = [reply["EventData"]["EventId"] for reply, each in zip(replies, asked, strict=True) if each is kept]
+        assert ids == sent == sorted(sent)
 
 
 def test_the_seeds_generic_spelling(live: Live) -> None:

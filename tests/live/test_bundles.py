@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
@@ -54,6 +56,48 @@ def test_every_message_comes_apart_again_wherever_the_bytes_are_cut(stream: list
     messages, count = received(gate, *pieces, rest)
     assert messages == [message for _, those in stream for message in those]
     assert gate.messages == count
+
+
+@given(st.lists(sent, max_size=30), st.lists(st.integers(1, 3000), max_size=20), st.data())
+def test_what_is_answered_where_it_is_received_keeps_its_place(
+    stream: list[Sent], cuts: list[int], data: st.DataObject
+) -> None:
+    rest, pieces = b"".join(part for part, _ in stream), []
+    for cut in cuts:
+        pieces.append(rest[:cut])
+        rest = rest[cut:]
+    gate, library = BundlingGate(), Connection(ConnectionType.SERVER)
+    found: list[str | bytes] = []
+    count, parts = 0, []
+
+    def answer(texts: Sequence[bytes]) -> int:
+        answered = data.draw(st.integers(0, len(texts)))
+        found.extend(text.decode() for text in texts[:answered])
+        return answered
+
+    gate.answer = answer
+    for piece in (*pieces, rest):
+        gate.feed(piece)
+        while taken := gate.take():
+            library.receive_data(taken)
+            for event in library.events():
+                if isinstance(event, (TextMessage, BytesMessage)):
+                    parts.append(event.data)
+                    if event.message_finished:
+                        count += 1
+                        whole = b"".join(parts) if isinstance(event, BytesMessage) else "".join(parts)
+                        found += gate.apart(whole)
+                        parts = []
+    assert found == [message for _, those in stream for message in those]
+    assert gate.messages == count
+
+
+def test_one_request_alone_can_be_answered_where_it_is_received() -> None:
+    gate = BundlingGate()
+    gate.answer = len
+    gate.feed(frame(TEXT, b'{"a":1}'))
+    assert gate.take() == b""
+    assert (gate.holds, gate.messages) == (False, 0)
 
 
 def test_requests_that_come_together_are_one_message_for_the_library() -> None:
