@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import functools
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 #: A value as SQLite stores it. TEXT that is not UTF-8 is a ``str`` decoded with ``surrogateescape``, so that
 #: its bytes can be had back; every other ``str`` is clean.
@@ -113,8 +113,9 @@ class Op(enum.IntEnum):
     GRANTS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+# Images, changes and messages are tuples by name: made for each event, in a quarter of the time that a frozen dataclass
+# takes.
+class Image(NamedTuple):
     """A row as it was or is at one moment.
 
     ``values`` follow ``Shape.columns``. ``rowid`` is set where ``Shape.rowid``. ``cut`` holds the positions of
@@ -126,8 +127,7 @@ class Image:
     cut: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One committed change of one row.
 
     ``id`` is the event's position in the one order of all changes and durable messages. ``new`` is absent for a
@@ -143,8 +143,7 @@ class Change:
     joins: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of a user topic.
 
     ``id`` is ``None`` for a topic that is not durable. ``body`` is the message as canonical JSON (UTF-8).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from appliance.capture.outbox import WIDTH, parts
 from appliance.model import Change, Image, Message, Op, Shape
@@ -12,6 +12,11 @@ from appliance.model import Change, Image, Message, Op, Shape
 #: ``id, shape, op, cut, v0 …``
 _ID, _SHAPE, _OP, _CUT, _VALUES = 0, 1, 2, 3, 4
 _WHOLE: frozenset[int] = frozenset()
+
+#: As plain numbers: they are compared for each row.
+_MORE, _CREATE, _UPDATE, _DELETE = int(Op.MORE), int(Op.CREATE), int(Op.UPDATE), int(Op.DELETE)
+_MESSAGE, _BREAK, _GRANTS = int(Op.MESSAGE), int(Op.BREAK), int(Op.GRANTS)
+_KINDS = (_CREATE, _UPDATE, _DELETE, _GRANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,60 +37,77 @@ class Decoded:
     faults: list[Fault] = field(default_factory=list)
 
 
+class _Layout(NamedTuple):
+    """Where the values of one shape's images stand: ``span`` rows an image, and the last one's end if that is one."""
+
+    shape: Shape
+    span: int
+    end: int
+
+    @classmethod
+    def of(cls, shape: Shape) -> _Layout:
+        width = shape.width
+        return cls(shape, parts(width), _VALUES + width)
+
+
 def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more: bool) -> Decoded:
-    """Decode rows as ``outbox.SELECT_AFTER`` gives them, in order.
+    """Decode rows as ``outbox.select_after`` selects them, in order.
 
     ``more``: there may be further rows, so that an event may be incomplete at the end. What cannot be decoded is a
-    fault and stops nothing. Pure; about 2 µs an event.
+    fault and stops nothing. Pure; about 1 µs an event.
     """
     events: list[Change | Message] = []
     faults: list[Fault] = []
+    layouts: dict[Any, _Layout] = {}
     place, count = 0, len(rows)
     while place < count:
         row = rows[place]
         op = row[_OP]
-        if op == Op.MESSAGE:
+        if op == _MESSAGE:
             events.append(_message(row))
             place += 1
             continue
-        if op == Op.BREAK:
+        if op == _BREAK:
             place += 1
             continue
-        shape = shapes.get(row[_SHAPE])
-        if shape is None or op not in (Op.CREATE, Op.UPDATE, Op.DELETE, Op.GRANTS):
-            reason = f"there is no shape {row[_SHAPE]!r}" if shape is None else f"its op is {op!r}"
-            faults.append(Fault(row[_ID], reason, shape is None))
+        layout = layouts.get(row[_SHAPE])
+        if layout is None and (known := shapes.get(row[_SHAPE])) is not None:
+            layout = layouts[row[_SHAPE]] = _Layout.of(known)
+        if layout is None or op not in _KINDS:
+            reason = f"there is no shape {row[_SHAPE]!r}" if layout is None else f"its op is {op!r}"
+            faults.append(Fault(row[_ID], reason, layout is None))
             place += 1
             continue
+        shape, span, _ = layout
         joins: tuple[tuple[str, int], ...] = ()
         begin = place
-        if op == Op.GRANTS:
-            after = next((at for at in range(place, count) if rows[at][_OP] != Op.GRANTS), count)
+        if op == _GRANTS:
+            after = next((at for at in range(place, count) if rows[at][_OP] != _GRANTS), count)
             if after == count and more:
                 break
-            if after == count or rows[after][_OP] != Op.DELETE or rows[after][_SHAPE] != row[_SHAPE]:
+            if after == count or rows[after][_OP] != _DELETE or rows[after][_SHAPE] != row[_SHAPE]:
                 faults.append(Fault(rows[after - 1][_ID], "the delete that its groups belong to is missing"))
                 place = after
                 continue
-            joins, place, op = _joins(rows[place:after]), after, Op.DELETE
-        span = parts(shape.width)
-        last = place + (2 * span if op == Op.UPDATE else span)
-        broken = next((at for at in range(place + 1, min(last, count)) if rows[at][_OP] != Op.MORE), None)
-        if broken is not None or (last > count and not more):
-            end = count if broken is None else broken
-            faults.append(Fault(rows[end - 1][_ID], "its continuation is missing"))
-            place = end
-            continue
-        if last > count:
-            place = begin
-            break
+            joins, place, op = _joins(rows[place:after]), after, _DELETE
+        last = place + (2 * span if op == _UPDATE else span)
+        if last > place + 1:
+            broken = next((at for at in range(place + 1, min(last, count)) if rows[at][_OP] != _MORE), None)
+            if broken is not None or (last > count and not more):
+                end = count if broken is None else broken
+                faults.append(Fault(rows[end - 1][_ID], "its continuation is missing"))
+                place = end
+                continue
+            if last > count:
+                place = begin
+                break
         event_id = rows[last - 1][_ID]
-        if op == Op.CREATE:
-            change = Change(event_id, Op.CREATE, shape, _image(rows, place, span, shape), None)
-        elif op == Op.DELETE:
-            change = Change(event_id, Op.DELETE, shape, None, _image(rows, place, span, shape), joins)
+        if op == _CREATE:
+            change = Change(event_id, Op.CREATE, shape, _image(rows, place, layout), None)
+        elif op == _DELETE:
+            change = Change(event_id, Op.DELETE, shape, None, _image(rows, place, layout), joins)
         else:
-            old, new = _image(rows, place, span, shape), _image(rows, place + span, span, shape)
+            old, new = _image(rows, place, layout), _image(rows, place + span, layout)
             if _same(old, new):  # a REPLACE by the very same values; the triggers tell no other such update
                 place = last
                 continue
@@ -113,18 +135,22 @@ def _message(row: tuple[Any, ...]) -> Message:
     return Message(row[_ID], topic, sender, body if isinstance(body, bytes) else str(body).encode())
 
 
-def _image(rows: Sequence[tuple[Any, ...]], place: int, span: int, shape: Shape) -> Image:
-    width = shape.width
-    if span == 1:
-        values = rows[place][_VALUES : _VALUES + width]
-    else:
-        values = sum((row[_VALUES : _VALUES + WIDTH] for row in rows[place : place + span]), ())[:width]
+def _image(rows: Sequence[tuple[Any, ...]], place: int, layout: _Layout) -> Image:
+    shape, span, end = layout
     cut = _WHOLE
-    if any(row[_CUT] for row in rows[place : place + span]):
-        values, cut = _cut(rows[place : place + span], values)
+    if span == 1:
+        row = rows[place]
+        values = row[_VALUES:end]
+        if row[_CUT]:
+            values, cut = _cut([row], values)
+    else:
+        own = rows[place : place + span]
+        values = sum((row[_VALUES : _VALUES + WIDTH] for row in own), ())[: shape.width]
+        if any(row[_CUT] for row in own):
+            values, cut = _cut(own, values)
     if not shape.rowid:
         return Image(values, None, cut)
-    return Image(values[1:], cast(int, values[0]), frozenset(position - 1 for position in cut))
+    return Image(values[1:], cast(int, values[0]), frozenset(position - 1 for position in cut) if cut else _WHOLE)
 
 
 def _cut(rows: Sequence[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[tuple[Any, ...], frozenset[int]]:

@@ -183,16 +183,23 @@ class Recipe(Images):
         return _Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
 
     def _before(self) -> list[Trigger]:
-        """Copy the rows at risk: a trigger for each way, and before them one that clears what came to nothing.
+        """Copy the rows at risk: a trigger for each way. What fires first clears what came to nothing.
 
         An update of other columns does not even compile its triggers: it may come from a writer without the collation
-        or the function of a UNIQUE index that it does not touch.
+        or the function of a UNIQUE index that it does not touch. An insert compiles all of them, and each costs it
+        0.3 µs also when there is nothing to do; so its first way clears, too.
         """
-        made = []
+        made, inserts = [], []
+        has = self._has_scratch()
         for number, way in enumerate(self._ways()):
             # Inside FROM, because the depth of a condition right in a subquery counts twice.
             there = f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
-            made.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
+            copies = self._copies(way.conflict)
+            if number == 0:
+                there_or_stale, copies = any_of([has, there]), [*self._clear(), *copies]
+                inserts.append(self._trigger("before_insert_0", "BEFORE INSERT", there_or_stale, copies))
+            else:
+                inserts.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, copies))
             when = f"{way.moved} AND {there}" if way.moved else there
             of = f" OF {','.join(way.columns)}" if way.columns else ""
             body = self._copies(way.conflict, f" AND NOT {self._own()}")
@@ -201,12 +208,10 @@ class Recipe(Images):
         # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
         named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
         loads = [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
-        has = self._has_scratch()
         computed = len(named) < len(self._table.columns)
         update = any_of([*loads, has]) if computed else has
-        made.append(self._trigger("before_insert_clear", "BEFORE INSERT", has, self._clear()))
         made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
-        return made
+        return [*made, *reversed(inserts)]
 
     def _own(self) -> str:
         """Say that a row of the table is the one that is being updated."""

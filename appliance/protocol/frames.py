@@ -10,7 +10,7 @@ from typing import NamedTuple
 from appliance.errors import RequestError
 from appliance.model import JSON, Change, Image, Message, Op, Shape
 from appliance.protocol.json import encode
-from appliance.protocol.values import ValueOptions, changes, key, legible, row
+from appliance.protocol.values import ValueOptions, changes, key, row, table
 
 #: What each operation on a row is called on the wire.
 EVENT_TYPES: dict[Op, str] = {Op.CREATE: "create", Op.UPDATE: "update", Op.DELETE: "delete"}
@@ -49,29 +49,22 @@ def change(change: Change, options: ValueOptions, form: Form | None = None) -> b
     """
     form = form or Form(change.op)
     image = _image(change, form.op)
-    parts = [
-        _ROW_HEADS[form.op],
-        encode(legible(change.shape.table)),
-        b',"EventData":',
-        row(image, change.shape, options),
-        b',"EventId":%d' % change.id,
-    ]
-    now = key(image, change.shape, options)
-    if now is not None:
-        parts += (b',"Key":', now)
+    shape = change.shape
+    now = key(image, shape, options)
+    rest = b"}" if now is None else b',"Key":%b}' % now
     if form.op is Op.UPDATE and change.old is not None:
-        before = key(change.old, change.shape, options) if form.old_key else None
+        before = key(change.old, shape, options) if form.old_key else None
         if before is not None and before != now:
-            parts += (b',"OldKey":', before)
+            rest = b'%b,"OldKey":%b}' % (rest[:-1], before)
         if form.old_data:
-            parts += (b',"OldData":', changes(change.old, image, change.shape, options))
-    parts.append(b"}")
-    return b"".join(parts)
+            rest = b'%b,"OldData":%b}' % (rest[:-1], changes(change.old, image, shape, options))
+    data = row(image, shape, options)
+    return b'%b%b,"EventData":%b,"EventId":%d%b' % (_ROW_HEADS[form.op], table(shape), data, change.id, rest)
 
 
 def snapshot(image: Image, shape: Shape, options: ValueOptions) -> bytes:
     """Tell of one row that is there."""
-    parts = [_SNAPSHOT_HEAD, encode(legible(shape.table)), b',"EventData":', row(image, shape, options)]
+    parts = [_SNAPSHOT_HEAD, table(shape), b',"EventData":', row(image, shape, options)]
     named = key(image, shape, options)
     if named is not None:
         parts += (b',"Key":', named)

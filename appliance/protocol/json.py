@@ -54,8 +54,10 @@ def decode(text: str | bytes) -> JSON:
     return value
 
 
-def encode(value: JSON) -> bytes:
-    """Write a value as compact UTF-8; numbers keep all their digits (shortest form that reads back the same).
+def encode(value: JSON | msgspec.Struct) -> bytes:
+    """Write a value, or a struct of values, as compact UTF-8.
+
+    Numbers keep all their digits (the shortest form that reads back the same).
 
     Raises ``UnicodeEncodeError`` for a lone surrogate. Infinities become ``null``: whoever may hold one converts it
     first (``values``).

@@ -24,7 +24,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,6 +35,7 @@ from appliance.protocol.json import decode, encode
 EVENT_LIMIT = 1 << 20  # bytes of one row's EventData, unless configured otherwise
 EXACT_INTEGER = (1 << 53) - 1  # beyond it a reader that has only doubles (JavaScript) sees another number
 
+_STRUCT_COLUMNS = 100  # of a row that is encoded as a struct: a class is made for each shape
 _PLANS_LIMIT = 4096  # shapes remembered; a plan is made again in microseconds
 
 
@@ -60,7 +61,7 @@ def row(image: Image, shape: Shape, options: ValueOptions) -> bytes:
     plan = _plan_of(shape)
     if not image.cut:
         try:
-            encoded = encode(plan.whole(image.values, options))
+            encoded = plan.whole(image.values, options)
         except UnicodeEncodeError:
             encoded = encode(plan.whole_lossy(image.values, options))
         if len(encoded) <= options.event_limit:
@@ -108,10 +109,14 @@ def key(image: Image, shape: Shape, options: ValueOptions) -> bytes | None:
     elif not shape.key or not image.cut.isdisjoint(shape.key):
         return None
     else:
-        plan = _plan_of(shape)
-        values = [plan.value(position, image.values[position], options) for position in shape.key]
+        values = _plan_of(shape).key(image.values, options)
     encoded = encode(list(values))
     return encoded if len(encoded) <= options.event_limit else None
+
+
+def table(shape: Shape) -> bytes:
+    """Encode the name of a shape's table."""
+    return _plan_of(shape).encoded_table
 
 
 class _Plan:
@@ -120,15 +125,41 @@ class _Plan:
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.table = legible(shape.table)
+        self.encoded_table = encode(self.table)
         self.names = tuple(legible(column.name) for column in shape.columns)
         self.fields = ("__type", *self.names)
         self.booleans = tuple(i for i, column in enumerate(shape.columns) if column.boolean)
         self.jsons = tuple(i for i, column in enumerate(shape.columns) if column.json)
+        self._plain_key = not {*self.booleans, *self.jsons}.intersection(shape.key)
+        self._struct = self._as_struct()
 
-    def whole(self, values: Sequence[SQLiteValue], options: ValueOptions) -> dict[str, JSON]:
-        """Give the whole row. Text that is not UTF-8 is left as it is: encoding it raises UnicodeEncodeError."""
+    def _as_struct(self) -> type[msgspec.Struct] | None:
+        """Make a row into a struct, which is encoded in two thirds of a dict's time; ``None`` where it cannot be one.
+
+        That is where a name would have to be escaped or is ``__type`` itself.
+        """
+        if len(self.names) > _STRUCT_COLUMNS:
+            return None
+        fields = [(f"v{position}", Any) for position in range(len(self.names))]
+        renamed = {field: name for (field, _), name in zip(fields, self.names, strict=True)}
+        try:
+            return msgspec.defstruct("Row", fields, rename=renamed, tag_field="__type", tag=self.table, gc=False)
+        except ValueError:
+            return None
+
+    def whole(self, values: Sequence[SQLiteValue], options: ValueOptions) -> bytes:
+        """Encode the whole row. Raises ``UnicodeEncodeError`` for text that is not UTF-8."""
         sent = self._interpreted(values, _sent(values, options))
-        return dict(zip(self.fields, (self.table, *sent), strict=True))
+        if self._struct is not None:
+            return encode(self._struct(*sent))
+        return encode(dict(zip(self.fields, (self.table, *sent), strict=True)))
+
+    def key(self, values: Sequence[SQLiteValue], options: ValueOptions) -> Sequence[JSON]:
+        """Give the values of the primary key."""
+        positions = self.shape.key
+        if self._plain_key and len(positions) == 1 and type(values[positions[0]]) is int:
+            return _sent((values[positions[0]],), options)
+        return [self.value(position, values[position], options) for position in positions]
 
     def whole_lossy(self, values: Sequence[SQLiteValue], options: ValueOptions) -> dict[str, JSON]:
         """Give the whole row, with U+FFFD where text is not UTF-8."""
@@ -190,13 +221,19 @@ def _plan_of(shape: Shape) -> _Plan:
 
 
 _PLAIN = frozenset((int, str, type(None)))  # types whose values encode as they are
+_FINITE = _PLAIN | {float}  # and one whose values do if they are finite
+_INFINITE = (math.inf, -math.inf)
 
 
 def _sent(values: Sequence[SQLiteValue], options: ValueOptions) -> Sequence[JSON]:
     """Give stored values as JSON, whatever their columns mean; text is left as it is."""
     as_strings = options.big_integers == "string"
-    if not as_strings and _PLAIN.issuperset(map(type, values)):
-        return values  # type: ignore[return-value]
+    if not as_strings:
+        types = set(map(type, values))
+        if types <= _PLAIN or (
+            types <= _FINITE and not [each for each in values if type(each) is float and each in _INFINITE]
+        ):
+            return values  # type: ignore[return-value]
     sent: list[JSON] = []
     for value in values:
         if isinstance(value, float) and math.isinf(value):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from appliance.capture import outbox
 from appliance.model import SQLiteValue
-from appliance.store import connections, schema
+from appliance.store import connections, watch
 
 #: How many outbox rows one look fetches, and about how many bytes of values it stops at: a bound for memory, and
 #: for how long one read keeps the WAL from being reset.
@@ -23,8 +24,9 @@ OutboxRow = tuple[SQLiteValue, ...]
 class Look:
     """What the tail saw in one short read transaction.
 
-    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow; ``size`` is
-    about how many bytes of values they hold, ``full`` says that there may be more.
+    ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow, each with as
+    many values as the widest of them can have; ``size`` is about how many bytes of values they hold, ``full`` says that
+    there may be more.
     """
 
     data_version: int
@@ -46,19 +48,20 @@ def look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -
     # a commit in between is then seen twice rather than never.
     db.execute("BEGIN")
     try:
-        settings = dict(
-            db.execute("SELECT name, value FROM _appliance_meta WHERE name IN ('generation', 'incarnation')").fetchall()
-        )
+        generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
-        highest = schema.highest(db)
-        rows, size, full = connections.tolerant(db, lambda: _rows(db, after, at_least))
+        rows: list[OutboxRow] = []
+        size, full = 0, False
+        if highest > after:
+            width = _width(db, incarnation, newest_shape)
+            rows, size, full = connections.tolerant(db, lambda: _rows(db, after, at_least, width))
     finally:
         db.execute("COMMIT")
     return Look(
         data_version=version,
         schema_version=schema_version,
-        generation=settings.get("generation", 0),
-        incarnation=settings.get("incarnation", ""),
+        generation=generation,
+        incarnation=incarnation,
         highest=highest,
         rows=rows,
         size=size,
@@ -66,9 +69,33 @@ def look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -
     )
 
 
-def _rows(db: sqlite3.Connection, after: int, at_least: int) -> tuple[list[OutboxRow], int, bool]:
+#: The generation, the incarnation, the highest id, and the newest shape's.
+_STATE: Final = """SELECT ifnull((SELECT value FROM _appliance_meta WHERE name='generation'), 0),
+ifnull((SELECT value FROM _appliance_meta WHERE name='incarnation'), ''),
+ifnull((SELECT max(id) FROM _appliance_outbox), 0),
+ifnull((SELECT max(id) FROM _appliance_shape), 0)"""
+
+#: ``_width`` by incarnation and newest shape: a shape that is stored never changes.
+_widths: dict[tuple[str, int], int] = {}
+_WIDTHS_LIMIT: Final = 64
+
+
+def _width(db: sqlite3.Connection, incarnation: str, newest_shape: int) -> int:
+    """Say how many values a row has at most, by the shapes there are: what comes after them is NULL and not read."""
+    known = _widths.get((incarnation, newest_shape))
+    if known is None:
+        if len(_widths) >= _WIDTHS_LIMIT:
+            _widths.clear()
+        widest = max((shape.width for shape in watch.load_shapes(db).values()), default=0)
+        known = min(outbox.WIDTH, max(outbox.MESSAGE_WIDTH, widest))
+        if incarnation:
+            _widths[incarnation, newest_shape] = known
+    return known
+
+
+def _rows(db: sqlite3.Connection, after: int, at_least: int, width: int) -> tuple[list[OutboxRow], int, bool]:
     limit = max(LOOK_ROWS, at_least)
-    cursor = db.execute(outbox.SELECT_AFTER, (after, limit))
+    cursor = db.execute(outbox.select_after(width), (after, limit))
     rows: list[OutboxRow] = []
     size = 0
     while chunk := cursor.fetchmany(_CHUNK_ROWS):

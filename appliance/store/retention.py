@@ -116,9 +116,13 @@ def kept(db: sqlite3.Connection) -> Kept:
 
 
 def due(db: sqlite3.Connection, limits: Retention, now: float) -> int:
-    """Give the id up to which rows are to go. What no mark covers is young and small enough yet."""
+    """Give the id up to which rows are to go: never the newest, which the next id comes from (``outbox``).
+
+    What no mark covers is young and small enough yet.
+    """
+    highest = schema.highest(db)
     aged = db.execute("SELECT max(id) FROM _appliance_mark WHERE at <= ?", (now - limits.age_s,)).fetchone()[0] or 0
-    return max(int(aged), schema.highest(db) - limits.rows, _over(db, limits.bytes))
+    return min(max(int(aged), highest - limits.rows, _over(db, limits.bytes)), highest - 1)
 
 
 def _over(db: sqlite3.Connection, most: int) -> int:
@@ -147,12 +151,12 @@ def _stretches(db: sqlite3.Connection, oldest: int) -> list[tuple[int, int, floa
 
 
 def trim(db: sqlite3.Connection, upto: int, rows: int) -> tuple[int, float]:
-    """Delete the oldest ``rows`` rows, none after ``upto``; give how many and the seconds that it took.
+    """Delete the oldest ``rows`` rows, none after ``upto`` nor the newest; give how many and the seconds that it took.
 
     Marks go with the rows between them.
     """
     begun = time.perf_counter()
-    last = min(upto, schema.oldest(db) + rows)
+    last = min(upto, schema.oldest(db) + rows, schema.highest(db) - 1)
     deleted = db.execute("DELETE FROM _appliance_outbox WHERE id <= ?", (last,)).rowcount
     db.execute("DELETE FROM _appliance_mark WHERE id < (SELECT max(id) FROM _appliance_mark WHERE id <= ?)", (last,))
     return deleted, time.perf_counter() - begun

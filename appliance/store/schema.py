@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from appliance import __version__
 from appliance.capture import outbox
 from appliance.errors import StoreUnusable
+from appliance.model import Op
 from appliance.store.connections import begin_immediate, keep_copy
 
 #: The format of the tables below. A file of a later format is refused, one of an earlier is migrated.
-FORMAT = 2
+FORMAT = 3
 
 DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_meta" (name TEXT PRIMARY KEY, value) WITHOUT ROWID""",
@@ -157,8 +158,28 @@ def _from_1(db: sqlite3.Connection) -> None:
     _trim(db, outbox.ROW_BOUND)
 
 
+def _from_2(db: sqlite3.Connection) -> None:
+    # Format 2 drew ids from sqlite_sequence. They go on from there, which the newest row now stands for.
+    (last,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name='_appliance_outbox'").fetchone()
+    if last is not None and last > highest(db):
+        db.execute("INSERT INTO _appliance_outbox(id, op) VALUES(?, ?)", (last, int(Op.BREAK)))
+    db.execute("DELETE FROM sqlite_sequence WHERE name='_appliance_outbox'")
+    # Rows are stored alike with and without AUTOINCREMENT, so the table need not be copied
+    # (https://sqlite.org/lang_altertable.html, section 7, the simpler of the two procedures).
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    db.execute("PRAGMA writable_schema=ON")
+    try:
+        db.execute(
+            "UPDATE sqlite_schema SET sql=replace(sql, ' AUTOINCREMENT', '') "
+            "WHERE type='table' AND name='_appliance_outbox'"
+        )
+        db.execute(f"PRAGMA schema_version={version + 1}")
+    finally:
+        db.execute("PRAGMA writable_schema=RESET")
+
+
 #: What leads from each format to the next, beside the tables that were missing.
-_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1}
+_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}
 
 
 def _format(db: sqlite3.Connection) -> int | None:
@@ -184,9 +205,9 @@ def generation(db: sqlite3.Connection) -> int:
 
 
 def highest(db: sqlite3.Connection) -> int:
-    """Give the highest id that the outbox has handed out; 0 when none."""
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name='_appliance_outbox'").fetchone()
-    return 0 if row is None else int(row[0])
+    """Give the highest id that the outbox has handed out; 0 when none. Its row is always kept."""
+    (found,) = db.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
+    return int(found or 0)
 
 
 def oldest(db: sqlite3.Connection) -> int:

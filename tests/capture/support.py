@@ -64,7 +64,7 @@ class Captured:
         return self.synced
 
     def rows(self) -> list[Row]:
-        return self.server.execute(outbox.SELECT_AFTER, (self.position, 10_000_000)).fetchall()
+        return self.server.execute(outbox.select_after(), (self.position, 10_000_000)).fetchall()
 
     def events(self) -> list[Change]:
         """Decode what is new. Every row must say something, and no id may be missing."""

@@ -279,7 +279,7 @@ class History(RuleBasedStateMachine):
         return sorted(map(exactly, self.writer.execute(f"SELECT {', '.join(columns)} FROM t")), key=repr)
 
     def catch_up(self) -> None:
-        rows = self.server.execute(outbox.SELECT_AFTER, (self.position, 1_000_000)).fetchall()
+        rows = self.server.execute(outbox.select_after(), (self.position, 1_000_000)).fetchall()
         assert [row[0] for row in rows] == list(range(self.position + 1, self.position + 1 + len(rows)))
         decoded = decode(rows, self.shapes, more=False)
         assert not decoded.faults

@@ -29,8 +29,8 @@ def test_the_triggers_are_these_to_the_letter() -> None:
     assert [trigger.name for trigger in made] == [
         f"_appliance_7_{kind}"
         for kind in (
-            "update", "delete", "displaced_by_update", "insert_displacing", "insert", "before_insert_0",
-            "before_update_0", "before_insert_1", "before_update_1", "before_insert_clear", "before_update_clear",
+            "update", "delete", "displaced_by_update", "insert_displacing", "insert", "before_update_0",
+            "before_update_1", "before_update_clear", "before_insert_1", "before_insert_0",
         )
     ]  # fmt: skip
 

@@ -237,7 +237,7 @@ def test_several_writers_with_rollbacks_are_read_in_order_and_whole(tmp_path: Pa
     running = True
     while running or rest:
         running = any(each.is_alive() for each in writers)
-        rest = file.server.execute(outbox.SELECT_AFTER, (position, 200)).fetchall()
+        rest = file.server.execute(outbox.select_after(), (position, 200)).fetchall()
         # No gap, nothing doubled, and nothing that turns up below what was read.
         assert [row[0] for row in rest] == list(range(position + 1, position + 1 + len(rest)))
         decoded = decode(rest, shapes, more=len(rest) == 200)

@@ -38,22 +38,10 @@ BEGIN
 INSERT INTO _appliance_outbox(shape,op,cut,v0,v1) VALUES(7,1,CASE WHEN NEW."id" COLLATE BINARY>='' AND length(CAST(NEW."id" AS BLOB))>1048576 THEN 1 WHEN NEW."word" COLLATE BINARY>='' AND length(CAST(NEW."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN NEW."id" COLLATE BINARY>='' AND length(CAST(NEW."id" AS BLOB))>1048576 THEN x'' ELSE NEW."id" END,CASE WHEN NEW."word" COLLATE BINARY>='' AND length(CAST(NEW."word" AS BLOB))>1048576 THEN x'' ELSE NEW."word" END);
 END;
 
-CREATE TRIGGER "_appliance_7_before_insert_0" BEFORE INSERT ON "note" FOR EACH ROW
-WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note".rowid=NEW.rowid))
-BEGIN
-INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note".rowid=NEW.rowid);
-END;
-
 CREATE TRIGGER "_appliance_7_before_update_0" BEFORE UPDATE OF rowid,oid,_rowid_,"id" ON "note" FOR EACH ROW
 WHEN OLD.rowid<>NEW.rowid AND EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note".rowid=NEW.rowid))
 BEGIN
 INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0) AND NOT "note".rowid=OLD.rowid) AND ("note".rowid=NEW.rowid);
-END;
-
-CREATE TRIGGER "_appliance_7_before_insert_1" BEFORE INSERT ON "note" FOR EACH ROW
-WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note"."word"=NEW."word"))
-BEGIN
-INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note"."word"=NEW."word");
 END;
 
 CREATE TRIGGER "_appliance_7_before_update_1" BEFORE UPDATE OF "word" ON "note" FOR EACH ROW
@@ -62,15 +50,22 @@ BEGIN
 INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0) AND NOT "note".rowid=OLD.rowid) AND ("note"."word"=NEW."word");
 END;
 
-CREATE TRIGGER "_appliance_7_before_insert_clear" BEFORE INSERT ON "note" FOR EACH ROW
+CREATE TRIGGER "_appliance_7_before_update_clear" BEFORE UPDATE ON "note" FOR EACH ROW
 WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=7)
 BEGIN
 DELETE FROM _appliance_scratch WHERE shape=7;
 END;
 
-CREATE TRIGGER "_appliance_7_before_update_clear" BEFORE UPDATE ON "note" FOR EACH ROW
-WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=7)
+CREATE TRIGGER "_appliance_7_before_insert_1" BEFORE INSERT ON "note" FOR EACH ROW
+WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note"."word"=NEW."word"))
+BEGIN
+INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note"."word"=NEW."word");
+END;
+
+CREATE TRIGGER "_appliance_7_before_insert_0" BEFORE INSERT ON "note" FOR EACH ROW
+WHEN CASE WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=7) THEN 1 WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note".rowid=NEW.rowid)) THEN 1 ELSE 0 END
 BEGIN
 DELETE FROM _appliance_scratch WHERE shape=7;
+INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN 1 WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,CASE WHEN "note"."id" COLLATE BINARY>='' AND length(CAST("note"."id" AS BLOB))>1048576 THEN x'' ELSE "note"."id" END,CASE WHEN "note"."word" COLLATE BINARY>='' AND length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note".rowid=NEW.rowid);
 END;
 

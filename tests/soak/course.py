@@ -170,7 +170,7 @@ def _compare(world: World, publisher: Publisher, clients: list[Client]) -> None:
         (written,) = db.execute("SELECT count(*) FROM log").fetchone()
         if written != world.written:
             world.failures.append(f"{world.written} rows of the log were acknowledged, {written} are in the file")
-        (position,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = '_appliance_outbox'").fetchone()
+        (position,) = db.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
         barrier = Barrier(position, publisher.passing)
         for client in clients:
             client.barrier = barrier

@@ -10,8 +10,10 @@ import pytest
 
 from appliance import __version__
 from appliance.capture import outbox
+from appliance.capture.decode import decode
 from appliance.errors import StoreInUse, StoreUnusable
-from appliance.store import incarnation, offline, schema
+from appliance.model import Op
+from appliance.store import incarnation, offline, schema, watch
 from appliance.store.connections import open_file
 
 FORMAT_1 = Path(__file__).with_name("format_1.sql")
@@ -72,13 +74,28 @@ def test_a_store_of_format_1_is_migrated_and_a_copy_of_it_kept(old: Path, tmp_pa
     with closing(open_file(tmp_path / "new.db", busy_timeout_s=1)) as db:
         schema.prepare(db)
         assert migrated == objects(db)
-    copy = tmp_path / "old.db.before-format-2"
+    copy = tmp_path / "old.db.before-format-3"
     assert copy.stat().st_mode & 0o777 == 0o640
     with closing(sqlite3.connect(copy)) as db:
         assert (schema.get(db, "format"), rows(db)) == (1, content)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert {path.name for path in tmp_path.iterdir()} >= {"old.db", copy.name}
     assert not list(tmp_path.glob("*.unfinished*"))
+
+
+@pytest.mark.parametrize("trimmed", [0, 2, 4])
+def test_ids_go_on_from_where_an_earlier_format_was(old: Path, trimmed: int) -> None:
+    with closing(sqlite3.connect(old)) as db, db:
+        db.execute("DELETE FROM _appliance_outbox WHERE id <= ?", (trimmed,))
+    with offline.open_store(old) as db:
+        assert schema.highest(db) == 4
+        db.execute("INSERT INTO orders(item) VALUES('lamp')")
+        assert db.execute("SELECT id, op FROM _appliance_outbox WHERE id > 4").fetchall() == [(5, int(Op.CREATE))]
+        assert db.execute("SELECT * FROM sqlite_sequence").fetchall() == []
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        found = db.execute(outbox.select_after(), (0, 10)).fetchall()
+        decoded = decode(found, watch.load_shapes(db), more=False)
+        assert (decoded.events[-1].id, decoded.faults) == (5, [])
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +112,7 @@ def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.M
 
 
 def test_a_store_whose_copy_cannot_be_made_is_not_migrated(old: Path) -> None:
-    Path(f"{old}.before-format-2").mkdir()
+    Path(f"{old}.before-format-3").mkdir()
     with pytest.raises(StoreUnusable, match="copy"), offline.open_store(old):
         pass
     with closing(open_file(old, busy_timeout_s=1)) as db:
@@ -116,7 +133,7 @@ def test_a_store_of_a_later_format_is_refused_with_the_version_that_made_it(tmp_
         schema.prepare(db)
         schema.put(db, "format", schema.FORMAT + 1)
         schema.put(db, "program", "7.8.9")
-    with pytest.raises(StoreUnusable, match=r"live-appliance 7\.8\.9.*format 3"), offline.open_store(path):
+    with pytest.raises(StoreUnusable, match=r"live-appliance 7\.8\.9.*format 4"), offline.open_store(path):
         pass
 
 
@@ -146,5 +163,5 @@ def test_the_row_bound_holds_without_a_server_and_follows_the_configuration(tmp_
         assert db.total_changes - changes <= 64 + outbox.TRIM_AT_MOST  # a lowered bound is no burden on one statement
         insert(db, 640)
         assert kept(db)[1] - kept(db)[0] < 100 + outbox.TRIM_EVERY
-        db.execute("DELETE FROM _appliance_outbox")
-        assert schema.oldest(db) == schema.highest(db) == 10_704
+        db.execute("DELETE FROM _appliance_outbox WHERE id < 10704")
+        assert (schema.oldest(db), schema.highest(db)) == (10_703, 10_704)
