@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import trio
 from trio_websocket import (
@@ -16,7 +17,7 @@ from trio_websocket import (
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    open_websocket_url,
+    wrap_client_stream,
 )
 
 from appliance.errors import BadRequest, CloseCode, CommandError, Gap, UnknownTopic, first_of
@@ -33,8 +34,10 @@ BACKOFF_S: Final = (0.5, 30.0)
 STEADY_S: Final = 5.0
 #: After so long a silence ``tail`` asks whether the server is still there, and for how far it has come; seconds.
 PING_AFTER_S: Final = 20.0
-#: Time for it to answer, seconds.
+#: Time for it to answer, seconds: to this, to a request, or to the handshake.
 PONG_WITHIN_S: Final = 10.0
+#: Time for the closing handshake, seconds.
+CLOSE_S: Final = 2.0
 #: Close codes after which trying again may help, beside those from 4400 to 4499.
 TRANSIENT: Final = frozenset((None, 1000, 1001, 1005, 1006, 1011, 1012, 1013))
 #: HTTP statuses after which it may: too many requests, and a server or proxy that is not ready.
@@ -154,7 +157,7 @@ class Tail:
             if not text and asked:
                 raise Lost("the server does not answer")
             if not text:
-                with trio.fail_after(PONG_WITHIN_S):
+                with _answering():
                     await connection.send_message(json.dumps({"method": "ping", "id": _PING}))
                 asked = True
                 continue
@@ -199,10 +202,23 @@ async def _connected(
     headers = [(b"Authorization", b"Bearer " + token.encode())]
     failure: BaseException | None = None
     try:
-        async with open_websocket_url(
-            url, context, extra_headers=headers, max_message_size=MESSAGE_LIMIT, disconnect_timeout=2
-        ) as connection:
-            yield connection
+        async with trio.open_nursery() as nursery:
+            with _answering():
+                stream = await _stream(url, context)
+            try:
+                parts = urlsplit(url)
+                with _answering():
+                    connection = await wrap_client_stream(
+                        nursery, stream, parts.netloc, parts._replace(scheme="", netloc="").geturl() or "/",
+                        extra_headers=headers, max_message_size=MESSAGE_LIMIT,
+                    )  # fmt: skip
+                try:
+                    yield connection
+                finally:
+                    with trio.move_on_after(CLOSE_S, shield=True):
+                        await connection.aclose()
+            finally:
+                await trio.aclose_forcefully(stream)  # or the library's reader would wait for a server that is silent
     except* CommandError as group:
         failure = first_of(group)
     except* ConnectionRejected as group:
@@ -213,6 +229,15 @@ async def _connected(
         failure = Lost(f"{url} cannot be reached ({_root(group)}); is the server running there?")
     if failure is not None:
         raise failure
+
+
+async def _stream(url: str, context: ssl.SSLContext | None) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    stream = await trio.open_tcp_stream(host, parts.port or (80 if context is None else 443))
+    if context is None:
+        return stream
+    return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
 
 
 def _rejected(url: str, error: BaseException) -> CommandError:
@@ -254,10 +279,22 @@ class _Refusal(CommandError):
         self.code = code
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raise ``Lost`` when the block takes so long that nobody answers."""
+    try:
+        with trio.fail_after(PONG_WITHIN_S):
+            yield
+    except trio.TooSlowError:
+        raise Lost("the server does not answer") from None
+
+
 async def _request(connection: WebSocketConnection, method: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    await connection.send_message(json.dumps({"method": method, "attributes": attributes, "id": 1}))
+    with _answering():
+        await connection.send_message(json.dumps({"method": method, "attributes": attributes, "id": 1}))
     while True:
-        reply = json.loads(await connection.get_message())
+        with _answering():
+            reply = json.loads(await connection.get_message())
         if reply.get("id") == 1:
             break
     data: dict[str, Any] = reply["EventData"]

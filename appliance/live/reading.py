@@ -38,7 +38,7 @@ from appliance.model import Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.filters import RowFilter
 from appliance.store import replay, snapshot
-from appliance.store.replay import Wanted
+from appliance.store.replay import Page, Wanted
 from appliance.store.store import Store
 
 log = structlog.get_logger()
@@ -104,6 +104,7 @@ class Reading:
         self._position = after
         self._announce = announce
         self._scan = scan
+        self._failing = False
 
     async def run(self) -> None:
         """Read until the hub feeds all of the subscriptions, they have ended, or the session is over."""
@@ -141,21 +142,25 @@ class Reading:
     # -- events ------------------------------------------------------------------------------------------
 
     async def _from_outbox(self) -> None:
-        hub, after = self._hub, self._position
-        upto, wanted, shapes = hub.position.id, self._wanted(), hub.shapes
         try:
-            page = await self._store.read(lambda db: replay.page(db, after, upto, wanted, shapes))
-            if page.unknown:
-                hub.shapes = await self._store.read_shapes()
+            page = await self._page(complete=False)
+            if page.unknown:  # another process has stored a shape
+                self._hub.shapes = await self._store.read_shapes()
+                page = await self._page(complete=True)
         except sqlite3.Error as error:
             await self._fails(error)
             return
+        self._failing = False
         if page.trimmed:
             self._trimmed()
             return
         for fault in page.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
         await self._send([Told(event) for event in page.events], page.end)
+
+    async def _page(self, *, complete: bool) -> Page:
+        after, upto, wanted, shapes = self._position, self._hub.position.id, self._wanted(), self._hub.shapes
+        return await self._store.read(lambda db: replay.page(db, after, upto, wanted, shapes, complete=complete))
 
     async def _send(self, events: Sequence[Told], end: int) -> None:
         """Send what is due of these events; then the position is ``end``.
@@ -234,7 +239,9 @@ class Reading:
             self._feed.tell(notices.because(notices.RESYNC, subscription.topic, reason))
 
     async def _fails(self, error: sqlite3.Error) -> None:
-        log.error("reading_failed", reason=str(error) or type(error).__name__)
+        if not self._failing:
+            log.error("reading_failed", reason=str(error) or type(error).__name__)
+        self._failing = True
         await trio.sleep(RETRY_S)
 
     # -- rows --------------------------------------------------------------------------------------------
@@ -263,11 +270,14 @@ class Reading:
             except sqlite3.Error as error:  # the table is another one, perhaps, and the hub hears of it soon
                 await self._fails(error)
                 continue
+            self._failing = False
             seen = page.position
             if first:
                 self._position, first = seen, False
             if subscription.ended:
                 return seen
+            if self._hub.table(subscription.topic) != shape or self._hub.rows_of(subscription, shape) != condition:
+                continue  # other rows are its to see now
             due = [
                 (subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images
             ]

@@ -20,6 +20,7 @@ from appliance.live.access import Stale
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
+from appliance.model import Op
 from appliance.store.catalog import Catalog
 from appliance.store.connections import identity, wal_sign
 from appliance.store.look import Look
@@ -77,6 +78,8 @@ class Tail:
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
         self._told = True
+        #: The newest break (``store.breaks``) everybody knows of: what stands behind a later one waits for its news.
+        self._known_break = max(store.breaks.values(), default=0)
         self._at_least = 0
         self._known: int | None = None
         self._woken = trio.Event()
@@ -143,9 +146,15 @@ class Tail:
                 self._distrusted = False
                 await self._rights.renew()
             self._generation = look.generation
-            await self._deliver(look)
+            before = self._before_a_break(look)
+            await self._deliver(before)
             self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
+            if before is not look:  # made by another process, or by us, and the news was not told then
+                self._known = None
+                await self._renew()
+                self._known_break = max(self._known_break, before.highest)
+                continue
             self._known = None if look.full else look.data_version
             if look.full:
                 continue
@@ -161,12 +170,28 @@ class Tail:
         if look.highest < self._hub.position.id:
             raise StoreReplaced("the outbox has lost events that were sent")
 
+    def _before_a_break(self, look: Look) -> Look:
+        """Leave out what stands behind a break that not everybody knows of.
+
+        Whoever had an event from behind it, and then lost its connection, would go on from there and never know.
+        """
+        if look.schema_version == self._schema_version and self._told:
+            return look
+        for place, row in enumerate(look.rows):
+            if row[2] == Op.BREAK and int(str(row[0])) > self._known_break:
+                return replace(look, rows=look.rows[: place + 1], highest=int(str(row[0])), full=False)
+        return look
+
     async def _deliver(self, look: Look) -> None:
         first = int(str(look.rows[0][0])) if look.rows else look.highest + 1
         if first > self._hub.position.id + 1:
             # Ids have no gaps, so rows were trimmed that nobody has read: a transaction larger than the outbox.
+            # What is left of an event that was cut is lost with it.
+            begun = next((place for place, row in enumerate(look.rows) if row[2] != Op.MORE), len(look.rows))
+            first += begun
             log.warning("events_lost", after=self._hub.position.id, before=first)
             self._hub.lost(first - 1)
+            look = replace(look, rows=look.rows[begun:])
         if not look.rows:
             return
         self._rechecks = ()
@@ -215,17 +240,19 @@ class Tail:
         self._told = False
         self._hub.shapes = catalog.shapes
         await self._rights.renew(Stale(tables=True))
-        while self._hub.position.id < catalog.highest:
+        upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
+        while self._hub.position.id < upto:
             look = await self._store.look(self._hub.position.id, None, self._at_least)
             if look is None or not look.rows:
                 break
             self._check_identity(look)
             # No further than that, and then the news at once: whoever has had an event of the new shape knows of it.
-            before = [row for row in look.rows if int(str(row[0])) <= catalog.highest]
+            before = [row for row in look.rows if int(str(row[0])) <= upto]
             await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
         self._changed.clear()
         self._told = True
+        self._known_break = max(self._store.breaks.values(), default=0)
         self._unwatched = catalog.settings.unwatched
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():

@@ -40,7 +40,8 @@ class Condition:
     ``keys``, where it is not ``None``, says that only values whose ``equality_key`` is among them pass. ``if_cut`` is
     the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and long.
     ``stored`` is an expression for a value where it stands without its column's affinity and collation, as in the
-    outbox, with ``{}`` for the value, and its parameters: true wherever ``test`` is; ``None`` where none is worth it.
+    outbox, with ``{}`` for the value, and its parameters: true wherever ``test`` is, and for a value that was cut (an
+    empty blob there) wherever ``if_cut`` is; ``None`` where none is worth it.
     """
 
     position: int
@@ -198,7 +199,11 @@ def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Conditio
 def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
     sql, parameters, keys = _identities(column, operands, "IS NOT", " AND ")
     key = equality_key(column)
-    return Condition(position, sql or "1", parameters, lambda value: key(value) not in keys, if_cut=True)
+    values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
+    stored = " AND ".join([f"{{}} COLLATE {column.collation} IS NOT ?"] * len(values)) or "1"
+    return Condition(
+        position, sql or "1", parameters, lambda value: key(value) not in keys, if_cut=True, stored=(stored, values)
+    )
 
 
 def _identities(
@@ -295,7 +300,10 @@ def _null(column: Column, position: int, operand: JSON) -> Condition:
             position, f"{name} IS NULL", (), lambda value: value is None, keys=null, stored=("{} IS NULL", ())
         )
     if operand is False:
-        return Condition(position, f"{name} IS NOT NULL", (), lambda value: value is not None, if_cut=True)
+        return Condition(
+            position, f"{name} IS NOT NULL", (), lambda value: value is not None, if_cut=True,
+            stored=("{} IS NOT NULL", ()),
+        )  # fmt: skip
     raise BadFilter(f"takes true or false, this is {kind(operand)}")
 
 

@@ -18,6 +18,7 @@ def history(db: sqlite3.Connection, table: str, key: Sequence[JSON]) -> Iterator
     ``key`` are the values of the key's columns, or the rowid of a table without a key, compared under each column's
     affinity and collation. Raises ``CommandError``: no such table, or no such key.
     """
+    position, newest = schema.oldest(db), schema.highest(db)
     shapes = watch.load_shapes(db)
     named = [shape for shape in shapes.values() if ascii_fold(shape.table) == ascii_fold(table)]
     if not named:
@@ -25,9 +26,9 @@ def history(db: sqlite3.Connection, table: str, key: Sequence[JSON]) -> Iterator
     wanted = {shape.id: found for shape in named if (found := _Row.of(shape, key)) is not None}
     if not wanted:
         raise CommandError(_expected(named[-1], key))
-    position, newest = schema.oldest(db), schema.highest(db)
+    asked = Wanted.any_of([row.wanted for row in wanted.values()])
     while position < newest:
-        page = replay.page(db, position, newest, Wanted.any_of([row.wanted for row in wanted.values()]), shapes)
+        page = replay.page(db, position, newest, asked, shapes, complete=True)
         if page.trimmed:  # by a server that runs meanwhile
             position = schema.oldest(db)
             continue

@@ -23,6 +23,11 @@ PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 512 << 10
 #: Ids that one page looks at: some 30 ms of reading, during which the WAL cannot be reset.
 PAGE_IDS: Final = 250_000
+#: What a filter may bind for each subscription, and the filters that the shapes of its table may differ in: of more,
+#: SQLite is asked for the rows of the table. Of 32 subscriptions it is then less than the 32,766 values that SQLite
+#: takes, and no deeper than the 1000 levels (https://sqlite.org/limits.html).
+BOUND_VALUES: Final = 1000
+VARIANTS: Final = 100
 _CHUNK_ROWS: Final = 50
 
 _CANDIDATES = "SELECT id FROM _appliance_outbox WHERE id > ? AND id <= ? AND ({}) ORDER BY id LIMIT ?"
@@ -45,10 +50,14 @@ class Wanted:
     @classmethod
     def rows(cls, shapes: Sequence[tuple[Shape, RowFilter | None]]) -> Wanted:
         """Want the changes of a table: each shape that it has had, with its filter."""
-        parts = [_of_shape(shape, wanted) for shape, wanted in shapes]
+        variants: dict[tuple[str, tuple[SQLiteValue, ...]], list[int]] = {}
+        for shape, wanted in shapes:
+            variants.setdefault(_condition(shape, wanted), []).append(shape.id)
+        if len(variants) > VARIANTS or sum(len(values) for _, values in variants) > BOUND_VALUES:
+            variants = {("", ()): [shape.id for shape, _ in shapes]}
         return cls(
-            " OR ".join(sql for sql, _ in parts) or "0",
-            tuple(value for _, values in parts for value in values),
+            " OR ".join(f"({_among(ids)}{sql})" for (sql, _), ids in variants.items()) or "0",
+            tuple(value for _, values in variants for value in values),
             max((2 * outbox.parts(shape.width) - 1 for shape, _ in shapes), default=0),
         )
 
@@ -79,7 +88,7 @@ class Page:
     """Events in their order; ``end`` is the position up to which all has been looked at.
 
     ``trimmed``: what comes after the position is not all there any more; then there are no events. ``unknown``: a shape
-    was not known; read the shapes again, then the page.
+    was not known; read the shapes again, then the page, with what there is now for all there ever will be.
     """
 
     events: list[Change | Message]
@@ -89,11 +98,14 @@ class Page:
     faults: tuple[Fault, ...] = ()
 
 
-def page(db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: Mapping[int, Shape]) -> Page:
+def page(
+    db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: Mapping[int, Shape], *, complete: bool
+) -> Page:
     """Read what is wanted of the events in (``after``, ``upto``], as far as a page goes.
 
-    ``upto`` is the id of an event. Two pages in a row, the second from the ``end`` of the first, give every such event
-    once: an event across the border is given with the candidate that was met first, and ``end`` is not before its id.
+    ``upto`` is the id of an event. With ``complete`` shapes a row of another one is a fault, not ``unknown``. Two pages
+    in a row, the second from the ``end`` of the first, give every such event once: an event across the border is given
+    with the candidate that was met first, and ``end`` is not before its id.
     Raises ``sqlite3.Error``.
     """
     db.execute("BEGIN")
@@ -105,7 +117,7 @@ def page(db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: 
         found = [row[0] for row in db.execute(sql, (after, stop, *wanted.parameters, PAGE_ROWS)).fetchall()]
         if len(found) == PAGE_ROWS:
             stop = found[-1]
-        return connections.tolerant(db, lambda: _events(db, found, after, stop, upto, wanted.reach, shapes))
+        return connections.tolerant(db, lambda: _events(db, found, after, stop, upto, wanted.reach, shapes, complete))
     finally:
         db.execute("COMMIT")
 
@@ -118,6 +130,7 @@ def _events(
     upto: int,
     reach: int,
     shapes: Mapping[int, Shape],
+    complete: bool,
 ) -> Page:
     events: list[Change | Message] = []
     faults: list[Fault] = []
@@ -130,7 +143,7 @@ def _events(
             rest, unread, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
             rows += rest
             decoded = decode(_from_a_first(rows), shapes, more=True)
-        if any(fault.unknown_shape for fault in decoded.faults):
+        if not complete and any(fault.unknown_shape for fault in decoded.faults):
             return Page([], after, unknown=True)
         events += [each for each in decoded.events if after < _id(each) <= upto]
         faults += [fault for fault in decoded.faults if after < fault.id <= upto]
@@ -183,16 +196,26 @@ def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _of_shape(shape: Shape, wanted: RowFilter | None) -> tuple[str, tuple[Any, ...]]:
-    """Say which rows of the outbox can belong to an event of this shape that the filter lets through.
+def _among(shapes: Sequence[int]) -> str:
+    """Say that a row is of one of these shapes: the first test of each row, on the record's second value."""
+    if len(shapes) == 1:
+        return f"shape={shapes[0]}"
+    return f"shape IN ({','.join(map(str, shapes))})"
+
+
+def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[str, tuple[SQLiteValue, ...]]:
+    """Say which rows of this shape can belong to an event that the filter lets through.
 
     Conditions on values that stand in other rows of the same image cannot be put to one row; so only those of the
-    part that has the first of them are.
+    part that has the first of them are. Such a row is the first of an event where it is of the first part, unless it is
+    of an update's new image.
     """
-    expression = [f"shape={shape.id}"]
+    if wanted is None:
+        return "", ()
+    expression: list[str] = []
     parameters: list[SQLiteValue] = []
     part: int | None = None
-    for condition in wanted.conditions if wanted is not None else ():
+    for condition in wanted.conditions:
         place = condition.position + shape.rowid
         if condition.stored is None or (part is not None and place // outbox.WIDTH != part):
             continue
@@ -200,4 +223,10 @@ def _of_shape(shape: Shape, wanted: RowFilter | None) -> tuple[str, tuple[Any, .
         sql, values = condition.stored
         expression.append("(" + sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
         parameters += values
-    return "(" + " AND ".join(expression) + ")", tuple(parameters)
+    if len(wanted.events) < len(_ROW_EVENTS) and not part:
+        among = {*wanted.events, *((Op.MORE,) if Op.UPDATE in wanted.events else ())}
+        expression.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")
+    return "".join(f" AND {each}" for each in expression), tuple(parameters)
+
+
+_ROW_EVENTS: Final = frozenset((Op.CREATE, Op.UPDATE, Op.DELETE))

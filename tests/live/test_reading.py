@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
@@ -43,6 +44,8 @@ class Peer:
     takes: float = float("inf")
     sent: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
+    #: Both, in their order.
+    came: list[dict[str, Any]] = field(default_factory=list)
     ended: CloseCode | None = None
     behind: int = 0
     #: Set while a reading waits for this peer.
@@ -77,10 +80,12 @@ class Peer:
             return False
         self.takes -= len(frames)
         self.sent += decoded(frames)
+        self.came += decoded(frames)
         return True
 
     def tell(self, frame: bytes) -> None:
         self.told += decoded(frame)
+        self.came += decoded(frame)
 
     def end(self, code: CloseCode, reason: str) -> None:
         self.ended = code
@@ -261,3 +266,42 @@ async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(t
                     resuming.start_soon(live.reading(peer, live.subscribe(peer), begun).run)
             held.set()
         assert all(ids(peer.sent) == list(range(1, 21)) for peer in peers)
+
+
+async def test_events_of_a_new_shape_come_after_their_resync(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer()
+        live.hub.attach(live.subscribe(peer))
+        live.file.writer.execute("INSERT INTO t VALUES(1, 'of the old shape')")
+        live.file.writer.execute("ALTER TABLE t ADD COLUMN w")
+        live.file.synchronise()  # as another process does that migrates, before the tail looks
+        live.file.writer.execute("INSERT INTO t VALUES(2, 'of the new shape', 0)")
+        await live.caught_up()
+        assert [event["EventType"] for event in peer.came] == ["create", "resync", "create"]
+        assert [event["EventData"].get("w", "none") for event in peer.sent] == ["none", 0]
+
+
+async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        live.file.writer.execute(f"CREATE TABLE wide({', '.join(f'c{number}' for number in range(2 * WIDTH))})")
+        await live.write("INSERT INTO t VALUES(1, 1)")
+        while live.hub.table("wide") is None:
+            await trio.lowlevel.checkpoint()
+        peer = live.peer()
+        live.hub.attach(live.hub.subscribe(peer, "wide", Wish()))
+        begun = live.hub.position.id
+        live.file.writer.execute("INSERT INTO wide(c0) VALUES(1)")  # two rows of the outbox, of which one is trimmed
+        live.file.writer.execute("DELETE FROM _appliance_outbox WHERE id <= ?", (begun + 1,))
+        await live.write("INSERT INTO wide(c0) VALUES(2)")
+        assert [event["EventType"] for event in peer.came] == ["resync", "create"]
+        assert live.hub.counters.unreadable_rows == 0
+
+
+async def test_a_row_that_nobody_can_read_holds_no_reading_up(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 1)", "INSERT INTO _appliance_outbox(shape, op) VALUES(999, 1)",
+                         "INSERT INTO t VALUES(2, 2)")  # fmt: skip
+        live.hub.recent.forget(live.hub.position.id)
+        peer = live.peer()
+        await live.reading(peer, live.subscribe(peer), 0).run()
+        assert ids(peer.sent) == [1, 2]

@@ -1,0 +1,73 @@
+"""``tail`` and a server that is there and says nothing: it connects again and goes on where it was."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+from typing import Any
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from appliance import client
+
+EPOCH = "b7c0ffee12345678"
+
+
+class Silent:
+    """A server that goes silent on its first connections, each time a little earlier in the course of things."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.asked: list[dict[str, Any]] = []
+
+    async def connection(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        if self.connections == 2:  # like a process that is stopped: not even a Close is answered
+            head = await stream.receive_some()
+            key = bytes(head).partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0]
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            await stream.send_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            )
+        if self.connections in (2, 3):
+            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            request = await wrap_server_stream(nursery, stream)
+            async with await request.accept() as connection:
+                with contextlib.suppress(ConnectionClosed):
+                    await self._serve(connection)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, connection: WebSocketConnection) -> None:
+        asked = json.loads(await connection.get_message())
+        self.asked.append(asked["attributes"])
+        since = asked["attributes"].get("since", 6)
+        reply = {"topic": "t", "EventId": since, "epoch": EPOCH}
+        await connection.send_message(json.dumps({"EventType": "response", "EventData": reply, "id": 1}))
+        event = {"MessageSource": "database", "EventType": "create", "EventData": {}, "EventId": since + 1}
+        await connection.send_message(json.dumps(event))
+        while True:
+            await connection.get_message()  # and answer nothing
+
+
+async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PING_AFTER_S", "PONG_WITHIN_S", "CLOSE_S"):
+        monkeypatch.setattr(client, name, 0.2)
+    monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
+    server, shown, noted = Silent(), list[str](), list[str]()
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
+        tail = client.Tail(url, lambda: "token", client.Wish("t"), shown.append, noted.append)
+        await tail.run(count=2, wait=False)
+        nursery.cancel_scope.cancel()
+    assert [json.loads(text)["EventId"] for text in shown] == [7, 8]
+    assert [each.get("since") for each in server.asked] == [None, 7]
+    assert server.connections == 4
+    assert sum("does not answer" in note for note in noted) == 3
