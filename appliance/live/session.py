@@ -22,9 +22,10 @@ from appliance.live.access import Reader
 from appliance.live.exchange import Answer, AtOnce, Exchange
 from appliance.live.frames import PING
 from appliance.live.hub import Hub
-from appliance.live.outgoing import ROOM, Outgoing
+from appliance.live.outgoing import Outgoing
 from appliance.live.reading import Reading
 from appliance.live.rights import Rights
+from appliance.live.sending import ROOM
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
 from appliance.live.unsent import Unsent
@@ -68,6 +69,11 @@ class Backend:
 class Session:
     """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
 
+    __slots__ = (  # there may be 20,000 of these
+        "_connection", "_missed", "_outgoing", "_reader", "_receiving", "backend", "delivered", "ending", "pinged_at",
+        "subscriptions",
+    )  # fmt: skip
+
     def __init__(
         self, connection: WebSocketConnection, outgoing: Outgoing, backend: Backend, reader: Reader | None
     ) -> None:
@@ -83,7 +89,7 @@ class Session:
         self._outgoing = outgoing
         self._reader: Reader | None = None
         self._receiving = trio.CancelScope()
-        self._missed: Counter[str] = Counter()
+        self._missed: Counter[str] | None = None
         if reader is not None:
             self.become(reader)
         else:
@@ -143,15 +149,16 @@ class Session:
 
     def missed(self, topic: str, count: int) -> None:
         """Take note that messages of a topic that is not durable were not sent; the client is told when it can be."""
-        if not self._missed:
+        if self._missed is None:
+            self._missed = Counter()
             self._outgoing.start_soon(self._tell_missed)
         self._missed[topic] += count
         self.backend.hub.counters.dropped_messages += count
 
     async def _tell_missed(self) -> None:
         await self._outgoing.room()
-        missed, self._missed = self._missed, Counter()
-        for topic, count in missed.items():
+        missed, self._missed = self._missed, None
+        for topic, count in (missed or {}).items():
             self.tell(notices.dropped(topic, count))
 
     @property

@@ -21,6 +21,7 @@ from appliance.web.forwarded import Proxies
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import Limits
 from appliance.web.problem import Refused, error_body, place
+from appliance.web.sealed import Tls
 from appliance.web.tcp import Tcp
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade, read_upgrade
@@ -154,17 +155,14 @@ class Door:
             self.connections -= 1
 
     async def _serve(self, raw: socket.socket, remote: tuple[str, int]) -> None:
-        plain = Tcp(raw)
+        stream = Tcp(raw) if self._certificate is None else Tls(raw, self._certificate.context)
         try:
-            stream: trio.abc.Stream = plain
-            if self._certificate is not None:
-                secure = trio.SSLStream(plain, self._certificate.context, server_side=True, https_compatible=True)
+            if isinstance(stream, Tls):
                 with trio.move_on_after(self._limits.handshake_s) as patience:
-                    await secure.do_handshake()
+                    await stream.handshake()
                 if patience.cancelled_caught:
                     raise Hangup("the TLS handshake did not come in time")
-                stream = secure
-            wire = Wire(raw, stream, tls=stream is not plain, remote=remote, write_s=self._limits.write_s)
+            wire = Wire(stream, remote=remote, write_s=self._limits.write_s)
             http: Http | None = Http(wire, self._limits, self._traffic)
             while http is not None:
                 upgrade = await self._converse(http)
@@ -180,14 +178,14 @@ class Door:
                     await wire.finish()
                     break
         finally:
-            plain.close()
+            stream.close()
 
     async def _turn_away(self, raw: socket.socket, address: tuple[str, int]) -> None:
         """Tell one connection too many that it is."""
         self._turned_away += 1
         try:
             with raw:
-                wire = Wire(raw, Tcp(raw), tls=False, remote=address, write_s=1.0)
+                wire = Wire(Tcp(raw), remote=address, write_s=1.0)
                 await wire.send(_FULL)
                 await wire.finish()
         except* _DEPARTED:

@@ -61,7 +61,7 @@ class Http:
 
     def caller(self, headers: Headers) -> Caller:
         """Say who sends the request with these headers: the peer, or whom a trusted proxy speaks for."""
-        return self._traffic.proxies.caller(Caller(*self.wire.remote, self.wire.tls), headers)
+        return self._traffic.proxies.caller(Caller(*self.wire.remote, self.wire.stream.secure), headers)
 
     # -- reading -----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -19,15 +20,19 @@ NOT_SENT: Final = 256 << 10
 class Tcp(trio.abc.Stream):
     """The stream of an accepted socket, which it makes non-blocking; on public calls of ``trio.lowlevel`` alone.
 
-    One task may read and one may write at a time. Small writes go out at once (TCP_NODELAY).
+    One task may read and one may write at a time. Small writes go out at once (TCP_NODELAY). ``read``, ``write`` and
+    ``write_several`` do not wait (``live.sending.Carrier`` says what they promise).
 
     Errors: ``trio.BrokenResourceError`` when the connection broke, ``trio.ClosedResourceError`` after ``aclose``.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("raw",)
+
+    #: Whether what passes is encrypted.
+    secure = False
 
     def __init__(self, raw: socket.socket) -> None:
-        self._raw = raw
+        self.raw = raw
         raw.setblocking(False)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -36,14 +41,52 @@ class Tcp(trio.abc.Stream):
         except OSError as error:
             raise trio.BrokenResourceError("the peer is gone") from error
 
+    # -- without waiting ---------------------------------------------------------------------------------
+
+    @property
+    def begun(self) -> int:
+        """Nothing is held here: what ``write`` has not taken, the peer does not have."""
+        return 0
+
+    @property
+    def buffered(self) -> bool:
+        """Nothing is held here: when the socket has nothing, ``read`` has nothing."""
+        return False
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Send what the kernel takes; give how many bytes."""
+        try:
+            return self.raw.send(data)
+        except BlockingIOError:
+            return 0
+
+    def write_several(self, pieces: Sequence[bytes | memoryview], /) -> int:
+        """Send what the kernel takes of these, in order; give how many bytes."""
+        try:
+            return self.raw.sendmsg(pieces)
+        except BlockingIOError:
+            return 0
+
+    def read(self, max_bytes: int) -> bytes:
+        """Give what has come, ``b""`` when the peer sends no more. Raises ``trio.WouldBlock`` when nothing has."""
+        try:
+            return self.raw.recv(max_bytes)
+        except BlockingIOError:
+            raise trio.WouldBlock from None
+
+    # -- with waiting ------------------------------------------------------------------------------------
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give what has come, at least a byte; ``b""`` when the peer sends no more."""
         while True:
-            # Waiting first: a peer that is read from has mostly nothing more to say yet.
-            await trio.lowlevel.wait_readable(self._open())
+            self._check_open()
+            if self.buffered:
+                await trio.lowlevel.checkpoint()
+            else:  # Waiting first: a peer that is read from has mostly nothing more to say yet.
+                await trio.lowlevel.wait_readable(self.raw)
             try:
-                return self._raw.recv(max_bytes or READ_SIZE)
-            except BlockingIOError:
+                return self.read(max_bytes or READ_SIZE)
+            except trio.WouldBlock:
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError("the connection broke") from error
@@ -53,27 +96,28 @@ class Tcp(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         left = memoryview(data)
         while left:
+            self._check_open()
             try:
-                left = left[self._open().send(left) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._raw)
+                left = left[self.write(left) :]
             except OSError as error:
                 raise trio.BrokenResourceError("the connection broke") from error
+            if left:
+                await trio.lowlevel.wait_writable(self.raw)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes more."""
-        await trio.lowlevel.wait_writable(self._open())
+        self._check_open()
+        await trio.lowlevel.wait_writable(self.raw)
 
-    def _open(self) -> socket.socket:
-        if self._raw.fileno() < 0:
+    def _check_open(self) -> None:
+        if self.raw.fileno() < 0:
             raise trio.ClosedResourceError("this side has closed the connection")
-        return self._raw
 
     def close(self) -> None:
         """Close the socket at once; who waits for it gets ``ClosedResourceError``."""
-        if self._raw.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._raw)
-            self._raw.close()
+        if self.raw.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.raw)
+            self.raw.close()
 
     async def aclose(self) -> None:
         """Close the socket, as ``close`` does."""

@@ -28,6 +28,7 @@ def context(chain: Path, key: Path) -> ssl.SSLContext:
             raise BadConfiguration(f"{option}: {path} cannot be read: {error.strerror}") from None
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_RENEGOTIATION  # so that what is written never waits for what is read
     made.set_alpn_protocols(["http/1.1"])
     try:
         made.load_cert_chain(chain, key, password=_refuse_password)

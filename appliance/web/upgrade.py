@@ -77,8 +77,6 @@ class Upgrade:
         async with trio.open_nursery() as nursery:
             outgoing = Outgoing(
                 wire.stream,
-                wire.raw,
-                direct=not wire.tls,
                 start_soon=nursery.start_soon,
                 head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n",

@@ -7,6 +7,8 @@ import socket
 
 import trio
 
+from appliance.web.tcp import Tcp
+
 _CHUNK = 64 << 10  # bytes written under one deadline, so that a slow but steady reader is not cut off
 LINGER_S = 2.0  # seconds for the peer to read our last answer and hang up
 DRAIN_LIMIT = 8 << 20  # bytes that are read and thrown away meanwhile
@@ -17,42 +19,35 @@ class Hangup(OSError):
 
 
 class Wire:
-    """One accepted connection: its socket, the stream over it (TLS or not) and who is there."""
+    """One accepted connection: its stream (TLS or not) and who is there."""
 
-    __slots__ = ("raw", "remote", "stream", "tls", "write_s")
+    __slots__ = ("remote", "stream", "write_s")
 
-    def __init__(
-        self, raw: socket.socket, stream: trio.abc.Stream, *, tls: bool, remote: tuple[str, int], write_s: float
-    ) -> None:
-        self.raw = raw
+    def __init__(self, stream: Tcp, *, remote: tuple[str, int], write_s: float) -> None:
         self.stream = stream
-        self.tls = tls
         self.remote = remote
         self.write_s = write_s
 
     @property
     def local(self) -> tuple[str, int]:
         """The address and port that the peer connected to."""
-        address = self.raw.getsockname()
+        address = self.stream.raw.getsockname()
         return address[0], address[1]
 
     async def receive(self, size: int) -> bytes:
         """Give some bytes, ``b""`` at the end. Raises ``Hangup`` when the connection broke."""
         try:
-            return bytes(await self.stream.receive_some(size))
+            return await self.stream.receive_some(size)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Hangup("the peer is gone") from error
 
     async def send(self, data: bytes) -> None:
         """Send everything. Raises ``Hangup`` when the peer is gone or takes nothing for ``write_s``."""
         view = memoryview(data)
-        if not self.tls:
-            try:
-                view = view[self.raw.send(view) :]
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                raise Hangup("the peer is gone") from error
+        try:
+            view = view[self.stream.write(view) :]
+        except OSError as error:
+            raise Hangup("the peer is gone") from error
         try:
             while view:
                 with trio.fail_after(self.write_s):
@@ -64,7 +59,7 @@ class Wire:
     async def finish(self) -> None:
         """Say that we are done, and let the peer read our last words: closing on unread bytes would reset them."""
         with contextlib.suppress(OSError):
-            self.raw.shutdown(socket.SHUT_WR)
+            self.stream.raw.shutdown(socket.SHUT_WR)
         left = DRAIN_LIMIT
         with trio.move_on_after(LINGER_S), contextlib.suppress(Hangup):
             while left > 0 and (data := await self.receive(_CHUNK)):

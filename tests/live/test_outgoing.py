@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -12,31 +15,29 @@ from wsproto import ConnectionType, WSConnection
 
 from appliance.errors import CloseCode
 from appliance.live.frames import close_frame, text_frame
-from appliance.live.outgoing import OUTGOING_LIMIT, Outgoing
+from appliance.live.outgoing import Outgoing
+from appliance.live.sending import OUTGOING_LIMIT
+from appliance.web.sealed import Tls
+from appliance.web.tcp import Tcp
+from appliance.web.tls import context
+from tests.e2e.certificates import write_certificate
 from tests.e2e.hostile import BINARY, CLOSE, PING, frame
 
 ANSWER = b"HTTP/1.1 101 \r\n\r\n"
+#: The server's side of TLS and the client's.
+Contexts: TypeAlias = tuple[ssl.SSLContext, ssl.SSLContext]
+Client: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 FRAMES = [text_frame(b"%04d" % number * 1000) for number in range(1000)]
 
 
 class Pair:
     """An ``Outgoing`` over a loopback connection, the client's end, and how many tasks it has started."""
 
-    def __init__(self, raw: socket.socket, client: socket.socket, nursery: trio.Nursery, **options: object) -> None:
-        self.raw = raw
-        self.client = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+    def __init__(self, carrier: Tcp, client: Client, nursery: trio.Nursery, **options: Any) -> None:
+        self.client = client
         self.nursery = nursery
         self.started = 0
-        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
-        direct = bool(options.pop("direct", True))
-        self.outgoing = Outgoing(
-            self.stream,
-            raw,
-            direct=direct,
-            start_soon=self.start_soon,
-            head=b"GET",
-            **options,  # type: ignore[arg-type]
-        )
+        self.outgoing = Outgoing(carrier, start_soon=self.start_soon, head=b"GET", **options)
 
     def start_soon(self, task: object) -> None:
         self.started += 1
@@ -61,14 +62,30 @@ class Pair:
         return b"".join(taken)
 
 
+@pytest.fixture(params=["plain", "tls"])
+def contexts(request: pytest.FixtureRequest, tmp_path: Path) -> Contexts | None:
+    """Give what TLS takes, or ``None``: each test that takes it runs with both."""
+    if request.param == "plain":
+        return None
+    chain, key = write_certificate(tmp_path, "localhost")
+    return context(chain, key), ssl.create_default_context(cafile=str(chain))
+
+
 @asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[Pair]:
+async def opened(contexts: Contexts | None = None, **options: Any) -> AsyncIterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
+        end = trio.SocketStream(trio.socket.from_stdlib_socket(socket.create_connection(server.getsockname())))
         raw, _ = server.accept()
+    carrier, client = Tcp(raw), end
+    if contexts is not None:
+        carrier = Tls(raw, contexts[0])
+        client = trio.SSLStream(end, contexts[1], server_hostname="localhost", https_compatible=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carrier.handshake)
+            nursery.start_soon(client.do_handshake)
     async with trio.open_nursery() as nursery:
-        pair = Pair(raw, client, nursery, **options)
-        async with pair.client, pair.stream:
+        pair = Pair(carrier, client, nursery, **options)
+        async with pair.client, carrier:
             assert await pair.outgoing.receive_some() == b"GET"
             await pair.outgoing.send_all(ANSWER)
             assert await pair.read(len(ANSWER)) == ANSWER
@@ -78,17 +95,16 @@ async def opened(**options: object) -> AsyncIterator[Pair]:
             nursery.cancel_scope.cancel()
 
 
-async def test_an_idle_socket_is_written_at_once_and_without_a_task() -> None:
-    async with opened() as pair:
+async def test_an_idle_socket_is_written_at_once_and_without_a_task(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         assert pair.outgoing.offer(FRAMES[0])
         assert pair.outgoing.unsent == 0
         assert pair.started == 0
         assert await pair.read(len(FRAMES[0])) == FRAMES[0]
 
 
-@pytest.mark.parametrize("direct", [True, False])
-async def test_what_is_taken_arrives_whole_and_in_order(direct: bool) -> None:
-    async with opened(direct=direct) as pair:
+async def test_what_is_taken_arrives_whole_and_in_order(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         taken = pair.fill()
         assert 0 < pair.outgoing.unsent <= OUTGOING_LIMIT
         assert not pair.outgoing.offer(FRAMES[0])
@@ -102,17 +118,16 @@ async def test_what_is_taken_arrives_whole_and_in_order(direct: bool) -> None:
         assert await pair.read(len(FRAMES[1])) == FRAMES[1]
 
 
-async def test_one_frame_over_the_limit_is_taken_when_nothing_waits() -> None:
-    async with opened(limit=1000) as pair:
+async def test_one_frame_over_the_limit_is_taken_when_nothing_waits(contexts: Contexts | None) -> None:
+    async with opened(contexts, limit=1000) as pair:
         big = text_frame(bytes(8 << 20))
         assert pair.outgoing.offer(big)
         assert not pair.outgoing.offer(FRAMES[0])
         assert await pair.read(len(big)) == big
 
 
-@pytest.mark.parametrize("direct", [True, False])
-async def test_discard_leaves_the_peer_whole_frames_and_room_for_a_close(direct: bool) -> None:
-    async with opened(direct=direct) as pair:
+async def test_discard_leaves_the_peer_whole_frames_and_room_for_a_close(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         taken = pair.fill()
         await trio.testing.wait_all_tasks_blocked()
         before = pair.outgoing.unsent
@@ -131,8 +146,8 @@ async def test_discard_leaves_the_peer_whole_frames_and_room_for_a_close(direct:
     assert len(events) % len(FRAMES[0]) == 0
 
 
-async def test_a_cancelled_send_leaves_no_torn_frame() -> None:
-    async with opened() as pair:
+async def test_a_cancelled_send_leaves_no_torn_frame(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         taken = pair.fill()
         with trio.move_on_after(0) as scope:
             await pair.outgoing.send_all(FRAMES[7])
@@ -152,6 +167,7 @@ async def test_a_peer_that_takes_nothing_is_ended(autojump_clock: trio.testing.M
 
 async def test_a_broken_socket_raises_nothing_at_the_one_who_offers() -> None:
     async with opened() as pair:
+        assert isinstance(pair.client, trio.SocketStream)
         pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         await pair.client.aclose()
         while pair.outgoing.offer(FRAMES[0]):
@@ -160,8 +176,8 @@ async def test_a_broken_socket_raises_nothing_at_the_one_who_offers() -> None:
         assert not pair.outgoing.offer(FRAMES[0])
 
 
-async def test_nothing_follows_a_close() -> None:
-    async with opened() as pair:
+async def test_nothing_follows_a_close(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         await pair.outgoing.send_all(close_frame(1000))
         assert not pair.outgoing.offer(FRAMES[0])
         await pair.outgoing.send_all(FRAMES[0])
@@ -169,19 +185,19 @@ async def test_nothing_follows_a_close() -> None:
         assert await pair.read_all() == close_frame(1000)
 
 
-async def test_hanging_up_says_why_when_the_socket_takes_it() -> None:
-    async with opened() as pair:
+async def test_hanging_up_says_why_when_the_socket_takes_it(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         pair.outgoing.hang_up(CloseCode.RESTART)
         assert await pair.read_all() == close_frame(1012)
 
 
-async def test_a_violation_is_told_although_the_peer_goes_on_sending() -> None:
-    async with opened() as pair:
+async def test_a_violation_is_told_although_the_peer_goes_on_sending(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.outgoing.receive_some)
             await pair.client.send_all(frame(BINARY, bytes(4 << 20)))
             received = await pair.read_all()
-            await pair.client.send_eof()
+            await pair.client.aclose()
         assert received[:4] == b"\x88" + received[1:2] + (1009).to_bytes(2, "big")
         assert pair.outgoing.ended is CloseCode.TOO_BIG
 
@@ -193,9 +209,9 @@ async def test_a_peer_that_never_hangs_up_is_not_waited_for(autojump_clock: trio
         assert pair.outgoing.closing
 
 
-async def test_what_was_sent_behind_the_request_comes_after_the_answer() -> None:
+async def test_what_was_sent_behind_the_request_comes_after_the_answer(contexts: Contexts | None) -> None:
     early = frame(PING, b"early")
-    async with opened(early=early) as pair:
+    async with opened(contexts, early=early) as pair:
         assert await pair.outgoing.receive_some() == early
         await pair.client.send_all(frame(CLOSE, b"\x03\xe8"))
         assert await pair.outgoing.receive_some() == frame(CLOSE, b"\x03\xe8")
@@ -210,3 +226,11 @@ async def test_closing_twice_at_once_is_closing_once() -> None:
             nursery.start_soon(pair.outgoing.aclose)
             nursery.start_soon(pair.outgoing.aclose)
         assert await pair.read_all() == close_frame(1000)
+
+
+async def test_there_is_nothing_to_discard_of_a_peer_that_is_gone(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
+        pair.fill()
+        pair.outgoing.hang_up()
+        pair.outgoing.discard()
+        assert pair.outgoing.unsent == 0
