@@ -72,8 +72,10 @@ class Config:
         "Else $CREDENTIALS_DIRECTORY/secret, if it is there.",
         live=True,
     )
-    signup: bool = setting(True, "Let anybody make an account; without it only administrators do.")
-    token_ttl_s: float = setting(72 * 3600.0, "How long the token of somebody who signs in is good.", least=1)
+    signup: bool = setting(True, "Let anybody make an account; without it only administrators do.", live=True)
+    token_ttl_s: float = setting(
+        72 * 3600.0, "How long the token of somebody who signs in is good.", least=1, live=True
+    )
     guests: bool = setting(False, "Let clients without a token in; they see what everybody may.", live=True)
     token_lifetime_s: float = setting(
         366 * 86400.0,
@@ -128,15 +130,19 @@ class Config:
     connections_per_user: int = setting(1000, "Connections of one user at a time.", least=1, live=True)
     guest_connections: int = setting(100, "Connections without a token from one address at a time.", least=1, live=True)
     guest_requests_per_s: float = setting(
-        50.0, "Requests a second of one connection without a token.", least=0.1, live=True
+        50.0, "Requests a second of one connection without a token; by HTTP, of one address.", least=0.1, live=True
     )
     guest_request_burst: int = setting(
-        200, "Requests that one connection without a token may send at once.", least=1, live=True
+        200, "Requests that one connection without a token may send at once; by HTTP, one address.", least=1, live=True
     )
     subscriptions: int = setting(128, "Subscriptions of one connection.", least=1, most=100_000, live=True)
     user_topics: int = setting(1000, "Topics that one user may own.", least=0, live=True)
-    requests_per_s: float = setting(1000.0, "Requests a second of one connection.", least=0.1, live=True)
-    request_burst: int = setting(2000, "Requests that one connection may send at once.", least=1, live=True)
+    requests_per_s: float = setting(
+        1000.0, "Requests a second of one connection; by HTTP, of one user.", least=0.1, live=True
+    )
+    request_burst: int = setting(
+        2000, "Requests that one connection may send at once; by HTTP, one user.", least=1, live=True
+    )
     message_bytes: int = setting(
         1 << 20, "The longest frame or message from a client.", least=1024, most=64 << 20, live=True
     )

@@ -46,6 +46,7 @@ from appliance.store.catalog import Catalog
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
 from appliance.store.store import Store, open_store
 from appliance.web.admission import Admission
+from appliance.web.api.entrance import Rates
 from appliance.web.api.paths import paths
 from appliance.web.door import Door
 from appliance.web.forwarded import Proxies
@@ -167,6 +168,7 @@ async def _serve_on(
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
     accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
     keeper = Keeper(store, lambda: hub.position.id)
+    keeper.token_lifetime_s = config.token_lifetime_s
     watchman = Watchman(store, lambda: hub.position.id, checkpoints=config.checkpoint == "auto")
     metrics = MetricsPage(
         Metrics(
@@ -186,7 +188,7 @@ async def _serve_on(
     )
 
     def app(config: Config) -> Starlette:
-        routes = paths(store, hub, access, accounts, options, query_s=config.query_s)
+        routes = paths(store, hub, access, accounts, options, query_s=config.query_s, rates=config.part(Rates))
         return application(health, routes, metrics, allowed_origins=config.allowed_origins)
 
     limits = config.part(Limits)
@@ -212,6 +214,8 @@ async def _serve_on(
             access.configure(external=external, lifetime_s=config.token_lifetime_s, guests=config.guests)
             tail.distrust()
             door.configure(now, limits, proxies)
+            accounts.configure(signup=config.signup, ttl_s=config.token_ttl_s)
+            keeper.token_lifetime_s = config.token_lifetime_s
             admission.allow(config.allowed_origins)
             backend.limits = config.part(SessionLimits)
             backend.unsent.most = config.unsent_total_bytes

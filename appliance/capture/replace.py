@@ -67,7 +67,7 @@ class Recipe(Images):
         """Give the triggers in the order in which they must be created."""
         # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
         after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
-        return (*after, *self._before(), *self._before_delete(), *self._new_password())
+        return (*after, *self._before(), *self._before_delete(), *self._ended_tokens())
 
     def _insert(self) -> Trigger:
         body = [*self._image("NEW", str(int(Op.CREATE))), *self._keep()]
@@ -86,11 +86,23 @@ class Recipe(Images):
         """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows."""
         return [self._trigger("before_delete", "BEFORE DELETE", None, self._joins.note())] if self._joins else []
 
-    def _new_password(self) -> list[Trigger]:
-        """End the tokens of a user whose password anybody has changed."""
+    def _ended_tokens(self) -> list[Trigger]:
+        """End the tokens of a user whose password anybody has changed, whose account was another's or is gone."""
         if not self._table.accounts:
             return []
-        return [self._trigger("new_password", "AFTER UPDATE OF password", passwords.CHANGED, passwords.END_TOKENS)]
+        of_new, of_old = passwords.end_tokens("NEW.reference_id"), passwords.end_tokens("OLD.reference_id")
+        return [
+            self._trigger("new_password", "AFTER UPDATE OF password", passwords.CHANGED, of_new),
+            self._trigger("renamed", "AFTER UPDATE OF reference_id", passwords.RENAMED, of_old),
+            self._trigger("removed", "AFTER DELETE", None, of_old),
+        ]
+
+    def _end_displaced(self) -> tuple[str, ...]:
+        """End the tokens of the accounts that a REPLACE has displaced: those of the copies that have a fate."""
+        if not self._table.accounts:
+            return ()
+        reference = KEYS[len(self._identity)]
+        return passwords.end_tokens(reference, f"FROM {SCRATCH} WHERE (shape,part)=({self._id},0) AND fate>0")
 
     def _there_again(self) -> list[str]:
         """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.
@@ -253,6 +265,7 @@ class Recipe(Images):
             self._from_scratch(Op.DELETE),
             self._from_scratch(Op.UPDATE),
             *self._image("NEW", f"{first} THEN {int(Op.MORE)} ELSE {int(Op.CREATE)} END"),
+            *self._end_displaced(),
             self._settle(),
             *self._keep(),
         ]
@@ -263,6 +276,7 @@ class Recipe(Images):
             self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._gone()}"),
             self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._is('NEW')}"),
             self._from_scratch(Op.DELETE),
+            *self._end_displaced(),
             self._settle(),
         ]
         if self._table.nested:

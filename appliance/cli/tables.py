@@ -67,6 +67,7 @@ def table_create(name: str, columns: tuple[str, ...], db: Path, permission: int,
     with changing(db) as store:
         owned_by = None if owner is None else accounts.known(store, owner).reference_id
         standard.create(store, name, made, permission=permission, owner=owned_by)
+        offline.capture(store)
     click.echo(
         f"{name} is made. A row that is inserted by SQL has no owner: only administrators see it until its "
         f"user_account_id, its permission or a row in {standard.join_table(name)} lets others"

@@ -28,13 +28,15 @@ def changing(db: Path) -> Iterator[sqlite3.Connection]:
             yield store
 
 
-def _password(from_stdin: bool) -> str:
-    """Get a new password: the first line of the input, or what a person types twice."""
+def _new_hash(from_stdin: bool) -> str:
+    """Get a new password, the first line of the input or what a person types twice, and give its hash."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    else:
         raise click.UsageError("there is nobody to ask for the password: write it to the input, with --password-stdin")
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    return passwords.hash_password(password)
 
 
 _password_option = click.option(
@@ -55,7 +57,7 @@ def user() -> None:
 @_password_option
 def user_add(email: str, db: Path, name: str, admin: bool, from_stdin: bool) -> None:
     """Make an account and print its reference_id."""
-    hashed = passwords.hash_password(_password(from_stdin))
+    hashed = _new_hash(from_stdin)
     with changing(db) as store:
         made = accounts.add(store, email, hashed, name=name, admin=admin, confirmed=True)
     log.info("user_added", user=made.reference_id, admin=admin, by=os.getuid())
@@ -88,7 +90,7 @@ def user_remove(email: str, db: Path) -> None:
 @_password_option
 def user_password(email: str, db: Path, from_stdin: bool) -> None:
     """Give an account another password; all its tokens end."""
-    hashed = passwords.hash_password(_password(from_stdin))
+    hashed = _new_hash(from_stdin)
     with changing(db) as store:
         changed = accounts.set_password(store, email, hashed)
     log.info("password_changed", user=changed.reference_id, by=os.getuid())

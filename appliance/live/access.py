@@ -19,6 +19,7 @@ import trio
 from appliance.errors import Unauthorized
 from appliance.live.facts import NOTHING, Facts, Places
 from appliance.live.telling import Told
+from appliance.live.tries import network_of
 from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, bits, owner_of, permits
@@ -127,10 +128,13 @@ class Access:
         return Reader(found.principal, found.groups)
 
     def guest(self, remote: str) -> Reader | None:
-        """Give the reader that has no token, at an address; ``None`` where nobody comes in without one."""
+        """Give the reader that has no token, at an address; ``None`` where nobody comes in without one.
+
+        All addresses of one IPv6 network are one guest.
+        """
         if not self._guests:
             return None
-        nobody = Principal(f"guest at {remote}", "guest", admin=False, expires_at=float("inf"), guest=True)
+        nobody = Principal(f"guest at {network_of(remote)}", "guest", admin=False, expires_at=float("inf"), guest=True)
         return Reader(nobody, frozenset((standard.GUESTS,)))
 
     async def identify(self, principals: Sequence[Principal]) -> list[Caller]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -13,6 +12,7 @@ import structlog
 import trio
 
 from appliance.errors import ApplianceError, Forbidden, RateLimited, Unauthorized
+from appliance.live.tries import Tries, network_of
 from appliance.protocol import tokens
 from appliance.store import accounts, passwords
 from appliance.store.accounts import Account
@@ -27,31 +27,8 @@ ADDRESS_TRIES: Final = 10
 ADDRESS_EVERY_S: Final = 30.0
 CLIENT_TRIES: Final = 30
 CLIENT_EVERY_S: Final = 5.0
-#: Addresses and clients that are remembered, each.
-REMEMBERED: Final = 10_000
 #: Passwords that may wait to be hashed; each takes about a tenth of a second of one core.
 WAITING: Final = 32
-
-
-class Tries:
-    """Counts tries by name: ``burst`` at once, one more every ``every_s``; the longest unused are forgotten first."""
-
-    def __init__(self, burst: int, every_s: float, clock: Callable[[], float]) -> None:
-        self._burst = burst
-        self._every_s = every_s
-        self._clock = clock
-        #: When a name's tries would all be there again.
-        self._full: OrderedDict[str, float] = OrderedDict()
-
-    def wait_s(self, name: str) -> float:
-        """Take one try; give how long to wait when there is none, 0 when there was one."""
-        now = self._clock()
-        full = max(self._full.pop(name, now), now) + self._every_s
-        wait = full - now - self._burst * self._every_s
-        self._full[name] = full if wait <= 0 else full - self._every_s
-        if len(self._full) > REMEMBERED:
-            self._full.popitem(last=False)
-        return max(wait, 0.0)
 
 
 class Accounts:
@@ -61,12 +38,15 @@ class Accounts:
         self, store: Store, *, signup: bool, ttl_s: float, clock: Callable[[], float] = trio.current_time
     ) -> None:
         self._store = store
-        self._signup = signup
-        self._ttl_s = ttl_s
+        self.configure(signup=signup, ttl_s=ttl_s)
         self._addresses = Tries(ADDRESS_TRIES, ADDRESS_EVERY_S, clock)
         self._clients = Tries(CLIENT_TRIES, CLIENT_EVERY_S, clock)
         # The loop needs a core of its own, where there are several.
         self._hashing = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+
+    def configure(self, *, signup: bool, ttl_s: float) -> None:
+        """From now on, let anybody make an account or not, and give tokens that are good for ``ttl_s`` seconds."""
+        self._signup, self._ttl_s = signup, ttl_s
 
     async def sign_up(self, email: str, password: str, *, name: str = "", client: str) -> Account:
         """Make an account. ``client`` is the address of who asks.
@@ -76,7 +56,7 @@ class Accounts:
         """
         if not self._signup:
             raise Forbidden("signing up is off here (--no-signup); ask an administrator for an account")
-        self._take_try(self._clients, client)
+        self._take_try(self._clients, network_of(client))
         accounts.address(email)
         hashed = await self.hashed(password)
         made = await self._store.commit(lambda db: accounts.add(db, email, hashed, name=name))
@@ -89,7 +69,7 @@ class Accounts:
         Raises ``Unauthorized``, with one answer and after one time for an unknown address and a wrong password;
         ``RateLimited``, also for a right password.
         """
-        self._take_try(self._clients, client)
+        self._take_try(self._clients, network_of(client))
         self._take_try(self._addresses, accounts.folded(email))
         found = await self._store.read(lambda db: accounts.account(db, email))
         right = await self._hash(lambda: passwords.is_password(password, found.password if found else None))
@@ -103,7 +83,7 @@ class Accounts:
 
         Raises ``Unauthorized``: the code is not good any more; ``RateLimited``, ``BadRequest``, ``Conflict``.
         """
-        self._take_try(self._clients, client)
+        self._take_try(self._clients, network_of(client))
         accounts.address(email)
         hashed = await self.hashed(password)
         try:

@@ -1,4 +1,4 @@
-"""The keeper: one task that keeps the outbox within its bounds, a little at a time.
+"""The keeper: one task that keeps the outbox, and what is remembered of dead tokens, within bounds, little by little.
 
 It sets marks and deletes what is too old or too much, in batches of a few milliseconds with pauses between, so that
 other writers are not kept waiting; never what the tail has not read yet. Whoever reads on from a position that is
@@ -8,6 +8,7 @@ trimmed meanwhile finds so by ``schema.oldest``.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +16,7 @@ import structlog
 import trio
 
 from appliance.errors import ApplianceError
-from appliance.store import retention, schema
+from appliance.store import accounts, retention, schema
 from appliance.store.retention import BATCH_ROWS, BATCH_S, Clock, Kept
 from appliance.store.store import Store
 
@@ -35,6 +36,8 @@ class Keeper:
     def __init__(self, store: Store, position: Callable[[], int]) -> None:
         #: What the outbox holds, as of the last turn.
         self.kept: Kept | None = None
+        #: The longest life of a token, seconds: for so long it is remembered since when a subject's are dead.
+        self.token_lifetime_s = float(accounts.ENDED_S)
         self._store = store
         self._limits = store.retention
         self._position = position
@@ -50,6 +53,7 @@ class Keeper:
                     last = await self._store.read(retention.last_mark)
                     clock = Clock(last[1] if last is not None else None)
                 await self.turn(clock)
+                await self.forget_dead(time.time())
                 self._failing = False
             except (sqlite3.Error, ApplianceError) as error:
                 # Locked or full just now; what is to be deleted is still there at the next turn.
@@ -72,6 +76,12 @@ class Keeper:
         self.kept = await self._store.read(retention.kept)
         if trimmed:
             log.info("trimmed", rows=trimmed, oldest=self.kept.oldest)
+
+    async def forget_dead(self, now: float) -> None:
+        """Forget whose tokens were ended so long before ``now`` (seconds since 1970) that none can be alive."""
+        before = now - max(self.token_lifetime_s, accounts.ENDED_S)
+        if await self._store.read(lambda db: accounts.outlived(db, before)):
+            await self._store.commit(lambda db: accounts.forget_outlived(db, before))
 
     async def _mark(self, clock: Clock) -> None:
         highest, last = await self._store.read(lambda db: (schema.highest(db), retention.last_mark(db)))

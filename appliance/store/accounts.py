@@ -26,6 +26,8 @@ ADDRESS_LIMIT: Final = 254
 NAME_LIMIT: Final = 128
 #: How long the link to the first administrator's account is good for, seconds.
 SETUP_S: Final = 24 * 3600
+#: Since when a subject's tokens are dead is remembered for so long at least, seconds.
+ENDED_S: Final = 366 * 86400
 
 _MEMBERS = join_table(USER_ACCOUNT)
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
@@ -144,10 +146,15 @@ def remove(db: sqlite3.Connection, email: str) -> Account:
     What it owns stays, and is nobody's.
     """
     found = known(db, email)
-    end_tokens(db, found.reference_id)
-    db.execute(f"DELETE FROM {_MEMBERS} WHERE user_account_id = ?", (found.reference_id,))
-    db.execute("DELETE FROM user_account WHERE reference_id = ?", (found.reference_id,))
+    remove_of(db, found.reference_id)
     return found
+
+
+def remove_of(db: sqlite3.Connection, reference_id: str) -> None:
+    """Delete an account by its ``reference_id``, as ``remove`` does."""
+    end_tokens(db, reference_id)
+    db.execute(f"DELETE FROM {_MEMBERS} WHERE user_account_id = ?", (reference_id,))
+    db.execute("DELETE FROM user_account WHERE reference_id = ?", (reference_id,))
 
 
 def end_tokens(db: sqlite3.Connection, subject: str) -> None:
@@ -158,6 +165,17 @@ def end_tokens(db: sqlite3.Connection, subject: str) -> None:
         (subject, math.floor(time.time()) + 1),
     )
     schema.bump(db)
+
+
+def outlived(db: sqlite3.Connection, before: float) -> bool:
+    """Whether there are subjects whose tokens have been dead since ``before``: none of them can be alive by now."""
+    sql = "SELECT 1 FROM _appliance_account WHERE not_before < ? LIMIT 1"
+    return db.execute(sql, (int(before),)).fetchone() is not None
+
+
+def forget_outlived(db: sqlite3.Connection, before: float) -> None:
+    """Forget those subjects."""
+    db.execute("DELETE FROM _appliance_account WHERE not_before < ?", (int(before),))
 
 
 def revoke(db: sqlite3.Connection, token_id: str, expires_at: float) -> None:
@@ -181,7 +199,10 @@ def group_named(db: sqlite3.Connection, name: str) -> str:
     for reference, called in BUILT_IN.items():
         if ascii_fold(name) in (called, reference):
             return reference
-    row = db.execute("SELECT reference_id FROM usergroup WHERE name = ?1 OR reference_id = ?1", (name,)).fetchone()
+    # Somebody may have called a group like another's reference_id.
+    row = db.execute(
+        "SELECT reference_id FROM usergroup WHERE name = ?1 OR reference_id = ?1 ORDER BY reference_id <> ?1", (name,)
+    ).fetchone()
     if row is None:
         raise CommandError(f'there is no group "{name}"; `live-appliance group list` names those there are')
     return str(row[0])

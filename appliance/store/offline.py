@@ -87,6 +87,13 @@ def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
             watch.release(db, names[ascii_fold(table)])
 
 
+def capture(db: sqlite3.Connection) -> None:
+    """Put tables under capture, inside the transaction that makes them; a store that was never served captures none."""
+    rules = schema.get(db, "secrecy")
+    if isinstance(rules, str):
+        watch.capture(db, secret=Secrecy.load(rules), unwatched=topics.unwatched(db))
+
+
 @contextmanager
 def migrating(path: Path) -> Iterator[list[str]]:
     """Take our triggers off for as long as the block runs; whatever becomes of it, they are put back.

@@ -75,8 +75,10 @@ def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target:
     guard = grants.guards(db, target, [reference_id]).get(reference_id)
     if guard is None:
         return False
-    # Who may write a join row has been decided by what it joins; any group may be its other end.
-    return grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP) or rights.may(Verb.REFER, guard)
+    if grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP):
+        return True  # who may write a join row has been decided by what it joins; any group may be its other end
+    table = rights.granted.get(ascii_fold(target))
+    return table is not None and rights.may(Verb.PEEK, table.guarded) and rights.may(Verb.REFER, guard)
 
 
 def has_accounts(db: sqlite3.Connection) -> bool:

@@ -25,6 +25,8 @@ Clause: TypeAlias = tuple[str, tuple[SQLiteValue, ...]]
 
 #: A page ends early when its values are longer than this, bytes; there is always one row.
 PAGE_BYTES: Final = 8 << 20
+#: So many values are bound in one statement at most.
+BATCH: Final = 500
 #: After so many steps of SQLite's machine (about 0.1 ms) the time is looked at.
 STEPS: Final = 10_000
 
@@ -170,8 +172,43 @@ def page(
             cursor.close()
             return found, True
         found.append(_found(resource, row))
-        size += sum([len(value) for value in row if isinstance(value, (str, bytes))])
+        size += _size(row)
     return found, False
+
+
+def count(db: sqlite3.Connection, resource: Resource, where: Sequence[Clause], most: int) -> int:
+    """Count rows, but no further than ``most``."""
+    conditions = " AND ".join(f"({sql})" for sql, _ in where)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM main.{quote_identifier(resource.name)} WHERE {conditions} LIMIT ?)"
+    bound = [value for _, parameters in where for value in parameters]
+    (found,) = db.execute(sql, (*bound, most)).fetchone()
+    return int(found)
+
+
+def referred(db: sqlite3.Connection, resource: Resource, references: Sequence[str], may: Clause) -> list[Found]:
+    """Read the rows of a standard table that have these ``reference_id``s, where a condition on them holds.
+
+    Raises ``TooLarge`` when they are longer than a page.
+    """
+    found: list[Found] = []
+    size = 0
+    for begin in range(0, len(references), BATCH):
+        batch = tuple(references[begin : begin + BATCH])
+        named = (f"reference_id IN ({','.join('?' * len(batch))})", batch)
+        sql, bound = page_sql(resource, [named, may], [Term("reference_id", None)], len(batch))
+        for row in db.execute(sql, bound):
+            size += _size(row)
+            if size > PAGE_BYTES:
+                raise TooLarge(
+                    f"the rows to be included are longer than {PAGE_BYTES} bytes; ask for fewer of them (page[size])",
+                    parameter="include",
+                )
+            found.append(_found(resource, row))
+    return found
+
+
+def _size(row: Sequence[SQLiteValue]) -> int:
+    return sum([len(value) for value in row if isinstance(value, (str, bytes))])
 
 
 def find(db: sqlite3.Connection, resource: Resource, key: Sequence[SQLiteValue]) -> Found | None:

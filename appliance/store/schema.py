@@ -42,6 +42,7 @@ DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_account" (
     subject TEXT PRIMARY KEY, not_before INTEGER NOT NULL
 ) WITHOUT ROWID""",
+    """CREATE INDEX IF NOT EXISTS "_appliance_account_ended" ON "_appliance_account"(not_before)""",
     """CREATE TABLE IF NOT EXISTS "_appliance_revoked" (
     token_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL
 ) WITHOUT ROWID""",

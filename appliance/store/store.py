@@ -29,7 +29,7 @@ from appliance.store import (
     standard,
     topics,
     watch,
-)
+)  # fmt: skip
 from appliance.store.bridge import Database, connect
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.condition import Condition
@@ -223,13 +223,17 @@ class Store:
         return await self._writer.commit(work)
 
     async def commit_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in a write transaction with nobody else's: it changes the schema. Raises as ``commit``."""
+        """Run ``work`` alone in a write transaction; the tables it makes are captured at once. Raises as ``commit``."""
 
         def whole(db: sqlite3.Connection) -> T:
             with schema.transaction(db):
-                return work(db)
+                done = work(db)
+                watch.capture(db, secret=self._secret, unwatched=topics.unwatched(db))
+                return done
 
-        return await self._writer.alone(whole)
+        done = await self._writer.alone(whole)
+        self._writer.committed()
+        return done
 
 
 @asynccontextmanager

@@ -8,8 +8,9 @@ triggers, restored a dump.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
@@ -26,7 +27,8 @@ class Synced:
     whatever time, and whose triggers had to be made anew, so that changes may have been missed or mean something else.
     ``dropped`` (folded) are those whose triggers were still there and that are captured no more: unwatched or renamed;
     a table that is dropped takes its triggers with it. ``found_version`` is the schema's
-    version before it, ``schema_version`` after it; ``foreign`` is all of the schema that is not ours.
+    version before it, less what ``capture`` has moved it, ``schema_version`` after it; ``foreign`` is all of the schema
+    that is not ours.
     """
 
     shapes: Mapping[str, Shape]
@@ -106,10 +108,43 @@ def resume(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], b
         return _carry_out(db, secret, watched)
 
 
+def capture(db: sqlite3.Connection, *, secret: Secret, unwatched: Collection[str]) -> None:
+    """Put under capture what is not yet, inside the transaction that makes a table: no row of it goes untold.
+
+    Nothing while somebody migrates, who does it in the end.
+    """
+    off = frozenset(map(ascii_fold, unwatched))
+    try:
+        migration.check(db)
+    except migration.Suspended:
+        return
+    before = _version(db)
+    plan = _plan(db, secret, lambda table: ascii_fold(table) not in off)
+    plan.anew = [each for each in plan.anew if ascii_fold(each[0].name) not in plan.before]
+    plan.superfluous = []
+    plan.carry_out(db)
+    schema.put(db, _STEPS, _steps(db) + _version(db) - before)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA schema_version").fetchone()[0])
+
+
+#: How far ``capture`` has moved the schema's version since somebody last synchronised: that was us and not a VACUUM.
+_STEPS: Final = "schema_steps"
+
+
+def _steps(db: sqlite3.Connection) -> int:
+    return int(schema.get(db, _STEPS) or 0)
+
+
 def _carry_out(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]) -> Synced:
     migration.unmark(db)
     plan = _plan(db, secret, watched)
-    return plan.result(db, plan.carry_out(db))
+    result = plan.result(db, plan.carry_out(db))
+    if plan.steps:
+        schema.put(db, _STEPS, 0)
+    return result
 
 
 @dataclass(slots=True)
@@ -123,10 +158,11 @@ class _Plan:
     before: frozenset[str]
     known: frozenset[str]
     version: int
+    steps: int
 
     @property
     def is_done(self) -> bool:
-        return not self.anew and not self.superfluous
+        return not self.anew and not self.superfluous and not self.steps
 
     def carry_out(self, db: sqlite3.Connection) -> dict[str, str]:
         """Do it, inside a transaction; give the tables that could not be captured, and why."""
@@ -159,8 +195,8 @@ class _Plan:
         noted = {name: warnings(self.tables[name], shape) for name, shape in self.right.items()}
         return Synced(
             shapes=self.right,
-            found_version=self.version,
-            schema_version=db.execute("PRAGMA schema_version").fetchone()[0],
+            found_version=self.version - self.steps,
+            schema_version=_version(db),
             foreign=_foreign(db),
             changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
@@ -176,8 +212,7 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
     captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(_shape_id, found) if shape_id in shapes}
     known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
-    (version,) = db.execute("PRAGMA schema_version").fetchone()
-    plan = _Plan({}, {}, [], [], frozenset(captured), known, version)
+    plan = _Plan({}, {}, [], [], frozenset(captured), known, _version(db), _steps(db))
     kept: set[str] = set()
     for table in catalog.tables(db):
         if not watched(table.name):
@@ -200,7 +235,7 @@ def _faults(db: sqlite3.Connection, table: Table) -> dict[str, sqlite3.Error]:
     """Compile each kind of write to the table; give those that fail, and how."""
     name = quote_identifier(table.name)
     column = table.rowid or quote_identifier((table.key or table.columns)[0].name)
-    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    version = _version(db)
     found = {}
     for write in (
         f"INSERT INTO main.{name} DEFAULT VALUES",

@@ -16,7 +16,8 @@ import trio
 from appliance.config import SECRET_COLUMNS
 from appliance.errors import BadRequest, Conflict, Forbidden, RateLimited, Unauthorized
 from appliance.live import accounts as live_accounts
-from appliance.live.accounts import ADDRESS_TRIES, CLIENT_TRIES, REMEMBERED, WAITING, Accounts, Tries
+from appliance.live.accounts import ADDRESS_TRIES, CLIENT_TRIES, WAITING, Accounts
+from appliance.live.tries import REMEMBERED, Tries, network_of
 from appliance.protocol.tokens import Keyring
 from appliance.store import accounts, passwords
 from appliance.store.bridge import open_bridge
@@ -172,3 +173,43 @@ async def test_the_log_says_who_signed_in_and_no_secret(tmp_path: Path) -> None:
     assert found is not None
     for secret in (PASSWORD, token, found.password, token.split(".")[2]):
         assert str(secret) not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:7:1::9", "2001:db8:0:7::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("somebody", "somebody"),
+    ],
+)
+def test_the_addresses_of_one_network_count_as_one_client(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+async def test_a_client_does_not_get_more_tries_by_other_addresses_of_its_network(tmp_path: Path) -> None:
+    async with opened(tmp_path, clock=lambda: 0.0) as (_, service):
+        for number in range(CLIENT_TRIES):
+            with pytest.raises(Unauthorized):
+                await service.sign_in(f"{number}@example.com", "wrong password", client=f"2001:db8::{number}")
+        with pytest.raises(RateLimited):
+            await service.sign_in("x@example.com", PASSWORD, client="2001:db8::ffff")
+        with pytest.raises(Unauthorized):
+            await service.sign_in("x@example.com", PASSWORD, client="2001:db8:0:1::1")
+
+
+async def test_a_running_server_takes_up_whether_anybody_may_sign_up_and_how_long_tokens_are_good(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (store, service):
+        await service.sign_up("ann@example.com", PASSWORD, client="c")
+        service.configure(signup=False, ttl_s=7200)
+        with pytest.raises(Forbidden):
+            await service.sign_up("bob@example.com", PASSWORD, client="c")
+        begun = time.time()
+        token = await service.sign_in("ann@example.com", PASSWORD, client="c")
+        principal = Keyring(await store.read(store.secrets.keys)).verify(token, begun)
+        assert 7199 <= principal.expires_at - begun <= 7202

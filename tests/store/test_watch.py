@@ -308,3 +308,45 @@ def test_two_processes_can_synchronise_at_once(file: Captured) -> None:
     assert len({shape.id for shape in watch.load_shapes(file.server).values() if shape.table == "t"}) <= 21
     check_capture(file)
     schema.check_format(file.server)
+
+
+def test_a_table_is_captured_in_the_transaction_that_makes_it(file: Captured) -> None:
+    file.events()
+    with schema.transaction(file.server):
+        file.server.execute("CREATE TABLE fresh(k INTEGER PRIMARY KEY, v)")
+        watch.capture(file.server, secret=file.secret, unwatched=())
+    file.writer.execute("INSERT INTO fresh VALUES(1, 'a')")
+    (event,) = file.events()
+    assert (event.op.name, event.shape.table) == ("CREATE", "fresh")
+    before = state(file)
+    synced = file.synchronise()
+    assert "fresh" in synced.shapes
+    assert synced.changed == ()
+    assert state(file)[1] == before[1]
+
+
+def test_what_is_captured_at_once_is_rolled_back_with_its_table(file: Captured) -> None:
+    before = schema_dump(file.server)
+    file.server.execute("BEGIN IMMEDIATE")
+    file.server.execute("CREATE TABLE fresh(k INTEGER PRIMARY KEY, v)")
+    watch.capture(file.server, secret=file.secret, unwatched=())
+    file.server.execute("ROLLBACK")
+    assert schema_dump(file.server) == before
+
+
+def test_triggers_that_were_made_with_their_table_are_not_taken_for_a_vacuum(file: Captured) -> None:
+    before = file.synchronise()
+    with schema.transaction(file.server):
+        file.server.execute("CREATE TABLE fresh(k INTEGER PRIMARY KEY, v)")
+        watch.capture(file.server, secret=file.secret, unwatched=())
+    after = file.synchronise()
+    assert after.found_version - before.schema_version == 1
+    file.writer.execute("VACUUM")
+    assert file.synchronise().found_version - after.schema_version == 1
+
+
+def test_a_table_that_is_off_the_watch_is_not_captured_at_once_either(file: Captured) -> None:
+    with schema.transaction(file.server):
+        file.server.execute("CREATE TABLE Fresh(k INTEGER PRIMARY KEY, v)")
+        watch.capture(file.server, secret=file.secret, unwatched=("fresh",))
+    assert "Fresh" not in watch.captured(file.server)

@@ -15,6 +15,8 @@ from appliance.live.accounts import Accounts
 from appliance.model import JSON
 from appliance.protocol.json import decode, encode
 from appliance.protocol.wording import kind, quote, unknown
+from appliance.web.api.caller import address_of
+from appliance.web.api.entrance import Entrance
 
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -33,25 +35,29 @@ class Actions:
     """Answers for accounts."""
 
     accounts: Accounts
+    entrance: Entrance
 
     async def sign_up(self, request: Request) -> Response:
         """Make an account. Raises ``RequestError``."""
+        self.entrance.anybody(request)
         given = _attributes(await _json(request), ("email", "password"), ("name", "passwordConfirm"))
         if given.get("passwordConfirm", given["password"]) != given["password"]:
             raise BadRequest("the two passwords are not the same")
         await self.accounts.sign_up(
-            given["email"], given["password"], name=given.get("name", ""), client=_client(request)
+            given["email"], given["password"], name=given.get("name", ""), client=address_of(request)
         )
         return _done([_notice("The account is made; sign in with it")])
 
     async def sign_in(self, request: Request) -> Response:
         """Give a token. Raises ``RequestError``."""
+        self.entrance.anybody(request)
         given = _attributes(await _json(request), ("email", "password"), ())
-        token = await self.accounts.sign_in(given["email"], given["password"], client=_client(request))
+        token = await self.accounts.sign_in(given["email"], given["password"], client=address_of(request))
         return _signed_in(token)
 
     async def setup(self, request: Request) -> Response:
         """Show the page of the link that ``serve`` printed, or make the first administrator's account with it."""
+        self.entrance.anybody(request)
         if request.method in ("GET", "HEAD"):
             code = request.query_params.get("code", "")
             return Response(_page(_form(code)), headers=_PAGE_HEADERS, media_type="text/html")
@@ -68,12 +74,8 @@ class Actions:
 
     async def _set_up(self, request: Request, given: dict[str, str]) -> str:
         return await self.accounts.set_up(
-            given["code"], given["email"], given["password"], name=given.get("name", ""), client=_client(request)
+            given["code"], given["email"], given["password"], name=given.get("name", ""), client=address_of(request)
         )
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
 
 
 def _media_type(request: Request) -> str:

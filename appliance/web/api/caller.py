@@ -27,11 +27,16 @@ def principal_of(request: Request, authority: Authority) -> Principal:
     """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""
     token = token_of(request.query_params, request.headers)
     if token is None:
-        guest = authority.guest(request.client.host if request.client is not None else "")
+        guest = authority.guest(address_of(request))
         if guest is not None:
             return guest.principal
         raise Unauthorized("a token is needed: an Authorization header (Bearer <token>), or ?token=…")
     return authority.principal(token)
+
+
+def address_of(request: Request) -> str:
+    """Give the address that a request comes from; nothing where that is not known."""
+    return request.client.host if request.client is not None else ""
 
 
 def names_nobody(request: Request) -> bool:

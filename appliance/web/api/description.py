@@ -17,8 +17,10 @@ from appliance.store import rows
 from appliance.store.rights import rights_of
 from appliance.store.store import Store
 from appliance.web.api import documents
-from appliance.web.api.caller import Authority, names_nobody, principal_of
+from appliance.web.api.caller import names_nobody
+from appliance.web.api.entrance import Entrance
 from appliance.web.api.openapi import describe
+from appliance.web.api.opened import visible
 
 _JSON: Final = "application/json"
 
@@ -28,13 +30,13 @@ class Description:
     """Answers ``/openapi.json``. ``query_s``: how long the schema may be looked at, seconds."""
 
     store: Store
-    authority: Authority
+    entrance: Entrance
     query_s: float
 
     async def openapi(self, request: Request) -> Response:
         """Describe what the caller may do; to one who has no token, what there is for everybody."""
         try:
-            principal = principal_of(request, self.authority)
+            principal = self.entrance.principal(request)
         except Unauthorized:
             if not names_nobody(request):
                 raise
@@ -47,7 +49,7 @@ class Description:
             every = self.store.resources.read(db)
             rights = rights_of(db, principal)
             known = [
-                (resource, rights.granted[folded], documents.relationships(resource, every))
+                (resource, rights.granted[folded], visible(documents.relationships(resource, every), rights))
                 for folded, resource in every.items()
                 if folded in rights.granted and rights.may(Verb.PEEK, rights.granted[folded].guarded)
             ]

@@ -41,14 +41,17 @@ def check_accept(request: Request) -> None:
 _MODIFIED = re.compile(r";\s*(?!q=|profile=)\S")
 
 
-def check_match(request: Request, tag: str) -> None:
-    """Refuse a write to a row that is another by now (RFC 9110, section 13.1.1). Raises ``Stale``."""
+def check_match(request: Request, tag: str | None) -> None:
+    """Refuse a write to a row that is another by now (RFC 9110, section 13.1.1). Raises ``Stale``.
+
+    Without a ``tag`` only the asterisk matches.
+    """
     wanted = request.headers.get("if-match")
     if wanted is not None and not matches(wanted, tag, weakly=False):
         raise Stale("the row is not the one that If-Match names any more; read it again", header="If-Match")
 
 
-def matches(listed: str, tag: str, *, weakly: bool) -> bool:
+def matches(listed: str, tag: str | None, *, weakly: bool) -> bool:
     """Say whether a list of entity tags has ``tag``, or the asterisk that stands for all."""
     given = [each.strip() for each in listed.split(",")]
     return "*" in given or any((each.removeprefix("W/") if weakly else each) == tag for each in given)

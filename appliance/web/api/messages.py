@@ -20,7 +20,8 @@ from appliance.protocol.wording import quote
 from appliance.store import callers, idempotency, topics
 from appliance.store.idempotency import Sent
 from appliance.store.store import Store
-from appliance.web.api.caller import Authority, principal_of, segments
+from appliance.web.api.caller import segments
+from appliance.web.api.entrance import Entrance
 
 _JSON: Final = "application/json"
 
@@ -31,11 +32,11 @@ class Messages:
 
     store: Store
     hub: Hub
-    authority: Authority
+    entrance: Entrance
 
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
-        principal = principal_of(request, self.authority)
+        principal = self.entrance.principal(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         body, key = encode(decode(await request.body())), _key(request)

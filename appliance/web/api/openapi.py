@@ -16,67 +16,13 @@ from appliance.store.resources import Resource
 from appliance.store.rights import Rights
 from appliance.store.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
 from appliance.web.api import rules
+from appliance.web.api.components import COMPONENTS, Schema
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of
 from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LIMIT
-
-Schema = dict[str, Any]
+from appliance.web.api.reading import TOTAL_LIMIT
 
 _JSON: Final = "application/json"
 _ERRORS: Final[Schema] = {"$ref": "#/components/schemas/errors"}
-_BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-
-_COMPONENTS: Final[Schema] = {
-    "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-    "schemas": {
-        "errors": {
-            "type": "object",
-            "required": ["errors"],
-            "properties": {
-                "errors": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "required": ["status", "code", "title", "detail"],
-                        "properties": {
-                            "status": {"type": "string"},
-                            "code": {"type": "string"},
-                            "title": {"type": "string"},
-                            "detail": {"type": "string"},
-                            "source": {
-                                "type": "object",
-                                "properties": {each: {"type": "string"} for each in ("pointer", "parameter", "header")},
-                            },
-                        },
-                    },
-                }
-            },
-        },
-        "error": {
-            "type": "object",
-            "required": ["error"],
-            "properties": {
-                "error": {
-                    "type": "object",
-                    "required": ["code", "message"],
-                    "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-                }
-            },
-        },
-        "blob": {
-            "type": "object",
-            "required": ["$blob"],
-            "properties": {"$blob": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}},
-            "additionalProperties": False,
-        },
-        "real": {
-            "type": "object",
-            "required": ["$real"],
-            "properties": {"$real": {"enum": ["Infinity", "-Infinity"]}},
-            "additionalProperties": False,
-        },
-    },
-}
 
 
 def describe(tables: list[tuple[Resource, TableGrant, list[Relationship]]], rights: Rights | None) -> JSON:
@@ -94,7 +40,7 @@ def describe(tables: list[tuple[Resource, TableGrant, list[Relationship]]], righ
         },
         "security": [{"token": []}],
         "paths": paths,
-        "components": _COMPONENTS,
+        "components": COMPONENTS,
     }
 
 
@@ -102,7 +48,7 @@ def _paths(resource: Resource, grant: TableGrant, related: list[Relationship], r
     row = _answer(resource, related, "The row", one=True)
     one: dict[str, Any] = {
         "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
-        "get": _operation(resource, "read", row, [_fields(resource, related)]),
+        "get": _operation(resource, "read", row, [_fields(resource, related), *_include(related)]),
     }
     if _ever(rights, grant, Verb.UPDATE):
         changed = _answer(resource, related, "The row as it then is", one=True)
@@ -164,7 +110,9 @@ def _list_parameters(resource: Resource, related: list[Relationship]) -> list[Sc
     parameters = [
         _parameter("page[size]", {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_SIZE}),
         _parameter("page[number]", {"type": "integer", "minimum": 1, "maximum": NUMBER_LIMIT}),
+        _parameter("page[total]", {"type": "boolean"}) | {"description": f"Count them, up to {TOTAL_LIMIT}."},
         _fields(resource, related),
+        *_include(related),
     ]
     if order:
         items = {"type": "array", "items": {"enum": order}, "minItems": 1, "maxItems": SORT_LIMIT}
@@ -180,6 +128,12 @@ def _fields(resource: Resource, related: list[Relationship]) -> Schema:
     names = [legible(each.name) for each in resource.shape.columns] + [each.name for each in related]
     items = {"type": "array", "items": {"enum": [each for each in names if "," not in each]}}
     return _parameter(f"fields[{legible(resource.name)}]", items) | {"style": "form", "explode": False}
+
+
+def _include(related: list[Relationship]) -> list[Schema]:
+    names = [each.name for each in related if "," not in each.name]
+    described = {"style": "form", "explode": False, "description": "Have the rows that these refer to beside them."}
+    return [_parameter("include", {"type": "array", "items": {"enum": names}}) | described] if names else []
 
 
 def _parameter(name: str, schema: Schema) -> Schema:
@@ -312,11 +266,17 @@ def _answer(resource: Resource, related: list[Relationship], words: str, *, one:
         },
     }
     data = row if one else {"type": "array", "items": row}
-    document = {
+    document: Schema = {
         "type": "object",
         "required": ["jsonapi", "data"],
         "properties": {"jsonapi": {"type": "object"}, "links": {"type": "object"}, "data": data},
     }
+    if related:
+        other = {"type": "object", "required": ["type", "id", "attributes"]}
+        document["properties"]["included"] = {"type": "array", "items": other}
+    if not one:
+        total = {"total": {"type": "integer", "minimum": 0, "maximum": TOTAL_LIMIT}, "exact": {"type": "boolean"}}
+        document["properties"]["meta"] = {"type": "object", "properties": total}
     tag: Schema = {"ETag": {"description": "The row's version, for If-Match", "schema": {"type": "string"}}}
     answer: Schema = {"description": words, "content": {MEDIA_TYPE: {"schema": document}}}
     return {status: answer | ({"headers": tag} if one else {})}

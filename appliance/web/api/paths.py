@@ -13,20 +13,29 @@ from appliance.store.store import Store
 from appliance.web.api.actions import Actions
 from appliance.web.api.caller import Authority
 from appliance.web.api.description import Description
+from appliance.web.api.entrance import Entrance, Rates
 from appliance.web.api.messages import Messages
 from appliance.web.api.tables import Tables
 
 
 def paths(
-    store: Store, hub: Hub, authority: Authority, accounts: Accounts, options: ValueOptions, *, query_s: float
+    store: Store,
+    hub: Hub,
+    authority: Authority,
+    accounts: Accounts,
+    options: ValueOptions,
+    *,
+    query_s: float,
+    rates: Rates,
 ) -> Sequence[BaseRoute]:
-    """Make the routes. ``query_s``: how long one query may be looked for, seconds."""
-    actions = Actions(accounts)
+    """Make the routes. ``query_s``: how long a query may be looked for, seconds; ``rates``: how often one may ask."""
+    entrance = Entrance(authority, rates)
+    actions = Actions(accounts, entrance)
     return [
         Route("/action/user_account/signup", actions.sign_up, methods=["POST"]),
         Route("/action/user_account/signin", actions.sign_in, methods=["POST"]),
         Route("/setup", actions.setup, methods=["GET", "POST"]),
-        Route("/live/topics/{topic:path}/messages", Messages(store, hub, authority).publish, methods=["POST"]),
-        Route("/openapi.json", Description(store, authority, query_s).openapi),
-        Route("/api/{rest:path}", Tables(store, authority, accounts, options, query_s=query_s)),
+        Route("/live/topics/{topic:path}/messages", Messages(store, hub, entrance).publish, methods=["POST"]),
+        Route("/openapi.json", Description(store, entrance, query_s).openapi),
+        Route("/api/{rest:path}", Tables(store, entrance, accounts, options, query_s=query_s)),
     ]

@@ -29,7 +29,9 @@ NUMBER_LIMIT: Final = 100
 SORT_LIMIT: Final = 8
 
 #: The parameters there are, as an error lists them.
-PARAMETERS: Final = ("page[size]", "page[number]", "page[after]", "sort", "filter[…]", "fields[…]", "include")
+PARAMETERS: Final = (
+    "page[size]", "page[number]", "page[after]", "page[total]", "sort", "filter[…]", "fields[…]", "include",
+)  # fmt: skip
 
 _FILTER = re.compile(r"filter\[(.*?)\](?:\[([^\[\]]*)\])?", re.DOTALL)
 _FIELDS = re.compile(r"fields\[(.+)\]", re.DOTALL)
@@ -41,7 +43,7 @@ class Query:
     """What a list, or one row, is asked for, read from the parameters but not yet put to a table.
 
     ``order`` are names with whether they descend. ``fields`` and ``filters`` go by table and column as they were
-    written. ``number`` counts from 1.
+    written. ``number`` counts from 1. ``include`` are relationships; ``None``: it was not said.
     """
 
     size: int = PAGE_SIZE
@@ -50,7 +52,8 @@ class Query:
     order: tuple[tuple[str, bool], ...] = ()
     filters: dict[str, JSON] = field(default_factory=dict)
     fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    include: tuple[str, ...] = ()
+    include: tuple[str, ...] | None = None
+    total: bool = False
 
 
 def parse(parameters: Iterable[tuple[str, str]], *, single: bool = False) -> Query:
@@ -91,6 +94,10 @@ def _of_list(found: Query, name: str, value: str) -> bool:
         found.number = _whole(value, NUMBER_LIMIT, "; follow links.next, which goes as far as there are rows")
     elif name == "page[after]":
         found.cursor = value
+    elif name == "page[total]":
+        if value not in ("true", "false"):
+            raise BadRequest("this is true or false")
+        found.total = value == "true"
     elif name == "sort":
         found.order = tuple((each.removeprefix("-"), each.startswith("-")) for each in _names(value))
         if len(found.order) > SORT_LIMIT:

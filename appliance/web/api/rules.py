@@ -22,6 +22,8 @@ from appliance.web.api.documents import Asked, Relationship, value_of
 KEPT: Final = frozenset(("reference_id", "created_at", "updated_at", "version"))
 #: Columns of a standard table for its owner and administrators.
 OWNERS: Final = frozenset(("permission", "user_account_id"))
+#: Columns of ``world`` for the table's owner and administrators: who may change rows of a table may not thereby grant.
+GRANTING: Final = OWNERS | {"default_permission", "owner_column"}
 #: What an account's own person may not write.
 ADMINISTRATORS: Final = frozenset(("confirmed", "user_account_id"))
 
@@ -63,10 +65,14 @@ def new_row(
 
 
 def changes(
-    db: sqlite3.Connection, rights: Rights, resource: Resource, grant: TableGrant, found: Found, asked: Asked
+    rights: Rights, resource: Resource, grant: TableGrant, found: Found, asked: Asked, *, seen: bool
 ) -> dict[str, SQLiteValue | Clause]:
-    """Give what is to be written to a row, nothing if it is so already, or refuse it. Raises ``RequestError``."""
-    before = {column.name: value for column, value in zip(resource.shape.columns, found.image.values, strict=True)}
+    """Give what is to be written to a row, nothing if it is so already, or refuse it. Raises ``RequestError``.
+
+    To who may not read the row (``seen``), no answer says whether a value is the one that it has.
+    """
+    values = zip(resource.shape.columns, found.image.values, strict=True)
+    before = {column.name: value for column, value in values} if seen else {}
     changed = {
         name: value for name, value in asked.values.items() if name not in before or _differ(before[name], value)
     }
@@ -96,7 +102,7 @@ def check_references(
             continue
         if not isinstance(value, str) or not may_refer(db, rights, grant, each.target.name, value):
             raise NotFound(
-                f"there is no row {quote(str(value))} of {quote(each.target.name)} that you may refer to",
+                f"there is no row {quote(str(value))} that you may refer to by {quote(each.column)}",
                 pointer=asked.pointers[each.column],
             )
 
@@ -147,7 +153,7 @@ def _refuse_generated(resource: Resource, values: Mapping[str, object], asked: A
 
 
 def _refuse_kept(changed: dict[str, SQLiteValue], before: Mapping[str, SQLiteValue], asked: Asked) -> None:
-    if "version" in changed:
+    if "version" in changed and "version" in before:
         raise Conflict(
             f"the row has version {before['version']!r}, not the one that you have seen; read it again",
             pointer=asked.pointers["version"],
@@ -180,7 +186,7 @@ def _refuse_others(
     owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
     if not owns(rights.principal, owner_of(value_of(resource, found, owner))):
         for name in changed:
-            if ascii_fold(name) in OWNERS:
+            if ascii_fold(name) in (GRANTING if grant.table == WORLD else OWNERS):
                 raise _for_owners(name, asked)
 
 

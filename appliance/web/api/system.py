@@ -74,7 +74,7 @@ def update(
 def delete(db: sqlite3.Connection, resource: Resource, grant: TableGrant, found: Found) -> bool:
     """Delete a row of any table, an account and a group with all that is theirs. Raises ``RequestError``."""
     if grant.kind is TableKind.ACCOUNT:
-        accounts.remove(db, str(value_of(resource, found, "email")))
+        accounts.remove_of(db, str(value_of(resource, found, "reference_id")))
         return True
     if grant.table == USERGROUP:
         reference = str(value_of(resource, found, "reference_id"))

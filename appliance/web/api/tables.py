@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
-from urllib.parse import urlencode
 
 import structlog
 from starlette.requests import Request
@@ -28,15 +26,16 @@ from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
 from appliance.protocol.wording import quote
 from appliance.store import rows
-from appliance.store.grants import TableGrant
 from appliance.store.resources import Resource
-from appliance.store.rights import Rights, has_accounts, no_row, rights_of
+from appliance.store.rights import has_accounts
 from appliance.store.rows import Found
 from appliance.store.standard import USER_ACCOUNT, WORLD
 from appliance.store.store import Store
-from appliance.web.api import documents, headers, query, rules, system
-from appliance.web.api.caller import Authority, principal_of, segments
-from appliance.web.api.documents import JSONAPI, MEDIA_TYPE, Relationship
+from appliance.web.api import documents, headers, query, reading, rules, system
+from appliance.web.api.caller import segments
+from appliance.web.api.documents import JSONAPI, MEDIA_TYPE
+from appliance.web.api.entrance import Entrance
+from appliance.web.api.opened import Opened, opened
 from appliance.web.asgi import Receive, Scope, Send
 from appliance.web.problem import headers_of, place
 
@@ -48,42 +47,15 @@ _LIST_METHODS: Final = "GET, HEAD, POST"
 _ROW_METHODS: Final = "GET, HEAD, PATCH, DELETE"
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A table as one transaction of one principal sees it."""
-
-    db: sqlite3.Connection
-    rights: Rights
-    resource: Resource
-    grant: TableGrant
-    related: list[Relationship]
-
-    def find(self, text: str) -> Found:
-        """Give the row that an ``id`` names. Raises ``NotFound``."""
-        key = documents.key_of(self.resource, text)
-        found = None if key is None else rows.find(self.db, self.resource, key)
-        if found is None:
-            raise no_row(self.resource)
-        return found
-
-    def demand(self, verb: Verb, found: Found) -> None:
-        """Raise ``Forbidden``, or ``NotFound``, unless it may be done to a row."""
-        self.rights.demand(self.db, self.resource, self.grant, found, verb)
-
-    def may(self, verb: Verb, found: Found) -> bool:
-        """Decide on a row."""
-        return self.rights.on_row(self.db, self.resource, self.grant, found, verb)
-
-
 class Tables:
     """Answers for all tables. ``query_s``: how long a list may be looked for, seconds."""
 
     def __init__(
-        self, store: Store, authority: Authority, accounts: Accounts, options: ValueOptions, *, query_s: float
+        self, store: Store, entrance: Entrance, accounts: Accounts, options: ValueOptions, *, query_s: float
     ) -> None:
         self._store = store
         self._accounts = accounts
-        self._authority = authority
+        self._entrance = entrance
         self._options = options
         self._query_s = query_s
 
@@ -99,7 +71,7 @@ class Tables:
             names = segments(request)[1:]
             if not 1 <= len(names) <= 2 or not all(names):
                 raise NotFound("there is nothing at this path; rows are at /api/<table> and /api/<table>/<id>")
-            principal = principal_of(request, self._authority)
+            principal = self._entrance.principal(request)
             if len(names) == 1:
                 return await self._on_table(request, principal, names[0])
             return await self._on_row(request, principal, names[0], names[1])
@@ -134,29 +106,9 @@ class Tables:
         asked = query.parse(request.query_params.multi_items())
 
         def work(opened: Opened) -> dict[str, JSON]:
-            return self._page(request, asked, opened)
+            return reading.page(request, asked, opened, self._options)
 
         return _json(200, await self._read(principal, table, work))
-
-    def _page(self, request: Request, asked: query.Query, opened: Opened) -> dict[str, JSON]:
-        resource = opened.resource
-        fields = _fields(asked, opened)
-        terms = query.ordered(asked, resource)
-        begin = query.begins(asked, resource, terms)
-        where = [opened.rights.on_rows(Verb.READ, opened.grant), query.compiled(asked, resource).sql]
-        where += [begin] if begin is not None else []
-        offset = 0 if asked.number is None else (asked.number - 1) * asked.size
-        found, more = rows.page(opened.db, resource, where, terms, asked.size, offset)
-        links: dict[str, JSON] = {"self": _link(request, {}), "first": _link(request, {_AFTER: None, _NUMBER: None})}
-        if more:
-            cursor = query.cursor(resource, terms, rows.at(found[-1], terms))
-            links["next"] = _link(request, {_AFTER: cursor, _NUMBER: None})
-        if asked.number is not None and asked.number > 1:
-            links["prev"] = _link(request, {_NUMBER: str(asked.number - 1)})
-        data: list[JSON] = [
-            documents.resource_object(resource, each, opened.related, self._options, fields) for each in found
-        ]
-        return {"jsonapi": JSONAPI, "links": links, "data": data}
 
     async def _read_one(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
         asked = query.parse(request.query_params.multi_items(), single=True)
@@ -165,10 +117,13 @@ class Tables:
         def work(opened: Opened) -> Response:
             found = opened.find(row_id)
             opened.demand(Verb.READ, found)
+            document = reading.one(asked, opened, found, self._options)
+            if asked.include:  # the row's version does not say which versions the others have
+                return _json(200, document)
             tag = documents.etag(opened.resource, found)
             if known is not None and headers.matches(known, tag, weakly=True):
                 return Response(status_code=304, headers={"ETag": tag})
-            return self._row(200, opened, found, _fields(asked, opened))
+            return _json(200, document, {"ETag": tag})
 
         return await self._read(principal, table, work)
 
@@ -183,10 +138,10 @@ class Tables:
 
     async def _create(self, document: JSON, principal: Principal, table: str) -> Response:
         def work(opened: Opened) -> Response:
-            asked = documents.read(document, opened.resource, opened.related)
+            asked = documents.read(document, opened.resource, opened.related())
             asked = _with_id(opened.resource, asked)
             values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.related, asked)
+            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked)
             found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
@@ -223,14 +178,15 @@ class Tables:
         def work(opened: Opened) -> Response:
             found = opened.find(row_id)
             opened.demand(Verb.UPDATE, found)
-            headers.check_match(request, documents.etag(opened.resource, found))
-            asked = documents.read(document, opened.resource, opened.related)
+            headers.check_match(request, _tag(opened, found))
+            asked = documents.read(document, opened.resource, opened.related())
             if asked.row_id != documents.identifier(opened.resource, found):
                 if asked.row_id is None:
                     raise BadRequest('"id" must be there and be the one in the path', pointer="/data/id")
                 raise Conflict(f"the path is of another row than {quote(asked.row_id)}", pointer="/data/id")
-            values = rules.changes(opened.db, opened.rights, opened.resource, opened.grant, found, asked)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.related, asked)
+            seen = opened.may(Verb.READ, found)
+            values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, seen=seen)
+            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked)
             if values:
                 changed = _pointing(
                     asked, lambda: system.update(opened.db, opened.resource, opened.grant, found, values)
@@ -246,7 +202,7 @@ class Tables:
         def work(opened: Opened) -> Response:
             found = opened.find(row_id)
             opened.demand(Verb.DELETE, found)
-            headers.check_match(request, documents.etag(opened.resource, found))
+            headers.check_match(request, _tag(opened, found))
             if not system.delete(opened.db, opened.resource, opened.grant, found):
                 raise Conflict("a trigger of the table has ignored the write")
             return Response(status_code=204)
@@ -263,19 +219,14 @@ class Tables:
     # -- both ------------------------------------------------------------------------------------------------
 
     def _open(self, db: sqlite3.Connection, principal: Principal, table: str) -> Opened:
-        every = self._store.resources.read(db)
-        rights = rights_of(db, principal)
-        resource, grant = rights.table(every, table)
-        if not resource.shape.key and not resource.shape.rowid:
-            raise NotFound(f"the rows of {quote(resource.name)} have no key that can be sent")
-        return Opened(db, rights, resource, grant, documents.relationships(resource, every))
+        return opened(db, principal, self._store.resources.read(db), table)
 
-    def _row(self, status: int, opened: Opened, found: Found, fields: tuple[str, ...] | None = None) -> Response:
-        resource = opened.resource
-        data = documents.resource_object(resource, found, opened.related, self._options, fields)
-        path = documents.path_of(resource, documents.identifier(resource, found))
-        lines = {"ETag": documents.etag(resource, found)} | ({"Location": path} if status == 201 else {})
-        return _json(status, {"jsonapi": JSONAPI, "links": {"self": path}, "data": data}, lines)
+    def _row(self, status: int, opened: Opened, found: Found) -> Response:
+        document = reading.one(query.Query(), opened, found, self._options)
+        lines = {"ETag": documents.etag(opened.resource, found)}
+        if status == 201:
+            lines["Location"] = documents.path_of(opened.resource, documents.identifier(opened.resource, found))
+        return _json(status, document, lines)
 
     def _bare(self, opened: Opened, found: Found) -> Response:
         """Answer to who has created a row that he may not read: where it is, and nothing of it."""
@@ -283,9 +234,6 @@ class Tables:
         path = documents.path_of(opened.resource, row_id)
         data: JSON = {"type": opened.resource.name, "id": row_id, "links": {"self": path}}
         return _json(201, {"jsonapi": JSONAPI, "data": data}, {"Location": path})
-
-
-_AFTER, _NUMBER = "page[after]", "page[number]"
 
 
 def refusal(error: RequestError) -> Response:
@@ -297,32 +245,13 @@ def _json(status: int, document: dict[str, JSON], lines: Mapping[str, str] | Non
     return Response(encode(document), status, {"Vary": "Accept", **(lines or {})}, MEDIA_TYPE)
 
 
+def _tag(opened: Opened, found: Found) -> str | None:
+    """Give a row's version to compare with; ``None`` to who may not read it, and so not guess what is in it either."""
+    return documents.etag(opened.resource, found) if opened.may(Verb.READ, found) else None
+
+
 def _not_allowed(methods: str) -> NotAllowed:
     return NotAllowed(f"this path takes: {methods}", allow=methods)
-
-
-def _link(request: Request, changed: Mapping[str, str | None]) -> str:
-    """Give the request's own address with some parameters changed, never with its token."""
-    left_out = {"token", *changed}
-    given = [(name, value) for name, value in request.query_params.multi_items() if name not in left_out]
-    given += [(name, value) for name, value in changed.items() if value is not None]
-    path = request.scope["raw_path"].decode("ascii")
-    return f"{path}?{urlencode(given, safe='[]')}" if given else path
-
-
-def _fields(asked: query.Query, opened: Opened) -> tuple[str, ...] | None:
-    """Give the fields that are asked for, ``None`` for all. Raises ``BadRequest``."""
-    if asked.include:
-        raise BadRequest("include is not supported; follow the related links", parameter="include")
-    resource = opened.resource
-    fields = asked.fields.get(ascii_fold(resource.name))
-    known = {*resource.sent, *(ascii_fold(each.name) for each in opened.related)}
-    for name in fields or ():
-        if ascii_fold(name) not in known:
-            raise BadRequest(
-                f"{quote(resource.name)} has no field {quote(name)} that is sent", parameter=f"fields[{resource.name}]"
-            )
-    return fields
 
 
 def _with_id(resource: Resource, asked: documents.Asked) -> documents.Asked:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from appliance.config import SECRET_COLUMNS
+from appliance.config import SECRET_COLUMNS, Config
 from appliance.live.access import Access
 from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
@@ -27,6 +27,7 @@ from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.standard import NewColumn
 from appliance.store.store import Store, StoreSettings, open_store
+from appliance.web.api.entrance import Rates
 from appliance.web.api.paths import paths
 from appliance.web.metrics import MetricsPage
 from appliance.web.routes import application
@@ -36,6 +37,8 @@ NOW = 4_000_000_000.0  # tokens are issued in the year 2096, so that they are va
 MEDIA = "application/vnd.api+json"
 #: Whose pages may use the API.
 ORIGINS = ("https://app.example.com",)
+#: How often one may ask, unless a test says otherwise.
+USUAL = Config().part(Rates)
 #: The users there are; a user's reference_id is its name.
 USERS = ("ann", "bob")
 
@@ -130,6 +133,7 @@ async def served(
     query_s: float = 5.0,
     signup: bool = True,
     guests: bool = False,
+    rates: Rates = USUAL,
 ) -> AsyncIterator[Served]:
     """Serve the file that ``statements`` have made, after standard ``tables``."""
     _furnish(path, statements, tuple((tables or {}).items()))
@@ -144,7 +148,7 @@ async def served(
         tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
         accounts = Accounts(store, signup=signup, ttl_s=60)
-        api = paths(store, hub, access, accounts, ValueOptions(), query_s=query_s)
+        api = paths(store, hub, access, accounts, ValueOptions(), query_s=query_s, rates=rates)
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:

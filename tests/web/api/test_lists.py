@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.web.api import reading
 from tests.web.api.application import Served, code, ids, served
 
 TABLE = "CREATE TABLE t(k INTEGER PRIMARY KEY, v)"
@@ -143,3 +145,28 @@ async def test_fields_leave_out_the_others(tmp_path: Path) -> None:
 async def test_a_list_that_would_read_too_much_is_given_up(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", TABLE, NUMBERS.format(20_000), query_s=0.0) as live:
         assert code(await live.ask("GET", "/api/t?filter[v]=x")) == (503, "unavailable")
+
+
+async def test_a_total_is_counted_only_if_asked_for_and_only_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "TOTAL_LIMIT", 5)
+    async with served(tmp_path / "live.db", TABLE, NUMBERS.format(7)) as live:
+
+        async def meta(query: str) -> Any:
+            return (await live.ask("GET", f"/api/t?page[size]=2{query}")).json().get("meta")
+
+        assert await meta("") is await meta("&page[total]=false") is None
+        assert await meta("&page[total]=true") == {"total": 5, "exact": False}
+        assert await meta("&page[total]=true&filter[k][lte]=5") == {"total": 5, "exact": True}
+        following = (await live.ask("GET", "/api/t?page[size]=2&page[total]=true&filter[v]=1")).json()["links"]["next"]
+        assert (await live.ask("GET", following)).json()["meta"] == {"total": 3, "exact": True}
+        assert code(await live.ask("GET", "/api/t?page[total]=1")) == (400, "bad-request")
+
+
+async def test_a_total_is_of_the_rows_that_may_be_read(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables={"todo": ()}) as live:
+        for subject in ("ann", "ann", "bob"):
+            await live.create("todo", subject)
+        answers = [(await live.ask("GET", "/api/todo?page[total]=true", who)).json() for who in ("ann", "bob", None)]
+        assert [answer["meta"]["total"] for answer in answers] == [2, 1, 3]

@@ -216,3 +216,47 @@ async def test_a_guest_may_what_everybody_may_and_owns_nothing(tmp_path: Path) -
         assert code(await live.client.post("/api/todo", json=others)) == (403, "forbidden")
         assert "/api/todo" in (await live.client.get("/openapi.json")).json()["paths"]
         assert code(await live.client.get("/api/todo?token=bad")) == (401, "unauthorized")
+
+
+async def test_who_may_change_rows_of_a_table_may_not_grant_on_it(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", PLAIN) as live:
+        ((world,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
+        rights = (Verb.PEEK | Verb.READ | Verb.UPDATE) << GROUP_SHIFT
+        live.sql(
+            f'INSERT INTO "{join_table("world")}"(world_id, usergroup_id, permission) VALUES(?, ?, ?)',
+            world, USERS, rights,
+        )  # fmt: skip
+        live.sql("INSERT INTO plain VALUES(1, 'bob', 'v')")
+
+        assert (await live.change("plain", "1", "ann", v="w")).status_code == 200
+        for attributes in ({"owner_column": "owner"}, {"default_permission": 2097151}, {"permission": 2097151}):
+            assert code(await live.change("world", world, "ann", **attributes)) == (403, "forbidden")
+        assert (await live.change("world", world, owner_column="owner")).status_code == 200
+
+
+async def test_no_answer_tells_what_is_in_a_row_that_may_be_changed_but_not_read(tmp_path: Path) -> None:
+    tables = {"todo": (NewColumn("title", "text"),)}
+    statements = (
+        PLAIN,
+        "INSERT INTO todo(reference_id, title, user_account_id, permission) VALUES('r', 'right', 'bob', 1 + 8)",
+        "INSERT INTO plain VALUES(1, 'bob', 'right')",
+    )
+    async with served(tmp_path / "live.db", *statements, tables=tables) as live:
+        live.sql("UPDATE world SET permission = 1 + 8 WHERE table_name = 'plain'")
+
+        async def answers(table: str, row: str, *tries: dict[str, object]) -> set[tuple[int, str]]:
+            found = [await live.change(table, row, "ann", **each) for each in tries]
+            return {(answer.status_code, answer.text) for answer in found}
+
+        for column, right in (("user_account_id", "bob"), ("version", 1), ("reference_id", "r"), ("permission", 9)):
+            wrong = "carol" if isinstance(right, str) else 7
+            assert len(await answers("todo", "r", {column: right}, {column: wrong})) == 1, column
+        assert await answers("todo", "r", {"title": "right"}, {"title": "wrong"}) == {(204, "")}
+        assert await answers("plain", "1", {"v": "right"}, {"v": "wrong"}) == {(204, "")}
+        live.sql("UPDATE world SET owner_column = 'owner' WHERE table_name = 'plain'")
+        assert len(await answers("plain", "1", {"owner": "bob"}, {"owner": "carol"})) == 1
+
+        tag = (await live.ask("GET", "/api/todo/r")).headers["ETag"]
+        for given in (tag, '"1"'):
+            assert code(await live.change("todo", "r", "ann", if_match=given, title="x")) == (412, "stale")
+        assert (await live.change("todo", "r", "ann", if_match="*", title="x")).status_code == 204

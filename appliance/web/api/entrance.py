@@ -1,0 +1,60 @@
+"""Who sends an HTTP request, and whether it asks too often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+from starlette.requests import Request
+
+from appliance.errors import RateLimited, Unauthorized
+from appliance.live.tries import Tries, network_of
+from appliance.model import Principal
+from appliance.web.api.caller import Authority, address_of, principal_of
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How often one may ask: settings, by their names. Requests a second, and how many at once."""
+
+    requests_per_s: float
+    request_burst: int
+    guest_requests_per_s: float
+    guest_request_burst: int
+
+
+class Entrance:
+    """Says who asks, and turns away who asks too often.
+
+    The rates are those of a session's requests: here of one principal, and of one address without a token that is
+    good, so that guessing tokens is bounded, too.
+    """
+
+    def __init__(self, authority: Authority, rates: Rates, *, clock: Callable[[], float] = trio.current_time) -> None:
+        self._authority = authority
+        self._users = Tries(rates.request_burst, 1 / rates.requests_per_s, clock)
+        self._addresses = Tries(rates.guest_request_burst, 1 / rates.guest_requests_per_s, clock)
+
+    def principal(self, request: Request) -> Principal:
+        """Say who asks. Raises ``Unauthorized``, ``RateLimited``."""
+        try:
+            found = principal_of(request, self._authority)
+        except Unauthorized:
+            self.anybody(request)
+            raise
+        if found.guest:
+            self.anybody(request)
+        else:
+            _take(self._users, f"{found.issuer} {found.subject}")
+        return found
+
+    def anybody(self, request: Request) -> None:
+        """Let a request in for which it does not matter who asks. Raises ``RateLimited``."""
+        _take(self._addresses, network_of(address_of(request)))
+
+
+def _take(tries: Tries, name: str) -> None:
+    wait_s = tries.wait_s(name)
+    if wait_s > 0:
+        raise RateLimited("too many requests; send more slowly", retry_after=round(wait_s) or 1)

@@ -1,0 +1,73 @@
+"""A table as one transaction of one principal sees it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from appliance.errors import NotFound
+from appliance.model import Principal, ascii_fold
+from appliance.protocol.permissions import Verb
+from appliance.protocol.wording import quote
+from appliance.store import rows
+from appliance.store.grants import TableGrant
+from appliance.store.resources import Resource
+from appliance.store.rights import Rights, no_row, rights_of
+from appliance.store.rows import Found
+from appliance.web.api import documents
+from appliance.web.api.documents import Relationship
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A table, what may be done with it, and all tables there are (``every``, by folded name)."""
+
+    db: sqlite3.Connection
+    rights: Rights
+    resource: Resource
+    grant: TableGrant
+    every: Mapping[str, Resource]
+
+    @property
+    def references(self) -> list[Relationship]:
+        """All relationships of the table."""
+        return documents.relationships(self.resource, self.every)
+
+    def related(self, resource: Resource | None = None) -> list[Relationship]:
+        """Give the relationships of this table, or of another, to tables that the principal may know of."""
+        return visible(documents.relationships(resource or self.resource, self.every), self.rights)
+
+    def find(self, text: str) -> Found:
+        """Give the row that an ``id`` names. Raises ``NotFound``."""
+        key = documents.key_of(self.resource, text)
+        found = None if key is None else rows.find(self.db, self.resource, key)
+        if found is None:
+            raise no_row(self.resource)
+        return found
+
+    def demand(self, verb: Verb, found: Found) -> None:
+        """Raise ``Forbidden``, or ``NotFound``, unless it may be done to a row."""
+        self.rights.demand(self.db, self.resource, self.grant, found, verb)
+
+    def may(self, verb: Verb, found: Found) -> bool:
+        """Decide on a row."""
+        return self.rights.on_row(self.db, self.resource, self.grant, found, verb)
+
+
+def opened(db: sqlite3.Connection, principal: Principal, every: Mapping[str, Resource], table: str) -> Opened:
+    """Open a table for a principal. Raises ``Unauthorized``, ``UnknownTopic``, ``NotFound``."""
+    rights = rights_of(db, principal)
+    resource, grant = rights.table(every, table)
+    if not resource.shape.key and not resource.shape.rowid:
+        raise NotFound(f"the rows of {quote(resource.name)} have no key that can be sent")
+    return Opened(db, rights, resource, grant, every)
+
+
+def visible(related: list[Relationship], rights: Rights) -> list[Relationship]:
+    """Give the relationships to tables that may be known of."""
+    return [
+        each
+        for each in related
+        if (grant := rights.granted.get(ascii_fold(each.target.name))) and rights.may(Verb.PEEK, grant.guarded)
+    ]
