@@ -23,11 +23,12 @@ async def listen(database: Path, stir: Callable[[], None]) -> None:
     """
     from inotify_simple import INotify, flags  # the package is there on Linux only
 
+    gone = int(flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF)  # a number: flags take longer than all the rest
     with closing(INotify(nonblocking=True)) as inotify:
         inotify.add_watch(f"{database}-wal", flags.MODIFY | flags.DELETE_SELF | flags.MOVE_SELF)
         while True:
             await trio.lowlevel.wait_readable(inotify.fileno())
             for event in inotify.read(timeout=0):
-                if event.mask & (flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF):
+                if event.mask & gone:
                     return
             stir()

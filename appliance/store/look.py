@@ -15,6 +15,9 @@ from appliance.store import connections, watch
 #: for how long one read keeps the WAL from being reset.
 LOOK_ROWS = 1000
 LOOK_BYTES = 8 << 20
+#: The same for a glance: a bound for how long the event loop does nothing else (about a millisecond).
+GLANCE_ROWS = 128
+GLANCE_BYTES = 128 << 10
 _CHUNK_ROWS = 50
 
 OutboxRow = tuple[SQLiteValue, ...]
@@ -29,7 +32,7 @@ class Look:
     there may be more.
     """
 
-    data_version: int
+    data_version: int | None
     schema_version: int
     generation: int
     incarnation: str
@@ -39,22 +42,51 @@ class Look:
     full: bool
 
 
-def look(db: sqlite3.Connection, after: int, known: int | None, at_least: int) -> Look | None:
-    """Read what comes after the event id ``after``, as ``Store.look`` says."""
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """That there is more than a glance may read; ``data_version`` is that of before."""
+
+    data_version: int | None
+
+
+def glance(db: sqlite3.Connection, after: int, known: int | None) -> Look | Beyond | None:
+    """Read what comes after the event id ``after``, if it is little; ``None``: there was no commit since ``known``."""
     (version,) = db.execute("PRAGMA data_version").fetchone()
     if version == known:
         return None
-    # One read transaction, so that rows, schema and settings are of one moment. data_version comes before it:
+    return _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, within=GLANCE_ROWS) or Beyond(version)
+
+
+def look(db: sqlite3.Connection, version: int | None, after: int, at_least: int) -> Look:
+    """Read what comes after the event id ``after``, as ``Store.look`` says."""
+    seen = _read(db, version, after, max(LOOK_ROWS, at_least), LOOK_BYTES, at_least)
+    assert seen is not None  # noqa: S101 – nothing is beyond this
+    return seen
+
+
+def _read(
+    db: sqlite3.Connection,
+    version: int | None,
+    after: int,
+    most: int,
+    most_bytes: int,
+    at_least: int = 0,
+    within: int | None = None,
+) -> Look | None:
+    """Read rows as far as the bounds allow; ``None``: there are more than ``within``."""
+    # One read transaction, so that rows, schema and settings are of one moment. ``data_version`` was read before it:
     # a commit in between is then seen twice rather than never.
     db.execute("BEGIN")
     try:
         generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
+        if within is not None and highest - after > within:
+            return None
         rows: list[OutboxRow] = []
         size, full = 0, False
         if highest > after:
             width = _width(db, incarnation, newest_shape)
-            rows, size, full = connections.tolerant(db, lambda: _rows(db, after, at_least, width))
+            rows, size, full = connections.tolerant(db, lambda: _rows(db, after, most, most_bytes, at_least, width))
     finally:
         db.execute("COMMIT")
     return Look(
@@ -93,15 +125,16 @@ def _width(db: sqlite3.Connection, incarnation: str, newest_shape: int) -> int:
     return known
 
 
-def _rows(db: sqlite3.Connection, after: int, at_least: int, width: int) -> tuple[list[OutboxRow], int, bool]:
-    limit = max(LOOK_ROWS, at_least)
-    cursor = db.execute(outbox.select_after(width), (after, limit))
+def _rows(
+    db: sqlite3.Connection, after: int, most: int, most_bytes: int, at_least: int, width: int
+) -> tuple[list[OutboxRow], int, bool]:
+    cursor = db.execute(outbox.select_after(width), (after, most))
     rows: list[OutboxRow] = []
     size = 0
     while chunk := cursor.fetchmany(_CHUNK_ROWS):
         rows += chunk
         size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        if size > LOOK_BYTES and len(rows) >= at_least:
+        if size > most_bytes and len(rows) >= at_least:
             cursor.close()
             return rows, size, True
-    return rows, size, len(rows) == limit
+    return rows, size, len(rows) == most

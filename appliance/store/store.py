@@ -34,7 +34,7 @@ from appliance.store.bridge import Database, connect
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.condition import Condition
 from appliance.store.incarnation import LiveFile
-from appliance.store.look import Look, look
+from appliance.store.look import Beyond, Look, glance, look
 from appliance.store.migration import Suspended
 from appliance.store.readers import Readers, open_readers
 from appliance.store.resources import Resources
@@ -77,6 +77,7 @@ class Store:
         self,
         settings: StoreSettings,
         writer: Writer,
+        glancing: sqlite3.Connection,
         reader: Database,
         readers: Readers,
         live: LiveFile,
@@ -98,6 +99,7 @@ class Store:
         self._secret = settings.secret
         self._catalog: Catalog | None = None
         self._writer = writer
+        self._glancing = glancing
         self._reader = reader
         self._readers = readers
         self._live = live
@@ -122,8 +124,19 @@ class Store:
 
         ``None`` when nothing was committed by anyone since a look whose ``data_version`` was ``known`` (about
         10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
+
+        What is little is read right here: to have a thread do it takes five times as long, and the events wait for
+        it. Whoever is in the way of that – a lock, a fault of the disk –, the thread is the one to wait for.
         """
-        return await self._reader.run(lambda db: look(db, after, known, at_least))
+        try:
+            seen = glance(self._glancing, after, known)
+        except sqlite3.Error:
+            seen = Beyond(None)
+        if isinstance(seen, Beyond) or (at_least and seen is not None):
+            version = seen.data_version
+            return await self._reader.run(lambda db: look(db, version, after, at_least))
+        await trio.lowlevel.checkpoint()
+        return seen
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
@@ -271,10 +284,12 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
-        store = Store(settings, Writer(writing), reading, readers, live, epoch, own)
+        glancing = connections.open_reader(path, busy_timeout_s=0)
+        store = Store(settings, Writer(writing), glancing, reading, readers, live, epoch, own)
         try:
             yield store
         finally:
+            glancing.close()
             if not store.replaced:
                 try:
                     await writing.run(lambda db: incarnation.end(db, checkpoint=settings.checkpoints))
