@@ -199,8 +199,8 @@ class Hub:
 
     async def facts(self, events: Sequence[Told]) -> Facts:
         """Read what is needed beside these events to deliver them. The one thing of the hub's that waits."""
-        by_row, live_sets = self._subscribers.by_row(), self._subscribers.live_sets()
-        return await self.access.facts(events, by_row, live_sets, self._tables)
+        by_row, live_sets = self._subscribers.by_row, self._subscribers.live_sets
+        return await self.access.facts(events, by_row, live_sets, self._tables) if by_row else NOTHING
 
     def subscribe(self, receiver: Receiver, name: str, wish: Wish) -> Subscription:
         """Take a subscription up that waits at the hub's position: to be attached, or to be read for first.

@@ -57,6 +57,10 @@ class Subscribers:
 
     def __init__(self) -> None:
         self._by_topic: dict[str, Audiences[Subscription]] = {}
+        #: Topics (folded) that have an audience to whom the rows say what it may read; and those of them whose rows
+        #: somebody holds. Asked for each batch of events, so they are kept.
+        self.by_row: set[str] = set()
+        self.live_sets: set[str] = set()
 
     def topics(self) -> list[str]:
         """Name (folded) the topics that have subscribers."""
@@ -65,14 +69,6 @@ class Subscribers:
     def audiences(self, folded: str) -> Audiences[Subscription] | None:
         """Give the audiences of a topic."""
         return self._by_topic.get(folded)
-
-    def by_row(self) -> set[str]:
-        """Name (folded) the topics that have an audience to whom the rows say what it may read."""
-        return {topic for topic, audiences in self._by_topic.items() if audiences.by_row}
-
-    def live_sets(self) -> set[str]:
-        """Name (folded) the topics whose rows somebody holds to whom they say what it may read."""
-        return {topic for topic, audiences in self._by_topic.items() if audiences.live_sets}
 
     def of(self, name: str) -> list[Subscription]:
         """Give all subscriptions to a topic."""
@@ -83,6 +79,7 @@ class Subscribers:
         """Give all subscriptions to a topic, which are in no audience any more."""
         found = self.of(name)
         self._by_topic.pop(ascii_fold(name), None)
+        self._note(ascii_fold(name))
         return found
 
     def join(self, subscription: Subscription, shape: Shape | None, reader: Reader, sight: Sight) -> None:
@@ -92,6 +89,7 @@ class Subscribers:
         subscription.reader = reader
         subscription.audience = audiences.join(subscription, subscription.wish, sight)
         self._by_topic[folded] = audiences
+        self._note(folded)
         if subscription.position is None:
             self.feed(subscription)
 
@@ -103,6 +101,7 @@ class Subscribers:
             audiences.leave(subscription, subscription.audience)
             if not audiences:
                 del self._by_topic[folded]
+            self._note(folded)
 
     def feed(self, subscription: Subscription) -> None:
         """Have the hub feed a subscription."""
@@ -113,3 +112,14 @@ class Subscribers:
         """Have a subscription wait where it has been read to."""
         subscription.position = position
         subscription.audience.wait(subscription)
+
+    def _note(self, folded: str) -> None:
+        audiences = self._by_topic.get(folded)
+        for topics, counted in (
+            (self.by_row, audiences.by_row if audiences else 0),
+            (self.live_sets, audiences.live_sets if audiences else 0),
+        ):
+            if counted:
+                topics.add(folded)
+            else:
+                topics.discard(folded)
