@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.facts import Facts
-from appliance.live.telling import CREATE, DELETE, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
+from appliance.live.telling import CREATE, DELETE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message, compile_table
 from appliance.protocol.frames import Form
@@ -44,8 +44,7 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
-@dataclass(frozen=True, slots=True)
-class Telling(Generic[M]):
+class Telling(NamedTuple, Generic[M]):
     """That these members are told of an event in this form. Those of two tellings of equal ``who`` are the same."""
 
     who: Hashable
@@ -60,12 +59,14 @@ class Audience(Generic[M]):
     can name them by: their subject, and their groups.
     """
 
-    __slots__ = ("_by_name", "_filters", "filter", "members", "place", "sight", "waiting", "wish")
+    __slots__ = ("_by_name", "_filters", "filter", "members", "place", "plain", "sight", "waiting", "wish")
 
     def __init__(self, wish: Wish, wanted: RowFilter | MessageFilter | None, shape: Shape | None, sight: Sight) -> None:
         self.wish = wish
         self.filter = wanted
         self.sight = sight
+        #: Whether all its members are told of every change, as what it is.
+        self.plain = wanted is None and sight is Sight.ALL and not (wish.live_set or wish.old)
         self.members: dict[M, None] = {}
         #: Those who are not fed yet, or not just now.
         self.waiting: set[M] = set()
@@ -125,6 +126,8 @@ class Audience(Generic[M]):
 
     def tellings(self, change: Change, access: Access, facts: Facts) -> list[Telling[M]]:
         """Say who of those that the hub feeds is told of a change, and how: as ``form`` says of each."""
+        if self.plain:
+            return [Telling(self, self.members, PLAIN[change.op])]
         wants = self._wants(change)
         if wants is None or self.sight is Sight.NONE:
             return []

@@ -5,7 +5,7 @@ The functions give the text of a WebSocket frame. One event's text is shared by 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from appliance.errors import RequestError
 from appliance.model import JSON, Change, Image, Message, Op, Shape
@@ -30,8 +30,9 @@ def error(error: RequestError, object_type: str | None, id: str | int | float | 
     return _reply("error", object_type, {"code": error.code, "message": error.message, **error.detail}, id)
 
 
-class Form(NamedTuple):
-    """How one change is told: as which event, and with what of the row as it was.
+@dataclass(frozen=True, eq=False, slots=True)
+class Form:
+    """How one change is told: as which event, and with what of the row as it was. Few, compared by identity.
 
     ``old_key``: an update that changed the key may say which it was. ``old_data``: it says what the columns that
     changed were. An update may be told as a create or a delete, to whom the row enters or leaves.
