@@ -186,10 +186,10 @@ class Hub:
         return [each for folded in self._subscribers.topics() for each in self._subscribers.of(folded)]
 
     def lost(self, highest: int) -> None:
-        """Tell every subscriber that events up to ``highest`` are gone before they could be read."""
+        """Tell every subscriber of what is kept that events up to ``highest`` are gone before they could be read."""
         self.position = Position(self.position.epoch, highest)
         self.recent.forget(highest)
-        for folded in self._subscribers.topics():
+        for folded in filter(self.is_durable, self._subscribers.topics()):
             for subscription in self._subscribers.of(folded):
                 self.counters.resyncs += 1
                 subscription.receiver.tell(notices.because(RESYNC, subscription.topic, "overrun"))

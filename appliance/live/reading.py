@@ -43,8 +43,8 @@ from appliance.store.store import Store
 
 log = structlog.get_logger()
 
-#: Events that a reading looks at between two chances for everybody else.
-STEP: Final = 1000
+#: Events that a reading looks at between two chances for everybody else: a few milliseconds.
+STEP: Final = 100
 #: With more events than this in memory, SQLite finds faster what a filter lets through.
 WORTH_ASKING: Final = 4000
 #: Of more subscriptions at once SQLite is not asked which events they want: everything is read.
@@ -156,17 +156,21 @@ class Reading:
             return
         for fault in page.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
-        await self._send([Told(event) for event in page.events], page.end)
+        events = [Told(event) for event in page.events]
+        for first in range(0, max(1, len(events)), STEP):
+            some = events[first : first + STEP]
+            if not await self._send(some, page.end if first + STEP >= len(events) else some[-1].id):
+                return
 
     async def _page(self, *, complete: bool) -> Page:
         after, upto, wanted, shapes = self._position, self._hub.position.id, self._wanted(), self._hub.shapes
         return await self._store.read(lambda db: replay.page(db, after, upto, wanted, shapes, complete=complete))
 
-    async def _send(self, events: Sequence[Told], end: int) -> None:
-        """Send what is due of these events; then the position is ``end``.
+    async def _send(self, events: Sequence[Told], end: int) -> bool:
+        """Send what is due of these events; then the position is ``end``, and more can be sent.
 
-        It is less when the peer takes no more for now: what is left is read again when it does, so that nothing is
-        kept for who waits, and everything is decided on rights and subscriptions as they are then.
+        It is less, and false, when the peer takes no more for now: what is left is read again when it does, so that
+        nothing is kept for who waits, and everything is decided on rights and subscriptions as they are then.
         """
         facts = await self._hub.facts(events)
         due: list[tuple[Subscription, bytes]] = []
@@ -179,14 +183,18 @@ class Reading:
                     due.append((subscription, frame))
                     size += len(frame)
             if size > STRETCH:
-                if not await self._deliver(due, told.id) or self._feed.busy:
-                    return
+                if not await self._deliver(due, told.id):
+                    return False
                 self._hub.counters.replayed_events += len(due)
                 due.clear()
                 size = 0
-        if await self._deliver(due, end):
-            self._hub.counters.replayed_events += len(due)
-            await trio.lowlevel.checkpoint()
+                if self._feed.busy:
+                    return False
+        if not await self._deliver(due, end):
+            return False
+        self._hub.counters.replayed_events += len(due)
+        await trio.lowlevel.checkpoint()
+        return True
 
     async def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
         """Send and move on, without an await; false when it is refused: then everything that waited has been taken."""

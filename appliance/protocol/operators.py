@@ -235,11 +235,13 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
             if isinstance(each.value, str):
                 expressions.append(f"typeof({name}) = 'text' AND {name} {sign} ?")
                 tests.append(_text_test(column, each.value))
-                stored.append(f"typeof({{}})='text' AND {{}} COLLATE {column.collation} {sign} ?")
+                # SQLite's order is NULL, numbers, text, blobs: comparisons cost a tenth of what typeof does.
+                beyond = "{} >= ''" if sign.startswith("<") else "{} < x''"
+                stored.append(f"{{}} COLLATE {column.collation} {sign} ? AND {beyond}")
             else:
                 expressions.append(f"typeof({name}) IN ('integer', 'real') AND {name} {sign} ?")
                 tests.append(_number_test(each.value))
-                stored.append(f"typeof({{}}) IN ('integer','real') AND {{}} {sign} ?")
+                stored.append(f"{{}} {sign} ?" if sign.startswith("<") else f"{{}} {sign} ? AND {{}} < ''")
         test = tests[0] if len(tests) == 1 else lambda value: any(each(value) for each in tests)
         return Condition(
             position,

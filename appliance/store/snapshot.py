@@ -20,8 +20,9 @@ from appliance.store import catalog, connections, schema
 #: Rows of one page, and about how many bytes of values it stops at.
 PAGE_ROWS: Final = 500
 PAGE_BYTES: Final = 1 << 20
-#: Rows that one page looks at where no index leads to those that are wanted: a few milliseconds.
-SCAN_ROWS: Final = 20_000
+#: Rows that one page looks at where no index leads to those that are wanted: a few milliseconds. First only so many as
+#: are enough where most are wanted: to find where 20,000 rows end costs as much as to send 50.
+SCAN_ROWS: Final = (2 * PAGE_ROWS, 20_000)
 _CHUNK_ROWS: Final = 50
 
 
@@ -96,28 +97,48 @@ def _page(
         values.insert(0, str(table.rowid))
     _, shown, cut = outbox_row(values)
     select = ",".join([*keys, cut, *shown])
-    sql = f"SELECT {select} FROM main.{name} WHERE {behind} AND ({wanted.sql})"
-    parameters = (*start, *wanted.parameters)
-    bound: tuple[SQLiteValue, ...] | None = None
-    if not _led(db, f"{sql} ORDER BY {order} LIMIT 1", parameters):
-        bound = db.execute(
-            f"SELECT {order} FROM main.{name} WHERE {behind} ORDER BY {order} LIMIT 1 OFFSET {SCAN_ROWS - 1}", start
-        ).fetchone()
-        if bound is not None:
-            within, end = _beyond(keys, "<=", bound)
-            sql, parameters = f"{sql} AND {within}", (*parameters, *end)
-    cursor = db.execute(f"{sql} ORDER BY {order} LIMIT {PAGE_ROWS}", parameters)
+
+    def images(rows: Sequence[tuple[Any, ...]]) -> list[Image]:
+        return [_image(row[len(keys) :], shape) for row in rows]
+
+    chosen, rest = f"SELECT {select} FROM main.{name} WHERE", f"AND ({wanted.sql}) ORDER BY {order} LIMIT"
     rows: list[tuple[Any, ...]] = []
-    size, full = 0, False
-    while not full and (chunk := cursor.fetchmany(_CHUNK_ROWS)):
+    looks: Sequence[int | None] = SCAN_ROWS
+    if _led(db, f"{chosen} {behind} {rest} 1", (*start, *wanted.parameters)):
+        looks = (None,)
+    for ahead in looks:
+        bound: tuple[SQLiteValue, ...] | None = None
+        within, parameters = behind, start
+        if ahead is not None:
+            bound = db.execute(
+                f"SELECT {order} FROM main.{name} WHERE {behind} ORDER BY {order} LIMIT 1 OFFSET {ahead - 1}", start
+            ).fetchone()
+        if bound is not None:
+            end, values_of_end = _beyond(keys, "<=", bound)
+            within, parameters = f"{behind} AND {end}", (*start, *values_of_end)
+        cursor = db.execute(f"{chosen} {within} {rest} {PAGE_ROWS - len(rows)}", (*parameters, *wanted.parameters))
+        if _is_full(rows, cursor):
+            return RowsPage(images(rows), Place(rows[-1][: len(keys)]), position)
+        if bound is None:
+            return RowsPage(images(rows), None, position)
+        behind, start = _beyond(keys, ">", bound)
+    return RowsPage(images(rows), Place(bound), position)
+
+
+def _is_full(rows: list[tuple[Any, ...]], cursor: sqlite3.Cursor) -> bool:
+    """Read on to the end of a page; false when the rows end before."""
+    size = sum([_size(row) for row in rows])
+    while chunk := cursor.fetchmany(_CHUNK_ROWS):
         rows += chunk
-        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        full = size > PAGE_BYTES
-    cursor.close()
-    full = full or len(rows) == PAGE_ROWS
-    following = Place(rows[-1][: len(keys)]) if full else Place(bound) if bound is not None else None
-    images = [_image(row[len(keys) :], shape) for row in rows]
-    return RowsPage(images, following, position)
+        size += sum([_size(row) for row in chunk])
+        if size > PAGE_BYTES:
+            cursor.close()
+            return True
+    return len(rows) == PAGE_ROWS
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    return sum([len(value) for value in row if isinstance(value, (str, bytes))])
 
 
 def _image(row: tuple[Any, ...], shape: Shape) -> Image:

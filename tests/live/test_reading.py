@@ -24,7 +24,7 @@ from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions
 from appliance.live.subscribers import Subscription
 from appliance.live.tail import Tail
-from appliance.model import Principal
+from appliance.model import Principal, Topic
 from appliance.protocol.values import ValueOptions
 from appliance.store import retention
 from appliance.store.bridge import open_bridge
@@ -287,14 +287,17 @@ async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_pat
         await live.write("INSERT INTO t VALUES(1, 1)")
         while live.hub.table("wide") is None:
             await trio.lowlevel.checkpoint()
-        peer = live.peer()
+        live.hub.add_topic(Topic("fleeting", durable=False, permission=0, owner=None), 0)
+        peer, other = live.peer(), live.peer()
         live.hub.attach(live.hub.subscribe(peer, "wide", Wish()))
+        live.hub.attach(live.hub.subscribe(other, "fleeting", Wish()))
         begun = live.hub.position.id
         live.file.writer.execute("INSERT INTO wide(c0) VALUES(1)")  # two rows of the outbox, of which one is trimmed
         live.file.writer.execute("DELETE FROM _appliance_outbox WHERE id <= ?", (begun + 1,))
         await live.write("INSERT INTO wide(c0) VALUES(2)")
         assert [event["EventType"] for event in peer.came] == ["resync", "create"]
         assert live.hub.counters.unreadable_rows == 0
+        assert other.came == []  # nothing of what is not kept was lost
 
 
 async def test_a_row_that_nobody_can_read_holds_no_reading_up(tmp_path: Path) -> None:
