@@ -8,6 +8,7 @@ a change of rights or after it, so a right that is lost ends delivery before the
 from __future__ import annotations
 
 import enum
+import functools
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -180,7 +181,7 @@ class Access:
     @staticmethod
     def may_on_topic(reader: Reader, verb: Verb, topic: Topic) -> bool:
         """Decide on a user topic. It counts as joined to ``users`` with its own permission."""
-        return reader.may(verb, Guarded(topic.permission, topic.owner, ((standard.USERS, topic.permission),)))
+        return reader.may(verb, _guarded(topic.permission, topic.owner))
 
     def sight(self, reader: Reader, shape: Shape) -> Sight:
         """Say what of a table's rows a reader may read."""
@@ -270,6 +271,11 @@ class Access:
 
 
 _NO_KEY: Final = "the key that signed this token counts no more; get a new one"
+
+
+@functools.lru_cache(1024)  # asked for each message
+def _guarded(permission: int, owner: str | None) -> Guarded:
+    return Guarded(permission, owner, ((standard.USERS, permission),))
 
 
 def _subjects(change: Change) -> set[str]:

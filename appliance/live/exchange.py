@@ -82,6 +82,7 @@ class Exchange:
         """
         if self._session.ending or not self._outgoing.idle or self._outgoing.unsent > UNREAD_REPLIES:
             return 0
+        self._grow_allowance()
         answered = 0
         for text in texts:
             asked = self._asked(text.decode())
@@ -147,6 +148,7 @@ class Exchange:
     async def _answer(self, asked: Request, length: int) -> None:
         self._malformed = 0
         try:
+            self._grow_allowance()
             self._take_allowance(length)
             data = await self._answers[type(asked)](self._session, asked)
         except RequestError as error:
@@ -196,8 +198,8 @@ class Exchange:
             replies, self._replies = self._replies, []
             self._session.tell(b"".join(replies))
 
-    def _take_allowance(self, length: int) -> None:
-        """Count a request of so many characters. Raises ``RateLimited``."""
+    def _grow_allowance(self) -> None:
+        """Add what the time since the last requests allows."""
         limits, now = self._session.backend.limits, trio.current_time()
         guest = self._session.authenticated and self._session.principal.guest
         rate, burst = (
@@ -205,8 +207,11 @@ class Exchange:
             if guest
             else (limits.requests_per_s, limits.request_burst)
         )
-        grown = self._allowance + (now - self._allowed_at) * rate
-        self._allowance, self._allowed_at = min(float(burst), grown), now
+        self._allowance = min(float(burst), self._allowance + (now - self._allowed_at) * rate)
+        self._allowed_at = now
+
+    def _take_allowance(self, length: int) -> None:
+        """Count a request of so many characters. Raises ``RateLimited``."""
         if self._allowance < 1:
             raise RateLimited("too many requests on this connection; send more slowly")
         # A long request costs more to read; what it takes below zero, those after it wait for.

@@ -5,6 +5,7 @@ The functions give the text of a WebSocket frame. One event's text is shared by 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from appliance.errors import RequestError
@@ -92,18 +93,18 @@ _SNAPSHOT_HEAD = b'{"MessageSource":"database","EventType":"snapshot","ObjectTyp
 
 def message(message: Message) -> bytes:
     """Tell of one message of a user topic. Its body is JSON of our own encoding and goes in as it is."""
-    parts = [
-        b'{"MessageSource":',
-        encode(message.sender),
-        b',"EventType":"new-message","ObjectType":',
-        encode(message.topic),
-        b',"EventData":',
-        message.body,
-    ]
-    if message.id is not None:
-        parts.append(b',"EventId":%d' % message.id)
-    parts.append(b"}")
-    return b"".join(parts)
+    head = _message_head(message.sender, message.topic)
+    if message.id is None:
+        return b"%b%b}" % (head, message.body)
+    return b'%b%b,"EventId":%d}' % (head, message.body, message.id)
+
+
+@functools.lru_cache(256)  # many messages have the same
+def _message_head(sender: str, topic: str) -> bytes:
+    return b'{"MessageSource":%b,"EventType":"new-message","ObjectType":%b,"EventData":' % (
+        encode(sender),
+        encode(topic),
+    )
 
 
 def notice(event_type: str, topic: str, data: JSON) -> bytes:

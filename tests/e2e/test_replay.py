@@ -37,6 +37,13 @@ def table(live: Live) -> str:
     return name
 
 
+def delivered(live: Live, statements: str) -> None:
+    """Run SQL, and wait until the server has delivered all of it: what comes after ``live`` is not missed then."""
+    sql(live.db, statements)
+    with live.client() as client:
+        client.all_until_now()
+
+
 def to_live(client: Client) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Give what comes before the next ``live`` notice, and the notice's data."""
     before = []
@@ -48,7 +55,7 @@ def to_live(client: Client) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def test_everything_after_a_position_comes_first_and_then_what_happens(live: Live, table: str) -> None:
     with live.client() as client:
         begun = client.done("subscribe", topic=table)
-    sql(live.db, f"INSERT INTO {table} VALUES(1, 1, 'a', 0); UPDATE {table} SET n = 1; DELETE FROM {table}")
+    delivered(live, f"INSERT INTO {table} VALUES(1, 1, 'a', 0); UPDATE {table} SET n = 1; DELETE FROM {table}")
     with live.client() as client:
         reply = client.done("subscribe", topic=table, since=begun["EventId"], epoch=begun["epoch"])
         assert (reply["recovered"], reply["EventId"]) == (True, begun["EventId"])
@@ -116,7 +123,7 @@ def test_a_live_set_goes_on_from_its_position_or_begins_anew(live: Live, table: 
     with live.client() as client:
         client.done("subscribe", topic=table, snapshot=True)
         _, place = to_live(client)
-    sql(live.db, f"DELETE FROM {table} WHERE id = 1")
+    delivered(live, f"DELETE FROM {table} WHERE id = 1")
     with live.client() as client:
         reply = client.done("subscribe", topic=table, snapshot=True, since=place["EventId"], epoch=place["epoch"])
         assert reply["recovered"] is True

@@ -42,6 +42,34 @@ def test_any_text_is_read_or_is_bad_json(text: str | bytes) -> None:
     assert same(value, stdlib.loads(text))
 
 
+TEXTS = st.recursive(
+    st.sampled_from(["null", "true", "1", "-0", "-0.0", "0.1", "1e400", "1E5", '"a"', '""', '":1"', '"é"', "01", ""])
+    | st.integers(-(1 << 65), 1 << 65).map(str)
+    | st.sampled_from([str(sign * (1 << bits) + off) for sign in (1, -1) for bits in (63, 64) for off in (-1, 0, 1)])
+    | st.floats(allow_nan=True).map(repr),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda parts: "[" + ", ".join(parts) + "]")
+        | st.lists(st.tuples(st.sampled_from(["a", "b", "", "é"]), inner), max_size=3).map(
+            lambda pairs: "{" + ",".join(f'"{key}" :{part}' for key, part in pairs) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_a_text_is_read_alike_whether_or_not_it_must_be_read_slowly(text: str) -> None:
+    slowly = f'[{text},"\\n"]'  # an escape is for the strict reader
+    try:
+        value = decode(text)
+    except BadJson:
+        with pytest.raises(BadJson):
+            decode(slowly)
+    else:
+        assert same(value, decode(slowly)[0])  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
