@@ -61,7 +61,8 @@ def test_everything_after_a_position_comes_first_and_then_what_happens(live: Liv
         assert (reply["recovered"], reply["EventId"]) == (True, begun["EventId"])
         missed, place = to_live(client)
         assert [event["EventType"] for event in missed] == ["create", "update", "delete"]
-        assert (place["count"], place["EventId"]) == (3, missed[-1]["EventId"])
+        assert place["count"] == 3
+        assert place["EventId"] >= missed[-1]["EventId"]
         sql(live.db, f"INSERT INTO {table} VALUES(2, 1, 'b', 0)")
         assert client.event()["EventData"]["id"] == 2
 
