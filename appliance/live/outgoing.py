@@ -159,6 +159,9 @@ class Outgoing(Sending, trio.abc.Stream):
     def hang_up(self, code: CloseCode | None = None) -> None:
         """End the connection at once, with a Close frame of ``code`` if the socket takes it without waiting."""
         super().hang_up(code if self._opened is None else None)
+        # It knows this stream, too: two that know each other are freed by the garbage collector only, a third of the
+        # cost of a client that comes and goes.
+        self._connection = None
 
     async def aclose(self) -> None:
         """End the connection within ``LINGER_S``, so that the peer gets what was sent; once is enough.

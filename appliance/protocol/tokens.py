@@ -28,6 +28,8 @@ TOKEN_LIMIT: Final = 8192
 #: The longest subject and name of a group, characters, and the most groups of a token.
 SUBJECT_LIMIT: Final = 128
 GROUPS_LIMIT: Final = 256
+#: Tokens of which it is remembered that their signature is right: clients that come back bring the same.
+REMEMBERED: Final = 4096
 #: The shortest keys, bytes and bits (RFC 7518, sections 3.2 and 3.3).
 SECRET_BYTES: Final = 32
 RSA_BITS: Final = 2048
@@ -123,6 +125,8 @@ class Keyring:
     def __init__(self, keys: Iterable[Key], *, lifetime_s: float = _LAST) -> None:
         self._keys = tuple(keys)
         self._lifetime_s = lifetime_s
+        #: What signatures were found right of late: the key and the claims, by the token's digest.
+        self._known: dict[bytes, tuple[Key, Mapping[str, JSON]]] = {}
         #: A principal whose ``key_id`` is not among these holds a token of a key that was taken away.
         self.ids = frozenset(key.id for key in self._keys)
 
@@ -134,6 +138,15 @@ class Keyring:
         """
         if len(token) > TOKEN_LIMIT:
             raise Unauthorized(f"the token is longer than {TOKEN_LIMIT} bytes; get a new one")
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        if (known := self._known.get(digest)) is None:
+            known = self._known[digest] = self._signed(token)
+            if len(self._known) > REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return self._principal(*known, now)
+
+    def _signed(self, token: str) -> tuple[Key, Mapping[str, JSON]]:
+        """Say which key has signed a token, and what it claims."""
         head, payload, signature = _segments(token)
         header = _object(head)
         if "crit" in header or "b64" in header:
@@ -142,7 +155,7 @@ class Keyring:
         key = next((each for each in self._candidates(header) if _verifies(each, signed, signature)), None)
         if key is None:
             raise Unauthorized(_REFUSED)
-        return self._principal(key, _object(payload), now)
+        return key, _object(payload)
 
     def _candidates(self, header: Mapping[str, JSON]) -> Iterable[Key]:
         algorithm, kid = header.get("alg"), header.get("kid")

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-import h11
 from structlog.typing import FilteringBoundLogger
 
 from appliance.errors import Internal
+from appliance.web.head import Request
 from appliance.web.http import JSON_TYPE, Http
 from appliance.web.problem import Refused, error_body, place
 from appliance.web.wire import Hangup
@@ -21,12 +21,18 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def scope_of(request: h11.Request, http: Http) -> Scope:
-    """Describe a request as ASGI does."""
+def path_of(request: Request) -> tuple[str, bytes, bytes]:
+    """Give the path of a request, the same as it was written, and the query."""
     target = request.target
     if not target.startswith(b"/") and b"://" in target:  # absolute form, RFC 9112 section 3.2.2
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     path, _, query = target.partition(b"?")
+    return unquote_to_bytes(path).decode(errors="replace"), path, query
+
+
+def scope_of(request: Request, http: Http) -> Scope:
+    """Describe a request as ASGI does."""
+    path, raw_path, query = path_of(request)
     caller = http.caller(request.headers)
     return {
         "type": "http",
@@ -34,8 +40,8 @@ def scope_of(request: h11.Request, http: Http) -> Scope:
         "http_version": request.http_version.decode(),
         "method": request.method.decode(),
         "scheme": "https" if caller.secure else "http",
-        "path": unquote_to_bytes(path).decode(errors="replace"),
-        "raw_path": path,
+        "path": path,
+        "raw_path": raw_path,
         "query_string": query,
         "root_path": "",
         "headers": list(request.headers),

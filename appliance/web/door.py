@@ -16,7 +16,7 @@ from trio_websocket import ConnectionClosed
 
 from appliance.counters import Counters
 from appliance.errors import Unavailable
-from appliance.web.asgi import ASGIApp, run_app, scope_of
+from appliance.web.asgi import ASGIApp, path_of, run_app, scope_of
 from appliance.web.forwarded import Proxies
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import Limits
@@ -199,10 +199,10 @@ class Door:
         """Answer requests until one asks for a WebSocket; ``None`` when the connection is to be closed."""
         try:
             while (request := await http.request()) is not None:
-                scope = scope_of(request, http)
-                if scope["path"] in self._paths and request.method == b"GET":
-                    return read_upgrade(request, scope["path"], scope["query_string"], http)
-                await run_app(self._app, scope, http, self._log)
+                path, _, query = path_of(request)
+                if path in self._paths and request.method == b"GET":
+                    return read_upgrade(request, path, query, http)
+                await run_app(self._app, scope_of(request, http), http, self._log)
                 if not await http.next():
                     break
         except Refused as refused:

@@ -14,6 +14,7 @@ import trio
 
 from appliance.errors import BadRequest, TooLarge
 from appliance.web.forwarded import Caller, Proxies
+from appliance.web.head import Request, read_head
 from appliance.web.limits import Limits
 from appliance.web.problem import Refused, error_body
 from appliance.web.wire import Hangup, Wire
@@ -53,7 +54,9 @@ class Http:
         self.wire = wire
         self.limits = limits
         self._traffic = traffic
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+        self._engine: h11.Connection | None = None  # none for most WebSockets
+        self._read = b""  # a head that was read without it
+        self._behind = b""  # and what came behind that
         self._patience_s = limits.head_s
         self._bodiless = False
         self._body_left = 0
@@ -65,18 +68,34 @@ class Http:
 
     # -- reading -----------------------------------------------------------------------------------------
 
-    async def request(self) -> h11.Request | None:
+    @property
+    def _h11(self) -> h11.Connection:
+        if self._engine is None:
+            self._engine = h11.Connection(h11.SERVER, max_incomplete_event_size=self.limits.head_bytes)
+            if self._read:
+                self._engine.receive_data(self._read + self._behind)
+                self._engine.next_event()
+        return self._engine
+
+    async def request(self) -> Request | None:
         """Wait for the next request's head; ``None`` when the peer has no more. Raises ``Refused``, ``Hangup``."""
-        if not self._h11.trailing_data[0]:
-            with trio.move_on_after(self._patience_s) as idle:
-                self._traffic.idle.add(idle)
-                try:
-                    self._h11.receive_data(await self.wire.receive(READ_SIZE))
-                finally:
-                    self._traffic.idle.discard(idle)
-            if idle.cancelled_caught:
-                return None
-        self._patience_s = self.limits.idle_s
+        if self._engine is None or not self._engine.trailing_data[0]:
+            # A new connection's request is there as a rule, and needs no deadline.
+            data = self.wire.receive_nowait(READ_SIZE) if self._engine is None else None
+            if data is None:
+                with trio.move_on_after(self._patience_s) as idle:
+                    self._traffic.idle.add(idle)
+                    try:
+                        data = await self.wire.receive(READ_SIZE)
+                    finally:
+                        self._traffic.idle.discard(idle)
+                if data is None:
+                    return None
+            if self._engine is None and (found := read_head(data, self.limits.head_bytes)) is not None:
+                upgrade, end = found
+                self._read, self._behind = data[:end], data[end:]
+                return self._begun(upgrade)
+            self._h11.receive_data(data)
         event = self._parsed()
         if event is None:  # as a rule a head comes whole, and needs no deadline
             with trio.move_on_after(self.limits.head_s) as head:
@@ -90,10 +109,14 @@ class Http:
             > self.limits.head_bytes
         ):
             raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes")
-        self._bodiless = event.method == b"HEAD"
+        return self._begun(event)
+
+    def _begun(self, request: Request) -> Request:
+        self._patience_s = self.limits.idle_s
+        self._bodiless = request.method == b"HEAD"
         self._body_left = self.limits.body_bytes
         self._body_deadline = trio.current_time() + self.limits.body_s
-        return event
+        return request
 
     async def body(self) -> bytes | None:
         """Give the next piece of the request's body, ``None`` at its end. Raises ``Refused``, ``Hangup``."""
@@ -116,6 +139,8 @@ class Http:
 
     def no_body(self) -> bool:
         """Whether the request had none; asked once, right after its head."""
+        if self._engine is None:
+            return True
         return isinstance(self._h11.next_event(), h11.EndOfMessage)
 
     async def hung_up(self) -> None:
@@ -154,7 +179,7 @@ class Http:
     @property
     def answering(self) -> bool:
         """Whether an answer to the present request has begun."""
-        return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+        return self._engine is not None and self._engine.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     @property
     def answered(self) -> bool:
@@ -219,7 +244,7 @@ class Http:
 
     def leave(self) -> bytes:
         """Leave HTTP for another protocol: give what the peer sent behind its request."""
-        return self._h11.trailing_data[0]
+        return self._behind if self._engine is None else self._engine.trailing_data[0]
 
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}

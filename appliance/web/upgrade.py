@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import parse_qsl
 
-import h11
 import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
@@ -19,6 +18,7 @@ from appliance.live.frames import FrameGate
 from appliance.live.outgoing import LINGER_S, READ_SIZE, Outgoing
 from appliance.live.unsent import Unsent
 from appliance.web.forwarded import Caller
+from appliance.web.head import Request
 from appliance.web.http import JSON_TYPE, Headers, Http
 from appliance.web.problem import Refused
 from appliance.web.wire import Hangup
@@ -110,11 +110,13 @@ class Upgrade:
                             CloseCode.INTERNAL if nursery.cancel_scope.cancel_called else CloseCode.RESTART
                         )
                     with trio.move_on_after(LINGER_S):
-                        await connection.aclose(code)
+                        if connection.closed is None:
+                            await connection.aclose(code)
                         await outgoing.aclose()
             finally:
                 outgoing.hang_up()
-                nursery.cancel_scope.cancel()
+                if nursery.child_tasks:
+                    nursery.cancel_scope.cancel()
 
     def _present(self) -> Http:
         if self.http is None or self.http.answering:
@@ -122,12 +124,12 @@ class Upgrade:
         return self.http
 
 
-def wants_upgrade(request: h11.Request) -> bool:
+def wants_upgrade(request: Request) -> bool:
     """Whether the request asks for a WebSocket, rightly or not."""
     return all(token in _tokens(request, name) for name, token in _WANTED)
 
 
-def read_upgrade(request: h11.Request, path: str, query: bytes, http: Http) -> Upgrade:
+def read_upgrade(request: Request, path: str, query: bytes, http: Http) -> Upgrade:
     """Check a request for a WebSocket (RFC 6455, section 4.2.1). Raises ``Refused``."""
     if not wants_upgrade(request):
         raise _refused(426, f"{path} is a WebSocket: connect to it with ws:// or wss://")
@@ -161,5 +163,5 @@ def _refused(status: int, message: str) -> Refused:
     return Refused(status, BadRequest.code, message, _HINTS)
 
 
-def _tokens(request: h11.Request, wanted: bytes) -> set[bytes]:
+def _tokens(request: Request, wanted: bytes) -> set[bytes]:
     return {token.strip().lower() for name, value in request.headers if name == wanted for token in value.split(b",")}

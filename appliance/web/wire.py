@@ -41,6 +41,15 @@ class Wire:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Hangup("the peer is gone") from error
 
+    def receive_nowait(self, size: int) -> bytes | None:
+        """Give what has come already; ``None`` when nothing has. Raises ``Hangup`` when the connection broke."""
+        try:
+            return self.stream.read(size)
+        except trio.WouldBlock:
+            return None
+        except OSError as error:
+            raise Hangup("the peer is gone") from error
+
     async def send(self, data: bytes) -> None:
         """Send everything. Raises ``Hangup`` when the peer is gone or takes nothing for ``write_s``."""
         view = memoryview(data)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from appliance.errors import Unauthorized
 from appliance.model import Principal
+from appliance.protocol import tokens
 from appliance.protocol.signatures import jwt, load_cryptography
 from appliance.protocol.tokens import (
     GROUPS_LIMIT,
@@ -275,3 +276,30 @@ def test_the_short_way_for_one_secret_is_the_same() -> None:
     assert verify(SECRET, signed(claims()), now=NOW).subject == "ann"
     with pytest.raises(Unauthorized):
         verify(OTHER, signed(claims()), now=NOW)
+
+
+def test_a_token_that_is_known_ends_when_it_ends_and_its_like_is_still_refused() -> None:
+    keyring = Keyring((own_key(SECRET),))
+    token = signed(claims())
+
+    assert keyring.verify(token, NOW) == keyring.verify(token, NOW + 1)
+    with pytest.raises(Unauthorized, match="expired"):
+        keyring.verify(token, NOW + 61)
+    with pytest.raises(Unauthorized):
+        keyring.verify(signed(claims(), secret=OTHER), NOW)
+    with pytest.raises(Unauthorized):
+        Keyring((own_key(OTHER),)).verify(token, NOW)
+
+
+def test_no_more_tokens_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED", 2)
+    keyring = Keyring((own_key(SECRET),))
+    several = [signed(claims(sub=name)) for name in ("ann", "ben", "cat")]
+
+    for _ in range(2):
+        assert [keyring.verify(each, NOW).subject for each in several] == ["ann", "ben", "cat"]
+    assert len(keyring._known) == 2
+
+
+def test_half_a_character_is_no_token() -> None:
+    assert refused("\ud800" + signed(claims()))
