@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from appliance.capture.outbox import VALUE_LIMIT, VALUES
 from appliance.model import quote_identifier
@@ -14,9 +15,27 @@ def any_of(conditions: Iterable[str]) -> str:
     return f"CASE {cases} ELSE 0 END" if cases else "0"
 
 
-def too_long(value: str) -> str:
-    """Whether a value is over the limit. Numbers are told apart first: ``length`` would have to render them."""
-    return f"{value} COLLATE BINARY>='' AND length(CAST({value} AS BLOB))>{VALUE_LIMIT}"
+class Value(NamedTuple):
+    """One value to capture: its name, whether it can only be a number, whether it can never be one. NULL is neither."""
+
+    name: str
+    number: bool = False
+    no_number: bool = False
+
+    def of(self, row: str) -> Value:
+        """Give the same value of a row: ``NEW``, ``OLD`` or a table."""
+        return self._replace(name=f"{row}.{self.name}")
+
+    @property
+    def too_long(self) -> str:
+        """Whether it is over the limit. Numbers are told apart first: ``length`` would have to render them."""
+        long = f"length(CAST({self.name} AS BLOB))>{VALUE_LIMIT}"
+        return long if self.no_number else f"{self.name} COLLATE BINARY>='' AND {long}"
+
+    @property
+    def shown(self) -> str:
+        """The value, as it is put into a row of ours."""
+        return self.name if self.number else f"CASE WHEN {self.too_long} THEN x'' ELSE {self.name} END"
 
 
 def equal(pairs: Sequence[tuple[str, str, str]], plain: str = "BINARY") -> str:
@@ -40,9 +59,8 @@ def collated(value: str, collation: str, plain: str = "BINARY") -> str:
     return value if collation == plain else f"{value} COLLATE {quote_identifier(collation)}"
 
 
-def outbox_row(values: Sequence[str]) -> tuple[str, list[str], str]:
+def outbox_row(values: Sequence[Value]) -> tuple[str, list[str], str]:
     """Give the columns, the values and the ``cut`` of one outbox or scratch row."""
     columns = "".join(f",{name}" for name in VALUES[: len(values)])
-    shown = [f"CASE WHEN {too_long(value)} THEN x'' ELSE {value} END" for value in values]
-    cut = f"CASE {' '.join(f'WHEN {too_long(value)} THEN 1' for value in values)} END" if values else "NULL"
-    return columns, shown, cut
+    cuts = [f"WHEN {value.too_long} THEN 1" for value in values if not value.number]
+    return columns, [value.shown for value in values], f"CASE {' '.join(cuts)} END" if cuts else "NULL"

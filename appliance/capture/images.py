@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from appliance.capture.expressions import any_of, outbox_row
+from appliance.capture.expressions import Value, any_of, outbox_row
 from appliance.capture.outbox import WIDTH, parts
 from appliance.capture.shape import Table
-from appliance.model import Affinity, Op, Shape, quote_identifier
+from appliance.model import Affinity, Column, Op, Shape, quote_identifier
+
+#: Affinities that leave nothing but numbers in a STRICT table (https://sqlite.org/stricttables.html).
+_NUMBERS: Final = (Affinity.INTEGER, Affinity.REAL)
+INTEGER_MIN: Final = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,14 @@ class Images:
         self._shape = shape
         self._name = quote_identifier(table.name)
         self._id = shape.id
-        self._values = [quote_identifier(column.name) for column in shape.columns]
+        self._values = [self._value(column) for column in shape.columns]
         if shape.rowid:
-            self._values.insert(0, str(table.rowid))
+            self._values.insert(0, Value(str(table.rowid), number=True))
         self._parts = parts(shape.width)
+
+    def _value(self, column: Column) -> Value:
+        number = column.name == self._table.integer_key or (self._table.strict and column.affinity in _NUMBERS)
+        return Value(quote_identifier(column.name), number, no_number=column.affinity is Affinity.TEXT)
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
@@ -76,9 +85,14 @@ class Images:
         for column in self._shape.columns:
             name = quote_identifier(column.name)
             found.append(f"{was}.{name} COLLATE BINARY IS NOT {now}.{name}")
-            # 1 IS 1.0. Only TEXT and REAL affinity leave no two values that are equal and yet of two types.
-            if column.affinity not in (Affinity.TEXT, Affinity.REAL):
-                found.append(f"typeof({was}.{name})<>typeof({now}.{name})")
+            # 1 IS 1.0: two values may be equal and yet of two types. Numeric affinities make the one of the other, but
+            # for the least of all integers; TEXT and REAL know only one kind of number.
+            if column.name != self._table.integer_key:
+                other_type = f"typeof({was}.{name})<>typeof({now}.{name})"
+                if column.affinity is Affinity.BLOB:
+                    found.append(other_type)
+                elif column.affinity in (Affinity.INTEGER, Affinity.NUMERIC):
+                    found.append(f"{was}.{name}={INTEGER_MIN} AND {other_type}")
         return found
 
     def _image(self, row: str, op: str, source: str = "") -> list[str]:
@@ -88,12 +102,12 @@ class Images:
         """
         written = []
         for part in range(self._parts):
-            columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
+            columns, shown, cut = outbox_row(self._of_part(row, part))
             first = op if part == 0 else str(int(Op.MORE))
             all_values = ",".join([str(self._id), first, cut, *shown])
             given = f"SELECT {all_values}{source}" if source else f"VALUES({all_values})"
             written.append(f"INSERT INTO _appliance_outbox(shape,op,cut{columns}) {given}")
         return written
 
-    def _of_part(self, part: int) -> list[str]:
-        return self._values[part * WIDTH : (part + 1) * WIDTH]
+    def _of_part(self, row: str, part: int) -> list[Value]:
+        return [value.of(row) for value in self._values[part * WIDTH : (part + 1) * WIDTH]]

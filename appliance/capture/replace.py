@@ -251,19 +251,17 @@ class Recipe(Images):
 
     def _into_scratch(self, row: str, part: int, source: str) -> str:
         """Copy one part of ``row``, of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
-        columns, shown, cut = outbox_row([f"{row}.{value}" for value in self._of_part(part)])
+        columns, shown, cut = outbox_row(self._of_part(row, part))
         keys = ",".join(KEYS[: len(self._kept)])
         values = ",".join([*(f"{row}.{name}" for name in self._kept), cut, *shown])
         return f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) SELECT {self._id},{part},{values} {source}"
 
     def _insert_displacing(self) -> Trigger:
         first = f"CASE WHEN EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND fate={int(Op.UPDATE)})"
+        fate = f"CASE WHEN {self._same_key()} THEN {int(Op.UPDATE)} ELSE {int(Op.DELETE)} END"
         body = [
-            self._fate(Op.DELETE, self._gone()),
-            self._fate(Op.DELETE, self._is("NEW")),
-            self._fate(Op.UPDATE, f"fate={int(Op.DELETE)} AND {self._same_key()}"),
-            self._from_scratch(Op.DELETE),
-            self._from_scratch(Op.UPDATE),
+            self._fate(fate, any_of([self._is("NEW"), self._gone()])),
+            self._from_scratch(),
             *self._image("NEW", f"{first} THEN {int(Op.MORE)} ELSE {int(Op.CREATE)} END"),
             *self._end_displaced(),
             self._settle(),
@@ -273,9 +271,8 @@ class Recipe(Images):
 
     def _displaced_by_update(self) -> Trigger:
         body = [
-            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._gone()}"),
-            self._fate(Op.DELETE, f"NOT {self._is('OLD')} AND {self._is('NEW')}"),
-            self._from_scratch(Op.DELETE),
+            self._fate(str(int(Op.DELETE)), f"NOT {self._is('OLD')} AND {any_of([self._is('NEW'), self._gone()])}"),
+            self._from_scratch(),
             *self._end_displaced(),
             self._settle(),
         ]
@@ -285,8 +282,9 @@ class Recipe(Images):
         when = None if self._table.disturbed else self._has_scratch()
         return self._trigger("displaced_by_update", "AFTER UPDATE", when, body)
 
-    def _fate(self, op: Op, condition: str) -> str:
-        return f"UPDATE {SCRATCH} SET fate={int(op)} WHERE shape={self._id} AND {condition}"
+    def _fate(self, fate: str, condition: str) -> str:
+        # One statement for all: each has registers that a trigger pays for also when it has nothing to do.
+        return f"UPDATE {SCRATCH} SET fate={fate} WHERE shape={self._id} AND {condition}"
 
     def _settle(self) -> str:
         """Clear the copies that are done with: in the midst of another statement, only those that have a fate."""
@@ -310,7 +308,7 @@ class Recipe(Images):
         written = []
         kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
         for part in range(self._parts):
-            _, shown, cut = outbox_row([f"NEW.{value}" for value in self._of_part(part)])
+            _, shown, cut = outbox_row(self._of_part("NEW", part))
             values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]
             written.append(
                 f"UPDATE {SCRATCH} SET {','.join([*kept, f'cut={cut}', *values])} "
@@ -320,19 +318,18 @@ class Recipe(Images):
             written.append(f"UPDATE {SCRATCH} SET {','.join(kept)} WHERE {self._joins.of_old}")
         return written
 
-    def _from_scratch(self, fate: Op) -> str:
-        """Write the copies that have a fate into the outbox, each row's parts together."""
+    def _from_scratch(self) -> str:
+        """Write the copies that have a fate into the outbox: those deleted first, and each row's parts together."""
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         order = ",".join([*KEYS[: len(self._identity)], "part"])
         joins, rows = "", ""
-        if self._joins and fate == Op.DELETE:
+        if self._joins:
             joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
-        elif self._joins:
-            rows = f" AND part<>{JOIN_PART}"
+            rows = f" AND (part,fate)<>({JOIN_PART},{int(Op.UPDATE)})"
         return (
             f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
             f"SELECT shape,CASE part WHEN 0 THEN fate{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
-            f"WHERE shape={self._id} AND fate={int(fate)}{rows} ORDER BY {order}"
+            f"WHERE shape={self._id} AND fate IS NOT NULL{rows} ORDER BY fate DESC,{order}"
         )
 
 

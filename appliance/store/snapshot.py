@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.capture.expressions import outbox_row, vector
+from appliance.capture.expressions import Value, outbox_row, vector
 from appliance.capture.shape import Table
 from appliance.errors import BadRequest
 from appliance.model import Image, Shape, SQLiteValue, quote_identifier
@@ -70,7 +70,7 @@ def page(db: sqlite3.Connection, shape: Shape, wanted: Condition, place: Place) 
 
 def row(db: sqlite3.Connection, shape: Shape, reference_id: str) -> Image | None:
     """Read one row of a standard table as it is now; ``None`` when it is not there, or the table of another shape."""
-    _, shown, cut = outbox_row([quote_identifier(column.name) for column in shape.columns])
+    _, shown, cut = outbox_row([Value(quote_identifier(column.name)) for column in shape.columns])
     sql = f"SELECT {cut}, {','.join(shown)} FROM main.{quote_identifier(shape.table)} WHERE reference_id = ?"
     try:
         found = connections.tolerant(db, lambda: db.execute(sql, (reference_id,)).fetchone())
@@ -92,9 +92,9 @@ def _page(
 ) -> RowsPage:
     name, order = quote_identifier(table.name), ",".join(keys)
     behind, start = _beyond(keys, ">", place.key)
-    values = [quote_identifier(column.name) for column in shape.columns]
+    values = [Value(quote_identifier(column.name)) for column in shape.columns]
     if shape.rowid:
-        values.insert(0, str(table.rowid))
+        values.insert(0, Value(str(table.rowid)))
     _, shown, cut = outbox_row(values)
     select = ",".join([*keys, cut, *shown])
 
