@@ -18,7 +18,7 @@ from appliance.web.tls import Certificate
 def store_settings(config: Config) -> StoreSettings:
     """Say how the store is opened. Raises ``BadConfiguration``."""
     return StoreSettings(
-        path=config.db,
+        path=config.db.resolve(),  # SQLite puts the WAL beside the file itself, not beside a link to it
         secret=Secrecy(config.secret_columns, config.reveal),
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,

@@ -73,6 +73,7 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
     Raises ``StoreInUse`` while a server or another program has the store open, ``StoreUnusable`` for a source that is
     not sound or of a later version, ``CommandError`` when it cannot be written.
     """
+    database = database.resolve()  # what stands beside it is beside the file, not beside a link to it
     if not source.is_file() or not source.stat().st_size:
         raise CommandError(f"there is no file {source}, or it is empty; name a backup")
     if database.exists() and source.samefile(database):

@@ -16,7 +16,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from appliance.errors import StoreInUse, StoreUnusable
@@ -32,11 +32,12 @@ END_PATIENCE_MS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What ``<db>-live`` says."""
+    """What ``<db>-live`` says. ``coming``: the incarnation that was to be next; the file may have it already."""
 
     incarnation: str
     highest: int
     boot: str
+    coming: str | None = None
 
 
 class LiveFile:
@@ -67,15 +68,14 @@ class LiveFile:
         """Give what the last server left; ``None`` for a new or unreadable file."""
         try:
             found = json.loads(os.pread(self._descriptor, SIZE, 0))
-            return Record(str(found["incarnation"]), int(found["highest"]), str(found["boot"]))
+            return Record(str(found["incarnation"]), int(found["highest"]), str(found["boot"]), found.get("coming"))
         except (ValueError, KeyError, TypeError):
             return None
 
     def write(self, record: Record) -> None:
         """Put ``record`` into the file."""
         self._record = record
-        line = json.dumps({"incarnation": record.incarnation, "highest": record.highest, "boot": record.boot})
-        os.pwrite(self._descriptor, line.encode().ljust(SIZE - 1) + b"\n", 0)
+        os.pwrite(self._descriptor, json.dumps(asdict(record)).encode().ljust(SIZE - 1) + b"\n", 0)
 
     def forget(self) -> None:
         """Have the next server begin a new epoch, whatever is in the database then."""
@@ -102,7 +102,7 @@ def hold(database: Path) -> Iterator[LiveFile]:
 
 
 def _beside(database: Path) -> Path:
-    return Path(f"{database}-live")
+    return Path(f"{database.resolve()}-live")  # one for one file, by whatever link it is reached
 
 
 def _lock(database: Path) -> int:
@@ -148,13 +148,16 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
     epoch = schema.get(db, "epoch")
     kept = (
         before is not None
-        and before.incarnation == schema.get(db, "incarnation")
+        and schema.get(db, "incarnation") in (before.incarnation, before.coming or before.incarnation)
         and found >= before.highest
         and (before.boot == boot or schema.get(db, "clean") == 1)
     )
     if not kept or not isinstance(epoch, str):
         epoch = secrets.token_hex(8)
     incarnation = secrets.token_hex(8)
+    if before is not None and kept:
+        # A start that is killed behind the commit must not look like another file.
+        live.write(replace(before, boot=boot, coming=incarnation))
     with _full_commit(db), schema.transaction(db):
         schema.put(db, "epoch", epoch)
         schema.put(db, "incarnation", incarnation)

@@ -138,4 +138,4 @@ def release(path: Path) -> None:
                                             f"{path} open and run `PRAGMA journal_mode={mode}` yourself")  # fmt: skip
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
-        Path(f"{path}-live").unlink(missing_ok=True)
+        Path(f"{path.resolve()}-live").unlink(missing_ok=True)

@@ -58,6 +58,24 @@ def test_a_second_server_on_the_file_is_refused(tmp_path: Path) -> None:
         assert "stop it first" in second.stderr
 
 
+def test_a_file_behind_a_link_is_one_file_with_one_server_and_its_commits_are_announced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "a.db", tmp_path / "link.db"
+    sql(real, "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    link.symlink_to(real)
+    with serving(link) as live:
+        assert run("serve", "--db", real, "--port", "0").returncode == 75
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(real, "INSERT INTO t VALUES(1)")
+            assert client.event()["EventData"]["id"] == 1
+        assert not any("polling" in line for line in live.log())
+    with serving(real):
+        assert run("serve", "--db", link, "--port", "0").returncode == 75
+    assert run("table", "unwatch", "--all", "--db", link).returncode == 0
+    assert sorted(each.name for each in real.parent.iterdir()) == ["a.db", "a.log"]
+
+
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with serving(tmp_path / "a.db") as live:
         second = run("serve", "--db", tmp_path / "b.db", "--port", str(live.port))

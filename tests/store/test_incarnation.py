@@ -73,6 +73,34 @@ def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, 
     assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_start_that_is_killed_in_its_midst_keeps_the_epoch(
+    db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    _, epoch = incarnation.begin(db, live, schema.highest(db))
+    add_events(db, 3)
+    live.note(3)
+    incarnation.end(db)
+    write = LiveFile.write
+
+    def killed_behind_the_commit(self: LiveFile, record: Record) -> None:
+        if record.coming is None:
+            raise KeyboardInterrupt
+        write(self, record)
+
+    def killed_before_it(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if committed:
+            patched.setattr(LiveFile, "write", killed_behind_the_commit)
+        else:
+            patched.setattr(schema, "put", killed_before_it)
+        with pytest.raises(KeyboardInterrupt):
+            incarnation.begin(db, live, schema.highest(db))
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
 def test_one_server_a_database(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     assert not incarnation.is_held(path)

@@ -1,16 +1,20 @@
-"""A server killed at each of its writes round a commit: what it acknowledged is there, and comes once."""
+"""A server killed at its writes round a commit, or stopped under load: what it acknowledged is there, each once."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+import sqlite3
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.e2e.live import Client, serving, sql
+from tests.e2e.live import Client, Live, serving, sql
 from tests.e2e.server_process import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
@@ -89,3 +93,67 @@ def test_whatever_write_the_server_is_killed_at_each_message_is_there_once(tmp_p
     assert seen == sorted((position, each) for each, position in acknowledged.items())
     assert [each for _, each in seen] == list(range(1, number + 1))
     assert int(sql(db, "SELECT count(*) FROM _appliance_outbox WHERE op = 4")) == number
+
+
+SENDERS = 3
+#: Messages that are acknowledged before the server is stopped.
+ENOUGH = 300
+
+
+def test_a_stop_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    acknowledged: dict[str, int] = {}
+    written, stop = 0, threading.Event()
+    seen: list[tuple[int, str, Any]] = []
+
+    def send(live: Live, sender: int) -> None:
+        number = 0
+        with contextlib.suppress(ConnectionClosed), live.client(live.token) as client:
+            while True:
+                number += 1
+                text = f"{sender} {number}"
+                acknowledged[text] = client.done("new-message", topic="kept", message=text)["EventId"]
+
+    def write() -> None:
+        nonlocal written
+        with contextlib.closing(sqlite3.connect(db, timeout=PATIENCE_S, isolation_level=None)) as other:
+            while not stop.wait(0.001):
+                other.execute("INSERT INTO t VALUES(?)", (written + 1,))
+                written += 1
+
+    def take(event: dict[str, Any]) -> None:
+        if "EventId" in event:
+            data = event["EventData"]
+            seen.append((event["EventId"], event["ObjectType"], data["id"] if event["ObjectType"] == "t" else data))
+
+    with serving(db) as live, live.client() as follower:
+        follower.done("create-topic", name="kept")
+        place = {topic: follower.done("subscribe", topic=topic) for topic in ("kept", "t")}
+        threads = [threading.Thread(target=send, args=(live, sender)) for sender in range(SENDERS)]
+        threads.append(threading.Thread(target=write))
+        for each in threads:
+            each.start()
+        while len(acknowledged) < ENOUGH:
+            take(follower.event())
+        assert live.stop() == 0
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                take(follower.event())
+        for each in threads[:SENDERS]:
+            each.join(PATIENCE_S)
+    with serving(db) as live, live.client() as follower:
+        stop.set()
+        threads[-1].join(PATIENCE_S)
+        for topic, begun in place.items():
+            since = max((each for each, of, _ in seen if of == topic), default=begun["EventId"])
+            assert follower.done("subscribe", topic=topic, since=since, epoch=begun["epoch"])["recovered"] is True
+        for event in follower.all_until_now():
+            take(event)
+    kept = [(position, message) for position, of, message in seen if of == "kept"]
+    stored = sql(db, "SELECT id || '|' || CAST(v2 AS TEXT) FROM _appliance_outbox WHERE op = 4 AND v0 = 'kept'")
+    in_file = [(int(line.partition("|")[0]), json.loads(line.partition("|")[2])) for line in stored.splitlines()]
+    assert kept == in_file  # each once, in order
+    assert len({message for _, message in kept}) == len(kept)
+    assert acknowledged.items() <= {message: position for position, message in kept}.items()
+    assert [row for _, of, row in seen if of == "t"] == list(range(1, written + 1))

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -94,16 +95,21 @@ def test_a_full_disk_refuses_writes_and_heals_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_another_program_holds_delays_and_loses_nothing(tmp_path: Path) -> None:
+    """``LOCK_S=30 pytest …`` holds it for 30 s, under the busy timeout that is the default."""
     db = tmp_path / "a.db"
     sql(db, TABLE)
-    with serving(db, "--busy-timeout-s", "0.2") as live, live.client() as client:
+    held_s = float(os.environ.get("LOCK_S", "0"))
+    with serving(db, "--busy-timeout-s", "5" if held_s else "0.2") as live, live.client() as client:
         client.done("create-topic", name="kept")
         client.done("subscribe", topic="kept")
         client.done("subscribe", topic="t")
         with closing(sqlite3.connect(db, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("INSERT INTO t VALUES(1, 'held')")
+            begun = time.monotonic()
             assert client.refused("new-message", topic="kept", message=1) == "unavailable"
+            while time.monotonic() - begun < held_s:
+                assert client.refused("new-message", topic="kept", message=1) == "unavailable"
             until(lambda: ready(live)[0] == 503, "the probe says that nothing can be written")
             assert client.done("ping")["EventId"] >= 0  # who only reads notices nothing
             other.execute("COMMIT")
@@ -114,35 +120,65 @@ def test_a_lock_that_another_program_holds_delays_and_loses_nothing(tmp_path: Pa
         assert [event["EventData"]["id"] for event in came if event["ObjectType"] == "t"] == [1]
 
 
-def test_reads_that_fail_make_the_tail_wait_and_lose_nothing(tmp_path: Path) -> None:
-    strace = shutil.which("strace")
-    if strace is None:
+@contextmanager
+def traced(live: Live, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have strace look at a running server, until the block ends."""
+    if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    db = tmp_path / "a.db"
-    sql(db, TABLE)
+    tracer = subprocess.Popen(
+        ["strace", "-o", str(log), "-e", "trace=pread64", *options], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert tracer.stderr is not None
+    try:
+        if b"attached" not in tracer.stderr.readline():
+            pytest.skip("strace may not attach here")
+        yield tracer
+    finally:
+        tracer.terminate()
+        tracer.communicate()
+
+
+COMMITS = 20
+MANY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
+
+
+def threads_of_the_tail(live: Live, client: Client, log: Path) -> list[str]:
+    """Find the threads that read what others commit: one for what is little, one for what is much."""
+    with traced(live, log, "-f", "-p", str(live.pid)):
+        for _ in range(COMMITS):
+            sql(
+                live.db,
+                f"{MANY} INSERT INTO other(v) SELECT hex(randomblob(100)) FROM n; INSERT INTO other(v) VALUES(0)",
+            )
+            client.events(501)
+    reads = Counter(line.split()[0] for line in log.read_text().splitlines() if "pread64(" in line)
+    return [thread for thread, count in reads.items() if count >= COMMITS]
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_reads_that_fail_make_the_tail_wait_and_lose_nothing(tmp_path: Path, everywhere: bool) -> None:
+    db, log = tmp_path / "a.db", tmp_path / "strace.log"
+    sql(db, f"{TABLE}; CREATE TABLE other(id INTEGER PRIMARY KEY, v)")
     with serving(db) as live, live.client() as client:
+        client.done("create-topic", name="kept")
         client.done("subscribe", topic="t")
+        who = ["-f", "-p", str(live.pid)]
+        if not everywhere:
+            client.done("subscribe", topic="other")
+            who = [option for thread in threads_of_the_tail(live, client, log) for option in ("-p", thread)]
+            client.done("unsubscribe", topic="other")
         sql(db, "INSERT INTO t VALUES(1, 'before')")
         assert client.event()["EventData"]["id"] == 1
-        log = tmp_path / "strace.log"
-        tracer = subprocess.Popen(
-            [strace, "-f", "-qq", "-o", str(log), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
-             "-p", str(live.pid)],
-            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
+        number = 1
+        with traced(live, log, "-e", "inject=pread64:error=EIO", *who):
             deadline = time.monotonic() + PATIENCE_S
-            number = 1
             while ready(live)[0] == 200:
-                if tracer.poll() is not None:
-                    pytest.skip("strace may not attach here")
                 number += 1
                 sql(db, f"INSERT INTO t VALUES({number}, hex(randomblob(50000)))")  # pages that nobody has read yet
                 assert time.monotonic() < deadline
             assert "cannot be read" in ready(live)[1]
-        finally:
-            tracer.terminate()
-            tracer.communicate()
+            if not everywhere:  # the others write and read as before
+                assert client.done("new-message", topic="kept", message=1)["EventId"] > 0
         until(lambda: ready(live)[0] == 200, "the server is ready again")
         sql(db, f"INSERT INTO t VALUES({number + 1}, 'after')")
         keys = []
