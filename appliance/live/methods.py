@@ -6,6 +6,7 @@ last await, so that the reply, sent at once, stands in the right place among the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from appliance.errors import (
@@ -40,7 +41,7 @@ from appliance.protocol.requests import (
     Unsubscribe,
 )
 from appliance.protocol.wording import quote
-from appliance.store import schema
+from appliance.store import schema, snapshot
 
 #: Of a name that means nothing, an error gives so much back, characters.
 ECHO_LIMIT: Final = 1024
@@ -91,6 +92,9 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     limit = session.backend.limits.subscriptions
     if len(session.subscriptions) >= limit:
         raise TooManySubscriptions(f"a connection may have {limit} subscriptions; unsubscribe from one first")
+    shape = hub.table(name)
+    if asked.snapshot and shape is not None and snapshot.is_doubtful(shape):
+        await session.backend.store.read(partial(snapshot.check, shape=shape))
     recovered = await _recovered(session, asked) if asked.since is not None else None
     if folded in session.subscriptions:  # a connection's requests are answered one by one, but it may have ended
         raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)

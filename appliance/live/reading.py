@@ -27,7 +27,7 @@ from typing import Final, Protocol
 import structlog
 import trio
 
-from appliance.errors import BadFilter, CloseCode
+from appliance.errors import BadFilter, BadRequest, CloseCode
 from appliance.live import notices
 from appliance.live.access import Sight
 from appliance.live.frames import text_frame
@@ -246,7 +246,7 @@ class Reading:
         for subscription in self._subscriptions:
             self._feed.tell(notices.because(notices.RESYNC, subscription.topic, reason))
 
-    async def _fails(self, error: sqlite3.Error) -> None:
+    async def _fails(self, error: Exception) -> None:
         if not self._failing:
             log.error("reading_failed", reason=str(error) or type(error).__name__)
         self._failing = True
@@ -275,7 +275,7 @@ class Reading:
             read = partial(snapshot.page, shape=shape, wanted=condition, place=place)
             try:
                 page = await self._store.read(read)
-            except sqlite3.Error as error:  # the table is another one, perhaps, and the hub hears of it soon
+            except (sqlite3.Error, BadRequest) as error:  # another table, perhaps, and the hub hears of it soon
                 await self._fails(error)
                 continue
             self._failing = False

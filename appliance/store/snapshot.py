@@ -14,7 +14,7 @@ from typing import Any, Final
 from appliance.capture.expressions import Value, outbox_row, vector
 from appliance.capture.shape import Table
 from appliance.errors import BadRequest
-from appliance.model import Image, Shape, SQLiteValue, quote_identifier
+from appliance.model import Image, Shape, SQLiteValue, ascii_fold, quote_identifier
 from appliance.store import catalog, connections, schema
 
 #: Rows of one page, and about how many bytes of values it stops at.
@@ -66,6 +66,18 @@ def page(db: sqlite3.Connection, shape: Shape, wanted: Condition, place: Place) 
         return connections.tolerant(db, lambda: _page(db, shape, table, keys, wanted, place, position))
     finally:
         db.execute("COMMIT")
+
+
+def is_doubtful(shape: Shape) -> bool:
+    """Whether the table may have no key that pages can go by: its columns have taken every name of the rowid."""
+    return {"rowid", "oid", "_rowid_"} <= {ascii_fold(column.name) for column in shape.columns}
+
+
+def check(db: sqlite3.Connection, shape: Shape) -> None:
+    """Raise ``BadRequest`` when the table has no key that pages can go by."""
+    table = catalog.table(db, shape.table)
+    if table is not None:
+        _keys(table)
 
 
 def row(db: sqlite3.Connection, shape: Shape, reference_id: str) -> Image | None:

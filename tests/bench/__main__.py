@@ -19,6 +19,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "throughput": fanout.throughput,
     "durable": fanout.durable,
     "latency": fanout.latency,
+    "stopped": fanout.stopped,
     "matching": cost.matching,
     "filters": cost.filters,
     "capture": cost.capture,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+
+from websockets.sync.client import connect
 
 from tests.bench.figures import Bench, Figure, median, ratio
 from tests.bench.servers import KEPT, OURS, PASSING, PEERS, Target, address, limit, ours, peer, subscribe, topic
@@ -113,6 +116,36 @@ def latency(bench: Bench) -> Iterator[Figure]:
             load.go()
             load.end()
         yield Figure(3, f"idle, {n} subscribers", share, "% of a core", "< 0.3 %", share < 0.3)
+
+
+def stopped(bench: Bench) -> Iterator[Figure]:
+    """Beside item 3: one reader among many has stopped, with far more to come for it than may wait."""
+    preset, n = bench.preset, bench.preset.connections(1000)
+    slow, free = [], []
+    with ours(bench.folder, "--write-s", "600", tables=CREATE) as live:
+        kept = topic(live, KEPT)
+        for _ in range(preset.runs):
+            free.append(kept.fan_out(n, rate=20, duration=preset.seconds)["each_ms"]["p99"])
+            with _stopped_reader(live, (KEPT, TABLE)):
+                with writing(live, transactions=100, rows=1, pad=100_000):
+                    pass
+                slow.append(kept.fan_out(n, rate=20, duration=preset.seconds)["each_ms"]["p99"])
+    yield Figure(
+        3, f"p99 of {n} subscribers beside a reader that has stopped", median(slow), "ms", "≤ 1.5 × without it + 1 ms",
+        median(slow) <= 1.5 * median(free) + 1, others={"without": median(free)},
+    )  # fmt: skip
+
+
+@contextmanager
+def _stopped_reader(live: Live, topics: Sequence[str]) -> Iterator[None]:
+    """Connect a client that subscribes, and reads nothing more."""
+    with socket.create_connection(("127.0.0.1", live.port)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with connect(address(live), sock=sock, max_queue=1, max_size=None, compression=None, close_timeout=1) as client:
+            for each in topics:
+                client.send(subscribe(each))
+                client.recv()
+            yield
 
 
 def tls(bench: Bench) -> Iterator[Figure]:

@@ -136,6 +136,21 @@ def test_a_live_set_goes_on_from_its_position_or_begins_anew(live: Live, table: 
         assert [row["Key"] for row in rows] == [[2]]
 
 
+def test_a_table_that_cannot_be_read_page_by_page_gives_no_snapshot_and_its_events_all_the_same(live: Live) -> None:
+    sql(
+        live.db,
+        "CREATE TABLE unread(rowid, oid, _rowid_, v); CREATE TABLE read(rowid INTEGER PRIMARY KEY, oid, _rowid_)",
+    )
+    with live.client() as client:
+        until(lambda: {"unread", "read"} <= set(client.topics()), "the tables are topics")
+        assert client.refused("subscribe", topic="unread", snapshot=True) == "bad-request"
+        client.done("subscribe", topic="read", snapshot=True)
+        assert to_live(client)[0] == []
+        client.done("subscribe", topic="unread")
+        sql(live.db, "INSERT INTO unread VALUES(1, 2, 3, 4)")
+        assert client.event()["EventData"]["v"] == 4
+
+
 class Held:
     """What a client holds that applies what it gets, as the protocol says."""
 
