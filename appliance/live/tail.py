@@ -80,6 +80,7 @@ class Tail:
         self._told = True
         #: The newest break (``store.breaks``) everybody knows of: what stands behind a later one waits for its news.
         self._known_break = max(store.breaks.values(), default=0)
+        self._at_break = False
         self._at_least = 0
         self._known: int | None = None
         self._woken = trio.Event()
@@ -133,6 +134,10 @@ class Tail:
     async def _catch_up(self) -> None:
         """Deliver everything that is committed."""
         while True:
+            if self._at_break:
+                await self._renew()
+                self._known_break = max(self._known_break, self._hub.position.id)
+                self._at_break = False
             self._following, self._told_at = self._following or self._told_at, None
             look = await self._store.look(self._hub.position.id, self._known, self._at_least)
             self.state.last_look = trio.current_time()
@@ -151,9 +156,7 @@ class Tail:
             self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
             if before is not look:  # made by another process, or by us, and the news was not told then
-                self._known = None
-                await self._renew()
-                self._known_break = max(self._known_break, before.highest)
+                self._known, self._at_break = None, True
                 continue
             self._known = None if look.full else look.data_version
             if look.full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from appliance.model import Principal, Topic
 from appliance.protocol.values import ValueOptions
 from appliance.store import retention
 from appliance.store.bridge import open_bridge
+from appliance.store.catalog import Catalog
 from appliance.store.readers import READERS
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
@@ -268,10 +270,21 @@ async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(t
         assert all(ids(peer.sent) == list(range(1, 21)) for peer in peers)
 
 
-async def test_events_of_a_new_shape_come_after_their_resync(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_events_of_a_new_shape_come_after_their_resync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
     async with served(tmp_path / "a.db") as live:
         peer = live.peer()
         live.hub.attach(live.subscribe(peer))
+        synchronise, failures = live.store.synchronise, ["disk I/O error"] if fails else []
+
+        async def failing_once() -> Catalog:
+            if failures:
+                raise sqlite3.OperationalError(failures.pop())
+            return await synchronise()
+
+        monkeypatch.setattr(live.store, "synchronise", failing_once)
         live.file.writer.execute("INSERT INTO t VALUES(1, 'of the old shape')")
         live.file.writer.execute("ALTER TABLE t ADD COLUMN w")
         live.file.synchronise()  # as another process does that migrates, before the tail looks
