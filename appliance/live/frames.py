@@ -6,6 +6,7 @@ cost memory before the memory is used; what it lets through is parsed once more,
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -21,6 +22,7 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0
 _OPCODES = frozenset((_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG))
 _FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _CONTROL_LIMIT = 125  # bytes, RFC 6455 section 5.5
+_MEDIUM, _LARGE = struct.Struct(">BBH"), struct.Struct(">BBQ")
 
 #: An empty ping: it asks only whether the peer is there.
 PING: Final = bytes((_FIN | _PING, 0))
@@ -47,8 +49,8 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     if size < 126:
         return bytes((_FIN | opcode, size)) + payload
     if size < 1 << 16:
-        return bytes((_FIN | opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + payload
+        return _MEDIUM.pack(_FIN | opcode, 126, size) + payload
+    return _LARGE.pack(_FIN | opcode, 127, size) + payload
 
 
 class Violation(Exception):

@@ -333,7 +333,7 @@ class Hub:
             found += [
                 (audience, audience.members, told.message())
                 for audience in audiences.concerned_by_message(told)
-                if audience.members and audience.admits(told)
+                if audience.members and (audience.plain or audience.admits(told))
             ]
         if facts.guards and isinstance(event, Change):
             shape, rows = self._joined(event, facts)

@@ -29,7 +29,7 @@ from appliance.live.sending import ROOM
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
 from appliance.live.unsent import Unsent
-from appliance.model import Principal
+from appliance.model import Principal, Topic
 from appliance.store.store import Store
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Session:
 
     __slots__ = (  # there may be 20,000 of these
         "_connection", "_missed", "_outgoing", "_reader", "_receiving", "backend", "delivered", "ending", "pinged_at",
-        "subscriptions",
+        "sends_to", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Session:
         #: By the topic's name, folded.
         self.subscriptions: dict[str, Subscription] = {}
         self.ending: tuple[CloseCode, str] | None = None
+        #: The topic of the last message, and with whose rights it was sent: most clients send to one.
+        self.sends_to: tuple[Topic, Reader] | None = None
         #: Batches of frames that were handed to the connection.
         self.delivered = 0
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
