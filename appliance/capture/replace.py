@@ -1,10 +1,10 @@
 """The REPLACE recipe: the triggers that tell of rows which a REPLACE displaces.
 
-``INSERT OR REPLACE`` fires no delete trigger for the rows it displaces unless the writer has
-set ``recursive_triggers``. So BEFORE triggers copy the rows that are at risk to the scratch table – only if there
-are any – and the AFTER trigger finds those that are gone: the one whose primary key the new row has becomes an
-``update``, the others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next
-firing, or, where a nested statement may write the same table, kept in step with it and bounded in number.
+``INSERT OR REPLACE`` fires no delete trigger for the rows it displaces unless the writer has set
+``recursive_triggers``. So BEFORE triggers copy the rows that are at risk to the scratch table – only if there are any –
+and the AFTER trigger finds those that are gone: the one whose primary key the new row has becomes an ``update``, the
+others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next write, or, where a
+nested statement may write the same table, kept in step with it and bounded in number.
 
 Known not to be told as it should: with ``recursive_triggers``, a REPLACE whose foreign-key actions come back to the
 table that is being written, by a user's trigger that does a REPLACE there (one ``delete`` too many) or by a row that
@@ -26,6 +26,9 @@ from appliance.model import Op, Shape, ascii_fold, quote_identifier
 
 #: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
 RING = 32
+
+#: Characters of a trigger that does the work of several; a writer with recommended limits reads no more than 100,000.
+SQL_LENGTH = 50_000
 
 
 def covers(table: Table, shape: Shape) -> bool:
@@ -159,13 +162,8 @@ class Recipe(Images):
         if not self._table.without_rowid:
             rowid = str(self._table.rowid)
             names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
-            found.append(
-                _Way(
-                    conflict=f"{self._row}.{rowid}=NEW.{rowid}",
-                    moved=f"OLD.{rowid}<>NEW.{rowid}",
-                    columns=("rowid", "oid", "_rowid_", *names),
-                )
-            )
+            columns = ("rowid", "oid", "_rowid_", *names)
+            found.append(_Way(f"{self._row}.{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
         return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
 
     def _way(self, unique: UniqueIndex) -> _Way:
@@ -195,23 +193,15 @@ class Recipe(Images):
         return _Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
 
     def _before(self) -> list[Trigger]:
-        """Copy the rows at risk: a trigger for each way. What fires first clears what came to nothing.
+        """Copy the rows at risk, after what came to nothing was cleared: before an update a trigger for each way.
 
         An update of other columns does not even compile its triggers: it may come from a writer without the collation
-        or the function of a UNIQUE index that it does not touch. An insert compiles all of them, and each costs it
-        0.3 µs also when there is nothing to do; so its first way clears, too.
+        or the function of a UNIQUE index that it does not touch. An insert compiles all of them.
         """
-        made, inserts = [], []
-        has = self._has_scratch()
-        for number, way in enumerate(self._ways()):
-            # Inside FROM, because the depth of a condition right in a subquery counts twice.
-            there = f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
-            copies = self._copies(way.conflict)
-            if number == 0:
-                there_or_stale, copies = any_of([has, there]), [*self._clear(), *copies]
-                inserts.append(self._trigger("before_insert_0", "BEFORE INSERT", there_or_stale, copies))
-            else:
-                inserts.append(self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, copies))
+        made = []
+        has, ways = self._has_scratch(), self._ways()
+        theres = [self._there(way) for way in ways]
+        for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
             when = f"{way.moved} AND {there}" if way.moved else there
             of = f" OF {','.join(way.columns)}" if way.columns else ""
             body = self._copies(way.conflict, f" AND NOT {self._own()}")
@@ -223,7 +213,27 @@ class Recipe(Images):
         computed = len(named) < len(self._table.columns)
         update = any_of([*loads, has]) if computed else has
         made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
-        return [*made, *reversed(inserts)]
+        return [*made, *self._before_insert(ways, theres, has)]
+
+    def _before_insert(self, ways: list[_Way], theres: list[str], has: str) -> list[Trigger]:
+        """Copy the rows at risk in one trigger: each costs a writer also when there is nothing to do.
+
+        Copies that came to nothing may stay till then: they are as their rows are, for what changes a row clears them.
+        """
+        stale = [has] if self._table.nested or self._table.accounts else []
+        body = [*self._clear(), *(copy for way in ways for copy in self._copies(way.conflict))]
+        whole = self._trigger("before_insert_all", "BEFORE INSERT", any_of([*stale, *theres]), body)
+        if len(whole.sql) <= SQL_LENGTH:
+            return [whole]
+        made = [self._trigger("before_insert_clear", "BEFORE INSERT", has, self._clear())]
+        for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
+            made.insert(0, self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
+        return made
+
+    def _there(self, way: _Way) -> str:
+        """Say that a row of the table stands in the way of NEW."""
+        # Inside FROM, because the depth of a condition right in a subquery counts twice.
+        return f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
 
     def _own(self) -> str:
         """Say that a row of the table is the one that is being updated."""

@@ -174,6 +174,8 @@ class _Plan:
             db.execute("SAVEPOINT capture")
             try:
                 shape = _store_shape(db, table.name, layout)
+                # Copies from before may not be as their rows are now.
+                db.execute("DELETE FROM _appliance_scratch WHERE shape=?", (shape.id,))
                 for trigger in triggers(table, shape):
                     db.execute(trigger.sql)
                 # CREATE TRIGGER does not look at the body. If it cannot be compiled, no write could.

@@ -135,3 +135,22 @@ def test_a_value_as_long_as_a_hardened_writer_may_have_is_captured(tmp_path: Pat
         file.writer.execute("DELETE FROM t")
         assert {len(image.values[1]) for event in file.events() for image in (event.old, event.new) if image} == {size}
     file.close()
+
+
+def test_a_wide_table_with_many_unique_indexes_stays_within_a_hardened_writers_reach(tmp_path: Path) -> None:
+    uniques = "".join(f"CREATE UNIQUE INDEX u{number} ON t(c{number});" for number in range(6))
+    file = Captured(tmp_path / "a.db", f"CREATE TABLE t(a INTEGER PRIMARY KEY, {columns(90)}); {uniques}")
+    longest = file.server.execute("SELECT max(length(sql)) FROM sqlite_schema").fetchone()[0]
+    assert longest <= HARDENED[sqlite3.SQLITE_LIMIT_SQL_LENGTH]
+    db = file.connect()
+    harden(db)
+    for sql in (
+        "INSERT INTO t(a, c0, c5) VALUES(1, 'x', 1), (2, 'y', 2), (3, 'z', 3)",
+        "INSERT OR IGNORE INTO t(a, c0, c5) VALUES(9, 'x', 8), (8, 'w', 2)",
+        "REPLACE INTO t(a, c0, c5) VALUES(1, 'y', 3)",
+    ):
+        db.execute(sql)
+    said = [(event.op.name, (event.old or event.new).values[0]) for event in file.events()]  # type: ignore[union-attr]
+    assert said == [("CREATE", 1), ("CREATE", 2), ("CREATE", 3), ("DELETE", 2), ("DELETE", 3), ("UPDATE", 1)]
+    db.close()
+    file.close()

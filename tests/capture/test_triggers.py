@@ -30,7 +30,7 @@ def test_the_triggers_are_these_to_the_letter() -> None:
         f"_appliance_7_{kind}"
         for kind in (
             "update", "delete", "displaced_by_update", "insert_displacing", "insert", "before_update_0",
-            "before_update_1", "before_update_clear", "before_insert_1", "before_insert_0",
+            "before_update_1", "before_update_clear", "before_insert_all",
         )
     ]  # fmt: skip
 
@@ -183,4 +183,24 @@ def test_no_write_reads_the_whole_table(tmp_path: Path, ddl: str) -> None:
             plain = re.sub(r'(NEW|OLD)\.("[^"]*"|\w+)', "1", when)
             plan = [row[3] for row in file.server.execute(f"EXPLAIN QUERY PLAN SELECT {plain}")]
             assert not [step for step in plan if re.match(r"SCAN (TABLE )?t\b", step)], (when, plan)
+    file.close()
+
+
+def test_copies_that_came_to_nothing_stay_few_and_are_never_told(tmp_path: Path) -> None:
+    file = Captured(tmp_path / "a.db", "CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE, n)")
+    file.writer.execute("INSERT INTO t(a, n) VALUES(1, 0), (2, 0), (3, 0)")
+    file.events()
+    for a in (1, 2, 3):
+        assert file.said("INSERT OR IGNORE INTO t(a) VALUES(?)", (a,)) == []
+        assert file.server.execute("SELECT count(*) FROM _appliance_scratch").fetchone() == (1,)
+    assert file.said("INSERT INTO t(a, n) VALUES(4, 0)") == [("create", "t", None, (4, 4, 0))]
+    file.said("INSERT OR IGNORE INTO t(a) VALUES(1)")
+    assert file.said("UPDATE t SET n = 1 WHERE a = 1") == [("update", "t", (1, 1, 0), (1, 1, 1))]
+    assert file.said("REPLACE INTO t(a, n) VALUES(1, 2)") == [
+        ("delete", "t", (1, 1, 1), None), ("create", "t", None, (5, 1, 2)),
+    ]  # fmt: skip
+    file.said("INSERT OR IGNORE INTO t(a) VALUES(2)")
+    assert file.said("DELETE FROM t WHERE a = 2") == [("delete", "t", (2, 2, 0), None)]
+    assert file.said("INSERT INTO t(id, a) VALUES(2, 2)") == [("create", "t", None, (2, 2, None))]
+    assert file.server.execute("SELECT count(*) FROM _appliance_scratch").fetchone() == (0,)
     file.close()

@@ -52,16 +52,11 @@ BEGIN
 DELETE FROM _appliance_scratch WHERE shape=7;
 END;
 
-CREATE TRIGGER "_appliance_7_before_insert_1" BEFORE INSERT ON "note" FOR EACH ROW
-WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note"."word"=NEW."word"))
-BEGIN
-INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,"note"."id",CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note"."word"=NEW."word");
-END;
-
-CREATE TRIGGER "_appliance_7_before_insert_0" BEFORE INSERT ON "note" FOR EACH ROW
-WHEN CASE WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=7) THEN 1 WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note".rowid=NEW.rowid)) THEN 1 ELSE 0 END
+CREATE TRIGGER "_appliance_7_before_insert_all" BEFORE INSERT ON "note" FOR EACH ROW
+WHEN CASE WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note".rowid=NEW.rowid)) THEN 1 WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "note" WHERE "note"."word"=NEW."word")) THEN 1 ELSE 0 END
 BEGIN
 DELETE FROM _appliance_scratch WHERE shape=7;
 INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,"note"."id",CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note".rowid=NEW.rowid);
+INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1) SELECT 7,0,"note".rowid,CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN 1 END,"note"."id",CASE WHEN length(CAST("note"."word" AS BLOB))>1048576 THEN x'' ELSE "note"."word" END FROM "note" WHERE ("note".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=7 AND part=0)) AND ("note"."word"=NEW."word");
 END;
 
