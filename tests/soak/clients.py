@@ -1,7 +1,8 @@
-"""Clients: each a connection that is made again and again, with a few followers on it."""
+"""Clients: each a connection that is made again and again, with a few followers on it; and those that write."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import socket
@@ -100,7 +101,7 @@ class Client:
 
     def _some(self, connection: ClientConnection, chance: random.Random) -> None:
         if self.slow and chance.random() < 0.3:
-            self.world.stop.wait(chance.choice((0.1, 0.5, 3)))
+            self.world.stop.wait(chance.choice((0.1, 0.5, 3, 8)))
         for _ in range(chance.randrange(1, 400)):
             try:
                 self._take(json.loads(connection.recv(timeout=0.05)))
@@ -151,11 +152,12 @@ class Client:
         return int(data["EventId"])
 
     def _subscribe(self, connection: ClientConnection, follower: Follower) -> None:
-        reply = self._ask(connection, "subscribe", follower.wish(), follower)
+        wish = follower.wish()
+        reply = self._ask(connection, "subscribe", wish, follower)
         if reply["EventType"] == "error":
             oldest = reply["EventData"].get("oldest")
-            if reply["EventData"]["code"] != "gap" or follower.position is None or follower.position[0] >= oldest:
-                raise Wrong(f"refused: {reply} for {follower.wish()}")
+            if reply["EventData"]["code"] != "gap" or wish.get("since", oldest) >= oldest:
+                raise Wrong(f"refused: {reply} for {wish}")
             follower.gap()
             reply = self._ask(connection, "subscribe", follower.wish(), follower)
             if reply["EventType"] == "error":
@@ -212,6 +214,90 @@ class Publisher:
     def _ask(self, connection: ClientConnection, attributes: dict[str, Any]) -> None:
         connection.send(json.dumps({"method": "new-message", "attributes": attributes, "id": 1}))
         reply = json.loads(connection.recv(timeout=PATIENCE_S))
+        if reply["EventType"] == "error" and reply["EventData"]["code"] == "unavailable":
+            raise TimeoutError("somebody holds the lock for long")
         if reply["EventType"] != "response":
             self.world.failures.append(f"publisher: {reply}")
             self.world.stop.set()
+
+
+@dataclass
+class Editor:
+    """Writes the table ``note`` by the HTTP API. ``rows``: what must be there, as far as was acknowledged.
+
+    ``doubt``: what a row may be instead, where no answer came.
+    """
+
+    world: World
+    port: Callable[[], int]
+    key: str
+    rows: dict[int, tuple[Any, ...] | None] = field(default_factory=dict)
+    doubt: dict[int, tuple[Any, ...] | None] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
+    pen: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        chance = random.Random(f"{self.world.seed} editor")
+        while not self.world.stop.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=PATIENCE_S)
+            try:
+                while not self.world.stop.is_set():
+                    with self.pen:
+                        if not self.world.stop.is_set():
+                            self._write(connection, chance)
+                    self.world.stop.wait(chance.random() ** 3 * 0.05)
+            except (OSError, http.client.HTTPException):
+                self.seen["lost"] += 1
+                self.world.stop.wait(0.1)
+            finally:
+                connection.close()
+
+    def _write(self, connection: http.client.HTTPConnection, chance: random.Random) -> None:
+        if self.doubt:
+            self._settle(connection)
+        number = chance.randrange(40)
+        held = self.rows.get(number)
+        row = (f"text {chance.random()}", chance.randrange(9))
+        if held is None:
+            method, path, wanted = "POST", "/api/note", row
+        elif chance.random() < 0.3:
+            method, path, wanted = "DELETE", f"/api/note/{number}", None
+        else:
+            method, path, wanted = "PATCH", f"/api/note/{number}", row
+        attributes = {"body": row[0], "n": row[1]} | ({"id": number} if method == "POST" else {})
+        data = {"type": "note", "attributes": attributes} | ({"id": str(number)} if method == "PATCH" else {})
+        self.doubt[number] = wanted
+        status, said = self._ask(connection, method, path, {"data": data} if method != "DELETE" else None)
+        if status in (503, 507):
+            del self.doubt[number]
+            return
+        if status not in (200, 201, 204):
+            self.world.failures.append(f"editor: {method} {path}: {status} {said[:300]!r}")
+            self.world.stop.set()
+        self.rows[number] = self.doubt.pop(number)
+
+    def _settle(self, connection: http.client.HTTPConnection) -> None:
+        """See what has become of what was not answered: it was done, or it was not."""
+        for number, wanted in tuple(self.doubt.items()):
+            status, said = self._ask(connection, "GET", f"/api/note/{number}", None)
+            there = json.loads(said)["data"]["attributes"] if status == 200 else None
+            row = None if there is None else (there["body"], there["n"])
+            if row not in (wanted, self.rows.get(number)) or status not in (200, 404):
+                self.world.failures.append(f"editor: note {number} is {row} ({status}), not {wanted}")
+                self.world.stop.set()
+            self.rows[number] = row
+            del self.doubt[number]
+
+    def _ask(self, connection: http.client.HTTPConnection, method: str, path: str, body: Any) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/vnd.api+json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        self.seen[f"{method} {answer.status}"] += 1
+        return answer.status, answer.read()
+
+    def check(self, there: dict[int, tuple[Any, ...]]) -> None:
+        """Compare what was acknowledged with what is in the file, while nobody writes."""
+        for number in {*there, *self.rows, *self.doubt}:
+            row, held = there.get(number), self.rows.get(number)
+            if row != held and not (number in self.doubt and row == self.doubt[number]):
+                self.world.failures.append(f"note {number} is {row} in the file, {held} was acknowledged")

@@ -9,19 +9,26 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.live import PROGRAM, token
 from tests.e2e.server_process import ROOT
-from tests.soak.clients import PATIENCE_S, Barrier, Client, Publisher
-from tests.soak.followers import Follower, Log, Messages, Passing, Rows
-from tests.soak.world import World
+from tests.soak.clients import PATIENCE_S, Barrier, Client, Editor, Publisher
+from tests.soak.followers import Again, Follower, Log, Messages, Passing, Rows
+from tests.soak.world import WIDTH, World
 
-#: So few rows are kept that slow clients now and then lose their place.
-RETENTION_ROWS = 60_000
+#: So few rows, seconds and bytes are kept that slow clients now and then lose their place, and that a flood of so many
+#: rows is now and then more than all that is kept.
+RETENTION = (
+    ("--retention-rows", "60000"),
+    ("--retention-rows", "5000"),
+    ("--retention-rows", "60000", "--retention-s", "8"),
+    ("--retention-rows", "60000", "--retention-bytes", "1000000"),
+)
+FLOODS = (500, 2000, 4000)
 WRITERS = 2
 START_S = 60.0
 #: Log lines of the server that nothing in a soak explains.
@@ -47,6 +54,22 @@ class Server:
         assert self.process.stdout is not None
         while b"try it:" not in (line := self.process.stdout.readline()):
             assert line, f"serve did not start: {self._log.read_text()}"
+
+    def fail_to_start(self, seconds: float) -> None:
+        """Begin to start, and be killed meanwhile."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                self._command, stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+            )
+        time.sleep(seconds)
+        process.kill()
+        process.wait(START_S)
+
+    def pause(self, seconds: float) -> None:
+        """Stand still for a while."""
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.process.send_signal(signal.SIGCONT)
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -78,6 +101,18 @@ def followers(chance: random.Random) -> Iterator[list[Follower]]:
     yield [Log("log"), Rows("item", events=True), Rows("pair", events=True), Rows("shape")]
     yield [Rows("shape", events=True), Rows("item", {"room": 2}, where="room IS 2")]
     yield [Log("log")]
+    yield [Rows("parent"), Rows("child", {"v": [0, 2]}, where="v IN (0, 2)", old=True), Rows("bare"), Rows("note")]
+    yield [Rows("wide", {f"c{WIDTH - 1}": {"startswith": "n"}}, where=f"c{WIDTH - 1} GLOB 'n*'", old=True),
+           Rows("child", events=True), Rows("note", {"n": {"lt": 5}}, where="n < 5")]  # fmt: skip
+    yield [
+        Again("item", {"EventType": ["create", "delete"], "room": [1, 2]}, chance=chance),
+        Again("wide", {f"c{WIDTH - 1}": {"ne": "n7"}, "EventType": "update"}, chance=chance),
+        Again("pair", {"p": ["x", "z"]}, chance=chance),
+        Again("parent", {"EventType": "delete"}, chance=chance),
+        Again("log", chance=chance),
+        Again("news", chance=chance),
+        Again("note", chance=chance),
+    ]
 
 
 @contextmanager
@@ -96,7 +131,8 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     chance = random.Random(seed)
     world = World(folder / "soak.db", seed)
     world.make()
-    options = ["--retention-rows", str(RETENTION_ROWS), "--unsent-bytes", "65536", "--requests-per-s", "100000"]
+    options = [*RETENTION[seed % len(RETENTION)], "--unsent-bytes", "65536", "--requests-per-s", "100000"]
+    options += ["--write-s", "6"] if seed % 3 == 0 else []
     server = Server(world.db, folder / "soak.log", options)
     key = token(world.db)
 
@@ -104,7 +140,7 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         return f"ws://127.0.0.1:{server.port}/live?token={key}"
 
     _make_topics(url())
-    publisher = Publisher(world, url)
+    publisher, editor = Publisher(world, url), Editor(world, lambda: server.port, key)
     clients = [
         Client(world, number, url, follows, slow=number % 3 == 2)
         for number, follows in enumerate(followers(chance))
@@ -112,13 +148,13 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     happened: Counter[str] = Counter()
     until = time.monotonic() + seconds
     writers = [lambda number=number: world.write(number) for number in range(WRITERS)]
-    with threads(publisher.run, *writers, *[client.run for client in clients]):
+    with threads(publisher.run, editor.run, *writers, *[client.run for client in clients]):
         try:
             while time.monotonic() < until and not world.stop.is_set():
                 world.stop.wait(chance.random() * min(6.0, seconds / 8))
-                happened[_step(chance, world, server, publisher, clients)] += 1
+                happened[_step(chance, world, server, publisher, editor, clients)] += 1
             if not world.stop.is_set():
-                _compare(world, publisher, clients)
+                _compare(world, publisher, editor, clients)
                 happened["compared"] += 1
         finally:
             world.stop.set()
@@ -128,9 +164,11 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     world.failures += [line for line in log.splitlines() if any(word in line for word in NEVER)][:10]
     return {
         "seed": seed,
+        "options": options,
         "happened": dict(happened),
         "commits": world.commits,
         "messages": publisher.durable,
+        "edits": dict(editor.seen),
         "clients": dict(sum((client.seen for client in clients), Counter())),
         "events": dict(sum((each.seen for client in clients for each in client.followers), Counter())),
         "failures": world.failures,
@@ -148,25 +186,39 @@ def _make_topics(url: str) -> None:
         client.done("create-topic", name="fleeting", durable=False)
 
 
-def _step(chance: random.Random, world: World, server: Server, publisher: Publisher, clients: list[Client]) -> str:
-    what = chance.choice(("kill", "kill", "stop", "reshape", "reshape", "compare", "compare"))
-    if what == "kill":
-        server.end(signal.SIGKILL)
-        server.start()
-    elif what == "stop":
-        if server.end(signal.SIGTERM) != 0:
-            world.failures.append("the server did not end in order")
-        server.start()
-    elif what == "reshape":
-        world.reshape(chance)
-    else:
-        _compare(world, publisher, clients)
+def _step(
+    chance: random.Random, world: World, server: Server, publisher: Publisher, editor: Editor, clients: list[Client]
+) -> str:
+    steps: dict[str, Callable[[], object]] = {
+        "kill": lambda: _restart(chance, world, server, signal.SIGKILL),
+        "stop": lambda: _restart(chance, world, server, signal.SIGTERM),
+        "pause": lambda: server.pause(chance.random() * 2),
+        "reshape": lambda: world.reshape(chance),
+        "vacuum": world.vacuum,
+        "flood": lambda: world.flood(chance.choice(FLOODS)),
+        "checkpoint": world.checkpoint,
+        "hold the lock": lambda: world.hold_lock(chance.random() * 2),
+        "hold a snapshot": lambda: world.hold_snapshot(chance.random() * 3),
+        "compare": lambda: _compare(world, publisher, editor, clients),
+    }
+    (what,) = chance.choices(tuple(steps), (4, 2, 1, 2, 1, 2, 1, 1, 1, 3))
+    steps[what]()
     return what
 
 
-def _compare(world: World, publisher: Publisher, clients: list[Client]) -> None:
+def _restart(chance: random.Random, world: World, server: Server, number: signal.Signals) -> None:
+    status = server.end(number)
+    if number == signal.SIGTERM and status != 0:
+        world.failures.append("the server did not end in order")
+    if chance.random() < 0.3:
+        server.fail_to_start(chance.random())
+    server.start()
+
+
+def _compare(world: World, publisher: Publisher, editor: Editor, clients: list[Client]) -> None:
     """Let nobody write until every client has all and holds what the file holds."""
-    with publisher.pen, world.stillness() as db:
+    with publisher.pen, editor.pen, world.stillness() as db:
+        editor.check({row[0]: row[1:] for row in db.execute("SELECT id, body, n FROM note").fetchall()})
         (written,) = db.execute("SELECT count(*) FROM log").fetchone()
         if written != world.written:
             world.failures.append(f"{world.written} rows of the log were acknowledged, {written} are in the file")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 Event = dict[str, Any]
+#: Events that ``Again`` keeps.
+MEMORY = 3000
 
 
 class Wrong(AssertionError):
@@ -101,7 +104,14 @@ class Log(Follower):
         super().gap()
         self.row = None
 
+    def notice(self, event: Event) -> None:
+        super().notice(event)
+        if self.stale:
+            self.row = None
+
     def apply(self, event: Event) -> None:
+        if self.stale:  # rows may be missing until it is subscribed to anew
+            return
         row = event["EventData"]["id"]
         must(event["EventType"] == "create", "a row of the log was changed", event)
         must(self.row is None or row == self.row + 1, "a row of the log is missing or came twice", self.row, event)
@@ -122,7 +132,14 @@ class Messages(Follower):
         super().gap()
         self.number = None
 
+    def notice(self, event: Event) -> None:
+        super().notice(event)
+        if self.stale:
+            self.number = None
+
     def apply(self, event: Event) -> None:
+        if self.stale:
+            return
         number = event["EventData"]["number"]
         must(event["EventType"] == "new-message", "not a message", event)
         must(self.number is None or number == self.number + 1, "a message is missing or came twice", self.number, event)
@@ -160,6 +177,54 @@ class Passing(Follower):
                 last - self.number + self.missing <= 0,
                 "passing messages are missing that were not counted", self.number, self.missing, last,
             )  # fmt: skip
+
+
+@dataclass
+class Again(Follower):
+    """Events that are asked for again and again, from ever other positions: each time they must be the same ones."""
+
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    known: dict[int, Event] = field(default_factory=dict)
+    _expected: deque[int] = field(default_factory=deque)
+
+    def wish(self) -> dict[str, Any]:
+        wish = super().wish()
+        if "since" in wish and self.known and not self.stale:
+            wish["since"] = self.chance.choice([wish["since"], *self.known])
+        return wish
+
+    def begun(self, reply: dict[str, Any]) -> None:
+        resumed = self.position is not None
+        super().begun(reply)
+        self.last = reply["EventId"]
+        self._expected = deque(sorted(each for each in self.known if resumed and each > self.last))
+
+    def gap(self) -> None:
+        super().gap()
+        self.known.clear()
+
+    def take(self, event: Event) -> None:
+        # The position goes back with the wish, and forth again with what is known.
+        position, self.position = self.position, None if self._expected else self.position
+        super().take(event)
+        self.position = self.position or position
+
+    def notice(self, event: Event) -> None:
+        must(not self._expected or event["EventType"] != "live", "events did not come again", list(self._expected)[:9])
+        super().notice(event)
+        if self.stale:
+            self.known.clear()
+            self._expected.clear()
+
+    def apply(self, event: Event) -> None:
+        place = event["EventId"]
+        if self._expected:
+            first = self._expected.popleft()
+            must(place == first and event == self.known[first], "another event than before", self.known[first], event)
+        elif not self.stale:
+            self.known[place] = event
+            if len(self.known) > MEMORY:
+                del self.known[min(self.known)]
 
 
 @dataclass

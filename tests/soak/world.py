@@ -17,10 +17,17 @@ CREATE TABLE log(id INTEGER PRIMARY KEY AUTOINCREMENT, writer INTEGER, n INTEGER
 CREATE TABLE item(id INTEGER PRIMARY KEY, room INTEGER, name TEXT COLLATE NOCASE UNIQUE, n INTEGER);
 CREATE TABLE pair(p TEXT, q INTEGER, v, note TEXT, PRIMARY KEY(p, q)) WITHOUT ROWID;
 CREATE TABLE shape(id INTEGER PRIMARY KEY, v);
+CREATE TABLE parent(id INTEGER PRIMARY KEY, v);
+CREATE TABLE child(id INTEGER PRIMARY KEY, parent REFERENCES parent(id) ON DELETE CASCADE ON UPDATE CASCADE, v);
+CREATE TABLE bare(a, b);
+CREATE TABLE note(id INTEGER PRIMARY KEY, body TEXT, n INTEGER);
 """
+#: Columns of the table ``wide``: so many that an image takes two rows of the outbox.
+WIDTH = 40
+SCHEMA += f"CREATE TABLE wide(id INTEGER PRIMARY KEY, {', '.join(f'c{number}' for number in range(1, WIDTH))});"
 KEYS = 80
-#: The position from which on the table ``shape`` is captured as it is now.
-BREAK = """SELECT max(id) FROM _appliance_break WHERE "table" = 'shape'"""
+#: The position from which on a table is captured as it is now.
+BREAK = """SELECT max(id) FROM _appliance_break WHERE "table" = ?"""
 #: What a foreign program waits for the lock, seconds.
 LOCK_S = 60.0
 
@@ -57,6 +64,7 @@ class World:
         try:
             with closing(self.open()) as db:
                 db.execute(f"PRAGMA recursive_triggers={number % 2}")
+                db.execute("PRAGMA foreign_keys=ON")
                 turn = 0
                 while not self.stop.is_set():
                     with self._pens:
@@ -104,20 +112,72 @@ class World:
             ("UPDATE pair SET note = ? WHERE p = ? AND q = ?", (long, "xyz"[room % 3], key)),
             ("DELETE FROM pair WHERE q = ?", (key,)),
             ("INSERT OR REPLACE INTO shape(id, v) VALUES(?, ?)", (key % 9, other)),
+            (f"INSERT{how} INTO parent VALUES(?, ?)", (key % 20, other)),
+            (f"UPDATE{how} parent SET id = ? WHERE id = ?", (other % 20, key % 20)),
+            ("DELETE FROM parent WHERE id = ?", (key % 20,)),
+            ("INSERT OR REPLACE INTO child VALUES(?, (SELECT id FROM parent WHERE id >= ? LIMIT 1), ?)",
+             (key, other % 20, room)),
+            ("INSERT INTO bare VALUES(?, ?)", (key, name)),
+            ("UPDATE bare SET b = ? WHERE a = ?", (name, key)),
+            ("DELETE FROM bare WHERE a BETWEEN ? AND ?", (key, key + 5)),
+            (f"INSERT{how} INTO wide(id, c1, c{WIDTH - 1}) VALUES(?, ?, ?)", (key % 30, room, name)),
+            (f"UPDATE wide SET c{WIDTH - 1} = ?, c5 = ? WHERE c1 = ?", (name, other, room)),
+            ("DELETE FROM wide WHERE id = ?", (key % 30,)),
         ))  # fmt: skip
+
+    def flood(self, rows: int) -> None:
+        """Commit many events at once."""
+        with self._pens, closing(self.open()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("DELETE FROM wide")
+            many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            db.execute(f"{many} INSERT INTO wide(id, c1, c{WIDTH - 1}) SELECT 1000 + i, i % 4, i FROM n", (rows,))
+            db.execute("DELETE FROM wide WHERE id >= 1000 + ?", (rows // 2,))
+            db.execute("COMMIT")
+
+    def vacuum(self) -> None:
+        """Have the file written anew, which gives rows without a key other rowids; wait until the server knows."""
+        with self._pens, closing(self.open()) as db:
+            before = db.execute(BREAK, ("bare",)).fetchone()
+            db.execute("VACUUM")
+            self._wait_for_break(db, "bare", before)
+
+    def checkpoint(self) -> None:
+        """Begin the WAL anew, as another program may."""
+        with closing(self.open()) as db:
+            db.execute("PRAGMA busy_timeout=100").fetchall()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def hold_lock(self, seconds: float) -> None:
+        """Keep all others from writing."""
+        with closing(self.open()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            self.stop.wait(seconds)
+            db.execute("ROLLBACK")
+
+    def hold_snapshot(self, seconds: float) -> None:
+        """Keep the WAL from being begun anew."""
+        with closing(self.open()) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT count(*) FROM item").fetchone()
+            self.stop.wait(seconds)
+            db.execute("ROLLBACK")
 
     def reshape(self, chance: random.Random) -> None:
         """Change the shape of the table ``shape``, and wait until the server has seen it."""
         with self._pens, closing(self.open()) as db:
             self._columns += 1
-            (before,) = db.execute(BREAK).fetchone()
+            before = db.execute(BREAK, ("shape",)).fetchone()
             db.execute("BEGIN IMMEDIATE")
             db.execute(f"ALTER TABLE shape ADD COLUMN c{self._columns} DEFAULT {self._columns}")
             db.execute("UPDATE shape SET v = ?", (chance.random(),))
             db.execute("COMMIT")
-            deadline = time.monotonic() + LOCK_S
-            while db.execute(BREAK).fetchone() == (before,) and not self.stop.is_set():
-                self.stop.wait(0.01)
-                if time.monotonic() > deadline:
-                    self.failures.append("the server does not see that a table has changed")
-                    self.stop.set()
+            self._wait_for_break(db, "shape", before)
+
+    def _wait_for_break(self, db: sqlite3.Connection, table: str, before: tuple[Any, ...]) -> None:
+        deadline = time.monotonic() + LOCK_S
+        while db.execute(BREAK, (table,)).fetchone() == before and not self.stop.is_set():
+            self.stop.wait(0.01)
+            if time.monotonic() > deadline:
+                self.failures.append(f"the server does not see what has become of {table}")
+                self.stop.set()
