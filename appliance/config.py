@@ -6,8 +6,6 @@ checked before anything begins; a name that is not known is refused with the nea
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
@@ -216,6 +214,8 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
 
 
 def _read(file: Path) -> dict[str, Any]:
+    import tomllib  # most servers have no such file
+
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -225,6 +225,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
+    import difflib  # for the one start that goes wrong
+
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

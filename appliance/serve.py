@@ -34,7 +34,7 @@ from appliance.live.sessions import Pings, Sessions
 from appliance.live.tail import StoreReplaced, Tail
 from appliance.live.unsent import Unsent
 from appliance.live.watchman import Watchman
-from appliance.ops import descriptors
+from appliance.ops import descriptors, memory
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
@@ -101,7 +101,7 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
         reload.fix(port=announcement.addresses[0][1])  # the same port if it has to begin anew
         announce(announcement)
         manager.ready()
-        gc.freeze()
+        memory.settle()
         gc.set_threshold(*COLLECTED_AFTER)
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -8,6 +8,8 @@ import builtins
 import dataclasses
 import marshal
 import sys
+from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 
 from attr import _make
@@ -29,8 +31,15 @@ def compile_(source, filename, mode):
 
 dataclasses.exec, _make.compile = execute, compile_
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import appliance.cli  # noqa: E402, F401 – whatever it imports makes its classes
+from appliance.cli import commands  # noqa: E402
+
+for name in commands.list_commands(None):
+    commands.get_command(None, name)  # imports it, and whatever it imports makes its classes
 
 if len(CODE) < 100:
     sys.exit("dataclasses and attrs do not compile as they did: look at packaging/harvest.py and runtime_hook.py")
-Path(sys.argv[1], "precompiled").write_bytes(marshal.dumps(dict(sorted(CODE.items(), key=repr))))
+# Each piece by itself, under its digest: only those that a command needs are loaded, and no text stays in memory.
+pieces = {sha256(repr(source).encode()).digest(): marshal.dumps(code) for source, code in CODE.items()}
+#: Which distributions are asked for their version, by a library, at each start.
+versions = {name: metadata.version(name) for name in ("trio",)}
+Path(sys.argv[1], "precompiled").write_bytes(marshal.dumps((dict(sorted(pieces.items())), versions)))

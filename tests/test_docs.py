@@ -17,7 +17,7 @@ import pytest
 
 from appliance import config
 from appliance.cli import commands
-from appliance.cli.clients import DEFAULT_URL
+from appliance.cli.options import DEFAULT_URL
 from appliance.errors import REQUEST_ERRORS, BadConfiguration, CloseCode, CommandError, StoreInUse, StoreUnusable
 from appliance.live import exchange, notices, outgoing, session
 from appliance.live import frames as live_frames
@@ -322,9 +322,14 @@ def test_the_variables_that_are_no_settings_are_named() -> None:
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
+CONTEXT = click.Context(commands)
+
+
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Give every command that does something, with the words that call it."""
-    for name, command in group.commands.items():
+    for name in group.commands or group.list_commands(CONTEXT):  # the first are in order, and the program's none yet
+        command = group.get_command(CONTEXT, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from leaves(command, (*path, name))
         else:
@@ -389,11 +394,11 @@ def called() -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("page", "words"), [(page, words) for page, words in called() if "COMMAND" not in words])
 def test_every_call_in_the_documentation_is_one_that_the_program_takes(page: str, words: list[str]) -> None:
-    command: click.Command = commands
+    command: click.Command | None = commands
     rest = list(words)
     while isinstance(command, click.Group):
-        command = command.commands[rest.pop(0)]
-
+        command = command.get_command(CONTEXT, rest.pop(0))
+    assert command is not None
     command.make_context(words[0], rest, resilient_parsing=not rest)  # a bare name mentions a command, not a call
 
 

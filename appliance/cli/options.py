@@ -14,6 +14,8 @@ from appliance.protocol import tokens
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Where a server is found unless it was told otherwise.
+DEFAULT_URL: Final = "ws://localhost:6336/live"
 #: Tokens that commands make for themselves live so long, seconds.
 OWN_TOKEN_S: Final = 3600.0
 #: Who acts when an administrator works with the file itself.

@@ -14,8 +14,7 @@ import click
 import trio
 
 from appliance import __version__, config, logs
-from appliance.cli.clients import DEFAULT_URL
-from appliance.cli.options import ADMINISTRATOR, OWN_TOKEN_S, F, config_option, own_token
+from appliance.cli.options import ADMINISTRATOR, DEFAULT_URL, OWN_TOKEN_S, F, config_option, own_token
 from appliance.serve import Announcement, serve
 from appliance.signals import Reload
 

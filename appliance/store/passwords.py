@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import bcrypt
-
 from appliance.errors import BadRequest
 
 #: The work factor: each hash takes 2^COST rounds.
@@ -32,11 +30,15 @@ def check_password(password: str) -> bytes:
 
 def hash_password(password: str) -> str:
     """Hash a new password. Raises ``BadRequest``."""
+    import bcrypt  # many a server never sees a password
+
     return bcrypt.hashpw(check_password(password), bcrypt.gensalt(COST)).decode("ascii")
 
 
 def is_password(password: str, hashed: str | None) -> bool:
     """Whether a password is the one that was hashed. Takes as long when there is no hash, and is then false."""
+    import bcrypt
+
     raw = password.encode("utf-8", "surrogatepass")
     usable = len(raw) <= LONGEST
     try:

@@ -232,7 +232,7 @@ def test_where_there_is_no_hash_no_password_is_right_and_it_takes_one_hashing(
         done.append(against)
         return same
 
-    monkeypatch.setattr(passwords.bcrypt, "checkpw", counted)
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
     for password in ("nobody has this password", "x" * 100, ""):
         assert not passwords.is_password(password, hashed)
     assert [each[:7] for each in done] == [b"$2b$11$"] * 3
