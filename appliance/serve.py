@@ -6,7 +6,6 @@ asyncio bridge ⊃ store ⊃ tail, announcements, keeper ⊃ connections ⊃ acc
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -63,14 +62,8 @@ log = structlog.get_logger()
 GRACE_S: Final = 7.0
 #: Connections that may ask for metrics at a time, on a port of their own.
 METRICS_CONNECTIONS: Final = 32
-#: The garbage collector looks at new objects after so many, one time of so many at older ones, and of those at all.
-COLLECT_AFTER: Final = (5000, 20, 10)
 #: How long to wait for a database file that was taken away to be there again, seconds.
 REAPPEAR_S: Final = 10.0
-
-#: When garbage is looked for (``gc.set_threshold``): nothing that an event leaves behind is in a cycle, and with
-#: Python's own numbers to look for it took a fifth of what an event takes.
-COLLECTED_AFTER: Final = (5000, 20, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,6 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
         announce(announcement)
         manager.ready()
         memory.settle()
-        gc.set_threshold(*COLLECTED_AFTER)
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -260,7 +252,6 @@ async def _serve_on(
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
             code = await store.commit(setup_code)
-            _settle()
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
             with reload.concerning(renewed):
                 await stop.wait()
@@ -282,16 +273,6 @@ async def _announcements(store: Store, tail: Tail) -> None:
         reason = str(error)
     tail.announced = False
     log.warning("polling", reason=reason)
-
-
-def _settle() -> None:
-    """Have the garbage collector leave alone what is there to stay, and look seldom for what hardly comes to be.
-
-    It is for objects that know each other and are known to nobody else; connections leave none. By itself it would go
-    through everything time and again while clients come, for a second where there are 20,000.
-    """
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _status(hub: Hub, sessions: Sessions, health: Health) -> str:

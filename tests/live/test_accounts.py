@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import structlog
 import trio
@@ -67,8 +68,8 @@ async def test_an_unknown_address_and_a_wrong_password_have_one_answer_and_one_h
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashings: list[bool] = []
-    check = passwords.bcrypt.checkpw
-    monkeypatch.setattr(passwords.bcrypt, "checkpw", lambda *both: (hashings.append(True), check(*both))[1])
+    check = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *both: (hashings.append(True), check(*both))[1])
     async with opened(tmp_path) as (_, service):
         await service.sign_up("ann@example.com", PASSWORD, client="c")
         answers = set()
