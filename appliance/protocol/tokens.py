@@ -36,6 +36,7 @@ RSA_BITS: Final = 2048
 #: The last moment that counts, seconds: beyond it a double has no seconds any more.
 _LAST: Final = float(1 << 53)
 
+_NO_GROUPS: Final[frozenset[str]] = frozenset()
 _REFUSED = "the token is not valid here (wrong signature, malformed, or a claim is missing)"
 _SEGMENT = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
@@ -182,7 +183,7 @@ class Keyring:
             subject=subject,
             admin=bool(issuer.admin) and _claim(claims, issuer.admin) is True,
             expires_at=expires,
-            groups=frozenset(_strings(_claim(claims, issuer.groups)) if issuer.groups else ()),
+            groups=frozenset(_strings(_claim(claims, issuer.groups))) if issuer.groups else _NO_GROUPS,
             issued_at=issued,
             token_id=token_id if isinstance(token_id, str) else "",
             key_id=key.id,

@@ -27,6 +27,7 @@ from appliance.web.wire import Hangup
 QUEUED: Final = 64
 _VERSION = b"13"  # RFC 6455, section 4.1
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+_NOTHING: Final[Mapping[str, str]] = {}
 _QUERY_FIELDS: Final = 32  # more is nobody's query
 _WANTED = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 
@@ -39,6 +40,8 @@ class Upgrade:
     is accepted, both are empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also where
     a trusted proxy says so.
     """
+
+    __slots__ = ("_key", "headers", "http", "path", "query", "remote", "secure")
 
     def __init__(
         self, path: str, query: Mapping[str, str], headers: Mapping[str, str], key: bytes, http: Http, caller: Caller
@@ -73,7 +76,7 @@ class Upgrade:
         early = http.leave()
         # None of this is needed any more, and there may be 20,000 of it.
         del http
-        self.headers, self.query = {}, {}
+        self.headers = self.query = _NOTHING
         async with trio.open_nursery() as nursery:
             outgoing = Outgoing(
                 wire.stream,
@@ -98,6 +101,7 @@ class Upgrade:
                     connection = await request.accept()
                 if patience.cancelled_caught:
                     raise Hangup("the answer to the handshake was not taken")
+                request.headers.clear()  # which the WebSocket library would keep
                 del request, patience
                 outgoing.open(connection)
                 code = CloseCode.INTERNAL
