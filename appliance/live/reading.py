@@ -105,6 +105,8 @@ class Reading:
         self._announce = announce
         self._scan = scan
         self._failing = False
+        #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
+        self._asks = True
 
     async def run(self) -> None:
         """Read until the hub feeds all of the subscriptions, they have ended, or the session is over."""
@@ -115,7 +117,7 @@ class Reading:
             if not self._wanting():
                 return
             count = self._hub.recent.count_after(self._position)
-            if count is None or (count > WORTH_ASKING and self._selective()):
+            if count is None or (count > WORTH_ASKING and self._asks and self._selective()):
                 await self._from_outbox()
                 continue
             told = list(islice(self._hub.recent.events_after(self._position), STEP))
@@ -151,6 +153,9 @@ class Reading:
             await self._fails(error)
             return
         self._failing = False
+        if page.trimmed and self._hub.recent.count_after(self._position) is not None:
+            self._asks = False
+            return
         if page.trimmed:
             self._trimmed()
             return

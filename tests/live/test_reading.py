@@ -17,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
+from appliance.live import reading
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
 from appliance.live.hub import Hub
@@ -233,6 +234,21 @@ async def test_who_is_trimmed_under_is_ended_but_a_snapshot_is_told(tmp_path: Pa
             ("live", None),
         ]
         assert len({event["Key"][0] for event in scanning.sent}) == 3000
+
+
+async def test_who_is_trimmed_under_goes_on_from_memory_as_long_as_that_goes_back_as_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WORTH_ASKING", 5)
+    async with served(tmp_path / "a.db") as live:
+        begun = live.hub.position.id
+        await live.write(FILL.format(first=1, last=20, value="n.i % 2"))
+        highest = live.hub.position.id
+        await live.store.commit(lambda db: retention.trim(db, highest, highest))
+        peer = live.peer()
+        await live.reading(peer, live.subscribe(peer, Wish({"v": 1})), begun).run()
+        assert ids(peer.sent) == list(range(1, 21, 2))
+        assert (peer.ended, [event["EventType"] for event in peer.told]) == (None, ["live"])
 
 
 async def test_a_snapshot_is_not_live_before_the_hub_has_come_to_its_last_page(tmp_path: Path) -> None:
