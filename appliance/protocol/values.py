@@ -104,6 +104,10 @@ def key(image: Image, shape: Shape, options: ValueOptions) -> bytes | None:
     ``None`` when the shape has no key that can be sent, when a value of it was cut, or when it is longer than
     ``options.event_limit`` bytes.
     """
+    number = image.rowid if shape.rowid else _plan_of(shape).number(image.values)
+    if type(number) is int and (options.big_integers == "number" or abs(number) <= EXACT_INTEGER):
+        encoded = b"[%d]" % number  # most keys there are
+        return encoded if len(encoded) <= options.event_limit else None
     if shape.rowid:
         values: Sequence[JSON] = _sent((image.rowid,), options)
     elif not shape.key or not image.cut.isdisjoint(shape.key):
@@ -130,7 +134,8 @@ class _Plan:
         self.fields = ("__type", *self.names)
         self.booleans = tuple(i for i, column in enumerate(shape.columns) if column.boolean)
         self.jsons = tuple(i for i, column in enumerate(shape.columns) if column.json)
-        self._plain_key = not {*self.booleans, *self.jsons}.intersection(shape.key)
+        plain = len(shape.key) == 1 and shape.key[0] not in self.booleans
+        self._plain_key = shape.key[0] if plain else None
         self._struct = self._as_struct()
 
     def _as_struct(self) -> type[msgspec.Struct] | None:
@@ -154,12 +159,13 @@ class _Plan:
             return encode(self._struct(*sent))
         return encode(dict(zip(self.fields, (self.table, *sent), strict=True)))
 
+    def number(self, values: Sequence[SQLiteValue]) -> SQLiteValue:
+        """Give the key's value if the key is one column that is sent as it is; ``None`` also where it was cut."""
+        return values[self._plain_key] if self._plain_key is not None else None
+
     def key(self, values: Sequence[SQLiteValue], options: ValueOptions) -> Sequence[JSON]:
         """Give the values of the primary key."""
-        positions = self.shape.key
-        if self._plain_key and len(positions) == 1 and type(values[positions[0]]) is int:
-            return _sent((values[positions[0]],), options)
-        return [self.value(position, values[position], options) for position in positions]
+        return [self.value(position, values[position], options) for position in self.shape.key]
 
     def whole_lossy(self, values: Sequence[SQLiteValue], options: ValueOptions) -> dict[str, JSON]:
         """Give the whole row, with U+FFFD where text is not UTF-8."""
@@ -222,18 +228,13 @@ def _plan_of(shape: Shape) -> _Plan:
 
 _PLAIN = frozenset((int, str, type(None)))  # types whose values encode as they are
 _FINITE = _PLAIN | {float}  # and one whose values do if they are finite
-_INFINITE = (math.inf, -math.inf)
 
 
 def _sent(values: Sequence[SQLiteValue], options: ValueOptions) -> Sequence[JSON]:
     """Give stored values as JSON, whatever their columns mean; text is left as it is."""
     as_strings = options.big_integers == "string"
-    if not as_strings:
-        types = set(map(type, values))
-        if types <= _PLAIN or (
-            types <= _FINITE and not [each for each in values if type(each) is float and each in _INFINITE]
-        ):
-            return values  # type: ignore[return-value]
+    if not as_strings and _is_plain(values):
+        return values  # type: ignore[return-value]
     sent: list[JSON] = []
     for value in values:
         if isinstance(value, float) and math.isinf(value):
@@ -245,6 +246,14 @@ def _sent(values: Sequence[SQLiteValue], options: ValueOptions) -> Sequence[JSON
         else:
             sent.append(value)
     return sent
+
+
+def _is_plain(values: Sequence[SQLiteValue]) -> bool:
+    """Whether all values encode as they are."""
+    if _PLAIN.issuperset(map(type, values)):
+        return True
+    reals = [each for each in values if type(each) is float]
+    return _FINITE.issuperset(map(type, values)) and not any(map(math.isinf, reals))
 
 
 def _boolean(value: SQLiteValue, sent: JSON) -> JSON:

@@ -133,7 +133,7 @@ def _rows(
     size = 0
     while chunk := cursor.fetchmany(_CHUNK_ROWS):
         rows += chunk
-        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
+        size += sum([len(value) for row in chunk for value in row if type(value) is str or type(value) is bytes])
         if size > most_bytes and len(rows) >= at_least:
             cursor.close()
             return rows, size, True

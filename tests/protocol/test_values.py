@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.model import Affinity, Column, Image, Shape
+from appliance.model import Affinity, Column, Image, Shape, SQLiteValue
 from appliance.protocol.values import EXACT_INTEGER, ValueOptions, key, row, wire
 
 OPTIONS = ValueOptions()
@@ -147,3 +147,27 @@ def test_any_row_encodes_within_its_limit(cells: list[tuple[str, object]], limit
     encoded = row(image, columns, ValueOptions(big, limit))
     assert len(encoded) <= max(limit, len(b'{"__type":"t","__truncated":true}'))
     json.loads(encoded.decode())
+
+
+@pytest.mark.parametrize("names", [
+    ("a", "b"), ('"', "\\"), ("\n", "\x01"), ("é", "日本"), ("__type", "b"), ("v1", "v0"), ("tag", "__struct_fields__"),
+    ("\udcff", "\udcfe"), ("", " "), tuple(f"c{number}" for number in range(300)),
+])  # fmt: skip
+def test_a_row_is_an_object_by_its_columns_whatever_they_are_called(names: tuple[str, ...]) -> None:
+    columns = Shape(1, 'the "table"', tuple(Column(name, "", Affinity.BLOB) for name in names))
+    image = Image(tuple(range(len(names))))
+    expected: dict[str, object] = {"__type": 'the "table"'}
+    for name, value in zip(names, image.values, strict=True):
+        expected["\ufffd" if name > "\udc00" else name] = value
+    assert list(json.loads(row(image, columns, OPTIONS)).items()) == list(expected.items())
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (7, b"[7]"), (-1, b"[-1]"), (1, b"[true]"), (2**53, b'["9007199254740992"]'), (1.0, b"[1.0]"), ("x", b'["x"]'),
+    (None, b"[null]"), (math.inf, b'[{"$real":"Infinity"}]'), (b"", b'[{"$blob":""}]'),
+])  # fmt: skip
+def test_a_key_of_one_column_is_sent_as_its_value_is(value: SQLiteValue, text: bytes) -> None:
+    columns = shape("BOOLEAN" if text == b"[true]" else "", key=(0,))
+    assert key(Image((value,)), columns, ValueOptions(big_integers="string")) == text
+    if not isinstance(value, (str, bytes)) and value not in (1, math.inf):
+        assert key(Image((value,)), columns, OPTIONS) == json.dumps([value]).encode()
