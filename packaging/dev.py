@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +77,26 @@ def test(arguments: list[str]) -> None:
         run(BIN / "ruff", "check", ".")
         run(BIN / "ruff", "format", "--check", ".")
         run(BIN / "mypy")
-    run(BIN / "python", "-m", "pytest", *arguments)
+        test_all()
+    else:
+        run(BIN / "python", "-m", "pytest", *arguments)
+
+
+def test_all() -> None:
+    """Run the tests with real processes beside the others: most of their time is waiting for each other.
+
+    What the first say is shown when the others are done. Ends with the status of what failed.
+    """
+    pytest = (BIN / "python", "-m", "pytest")
+    with tempfile.TemporaryFile() as said:
+        beside = subprocess.Popen([*pytest, "-m", "e2e"], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        status = subprocess.run([*pytest, "-m", "not e2e"], cwd=ROOT, check=False).returncode
+        status = beside.wait() or status
+        said.seek(0)
+        shutil.copyfileobj(said, sys.stdout.buffer)
+        sys.stdout.flush()
+    if status:
+        sys.exit(status)
 
 
 def lock(arguments: list[str]) -> None:

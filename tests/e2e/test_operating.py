@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
-from tests.e2e.live import Live, run, serving, sql, token, until
+from tests.e2e.live import FROZEN, Live, run, serving, sql, token, until
 from tests.e2e.server_process import PATIENCE_S
 from tests.ops.test_monitoring import queries
 
@@ -83,6 +83,7 @@ def test_the_metrics_tell_what_has_happened(tmp_path: Path) -> None:
     assert line["bytes_out"] == after[prefix + "sent_bytes_total"] > 500
 
 
+@pytest.mark.skipif(bool(FROZEN), reason="how the program is packed makes no difference to Prometheus")
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed: apt install prometheus")
 def test_the_dashboard_shows_each_metric_of_a_server_that_prometheus_scrapes(tmp_path: Path) -> None:
     db = tmp_path / "shop.db"

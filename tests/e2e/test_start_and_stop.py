@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store import schema
 from tests.e2e.live import PROGRAM, run, serving, sql, until
-from tests.e2e.server_process import PATIENCE_S
+from tests.e2e.server_process import PATIENCE_S, ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -103,13 +105,32 @@ def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind
         db = tmp_path / "missing" / "x.db"
     else:
         sql(db, "CREATE TABLE _appliance_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-                "INSERT INTO _appliance_meta VALUES('format', 99)")  # fmt: skip
+                "INSERT INTO _appliance_meta VALUES('format', 99), ('program', '7.8.9')")  # fmt: skip
     before = db.read_bytes() if db.is_file() else b""
     refused = run("serve", "--db", db, "--port", "0")
     assert refused.returncode == 78, refused
     assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
-    assert str(db) in refused.stderr or kind in ("no folder", "future")
+    assert {"no folder": str(db.parent), "future": "live-appliance 7.8.9"}.get(kind, str(db)) in refused.stderr
     assert (db.read_bytes() if db.is_file() else b"") == before
+
+
+@pytest.mark.parametrize("former", range(1, schema.FORMAT))
+def test_a_store_of_every_earlier_format_is_served_and_a_copy_of_it_kept(tmp_path: Path, former: int) -> None:
+    db = tmp_path / "old.db"
+    with closing(sqlite3.connect(db)) as made:
+        made.executescript((ROOT / f"tests/store/format_{former}.sql").read_text())
+    before = sql(db, "SELECT * FROM orders")
+    with serving(db) as live, live.client() as client:
+        assert {"orders", "lobby"} <= set(client.topics())
+        position = client.done("subscribe", topic="orders")["EventId"]
+        sql(db, "UPDATE orders SET total = 50 WHERE id = 1")
+        event = client.event()
+        assert (event["EventType"], event["EventData"]["total"]) == ("update", 50)
+        assert event["EventId"] > position >= 4  # ids go on from where they were
+        told = [json.loads(line)["EventData"] for line in run("history", "orders", "1", "--db", db).stdout.splitlines()]
+        assert [(each["total"], each["paid"]) for each in told] == [(49.5, True), (50, True)]
+    assert sql(Path(f"{db}.before-format-{schema.FORMAT}"), "SELECT * FROM orders") == before
+    assert run("check", "--db", db, env={**os.environ, "LIVE_APPLIANCE_PORT": "0"}).returncode == 0
 
 
 def test_a_locked_file_is_refused_with_the_reason(tmp_path: Path) -> None:
