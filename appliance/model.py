@@ -180,8 +180,8 @@ class Principal:
 
     ``subject`` is the ``reference_id`` of a user of ours, or an external issuer's ``sub``. ``groups`` are those that an
     external token names; a user of ours is in the groups that the store says, at the moment it is asked.
-    ``registered``: the token stands for an account of this store, and ends with it. Times are in seconds since the Unix
-    epoch.
+    ``registered``: the token stands for an account of this store, and ends with it. ``appointed``: it is an
+    administrator because the store says so just now, not by its token. Times are in seconds since the Unix epoch.
     """
 
     issuer: str
@@ -194,6 +194,7 @@ class Principal:
     token_id: str = ""
     key_id: str = ""
     registered: bool = False
+    appointed: bool = False
 
 
 @functools.lru_cache(4096)  # asked for each event

@@ -18,14 +18,14 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, Places
+from appliance.live.facts import NOTHING, Facts, courses, guard_of, partings, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
-from appliance.protocol.permissions import Guarded, Verb, bits, owner_of, permits
+from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring
-from appliance.store import callers, grants, snapshot, standard
+from appliance.store import callers, grants, schema, snapshot, standard
 from appliance.store.callers import Caller
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
@@ -34,6 +34,7 @@ from appliance.store.store import Store
 #: Tables (folded) whose rows say who has an account and is in which group, and what is granted on tables.
 _WHO: Final = frozenset((standard.USER_ACCOUNT, standard.join_table(standard.USER_ACCOUNT)))
 _WHAT: Final = frozenset((standard.WORLD, standard.join_table(standard.WORLD), standard.USERGROUP))
+RIGHTS: Final = _WHO | _WHAT
 
 
 class Sight(enum.Enum):
@@ -210,24 +211,25 @@ class Access:
         return Condition(f"({sql}) AND {may}", (*parameters, *values))
 
     def guard(self, change: Change, image: Image, facts: Facts) -> Guarded | None:
-        """Give what guards a row as it was or is; ``None``: nobody but administrators may read it."""
+        """Give what guards a row as it was or is; ``None``: nobody but administrators may read it.
+
+        What a row became is for whom it is for by what has become of it since, too: what one transaction makes readable
+        and takes back again nobody could ever SELECT, and whoever has lost a row by now is not sent it.
+        """
         grant = self.grant(change.shape.table)
-        value = Places.of(change.shape).value
-        if grant.kind is TableKind.PLAIN:
-            if grant.owner_column is None:
-                return grant.guarded
-            return replace(grant.guarded, owner=owner_of(value(image, grant.owner_column)))
         if grant.object_table is not None:
-            return facts.guards.get((ascii_fold(grant.object_table), str(value(image, str(grant.object_column)))))
-        reference = value(image, "reference_id")
-        owner = reference if grant.kind is TableKind.ACCOUNT else value(image, "user_account_id")
-        now = facts.guards.get((ascii_fold(grant.table), str(reference)))
-        joins = change.joins if now is None else (*now.joins, *change.joins)
-        return Guarded(bits(value(image, "permission")), owner_of(owner), joins)
+            joined = value_of(change, image, str(grant.object_column))
+            return facts.guards.get((ascii_fold(grant.object_table), str(joined)))
+        guard = guard_of(grant, change, image)
+        if grant.kind is not TableKind.PLAIN:
+            now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))
+            guard = guard if now is None else replace(guard, joins=(*now.joins, *guard.joins))
+        later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
+        return guard if later is None else both(guard, later, Verb.READ)
 
     async def facts(
         self,
-        events: Iterable[Told],
+        events: Sequence[Told],
         by_row: Collection[str],
         live_sets: Collection[str],
         tables: Mapping[str, Shape],
@@ -238,9 +240,15 @@ class Access:
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
         ``tables`` are the shapes of now.
         """
+        last, between = courses(
+            (each.event, self.grant(each.event.shape.table))
+            for each in events
+            if each.topic in by_row and isinstance(each.event, Change)
+        )
         guards: set[tuple[str, str]] = set()
         rows: set[tuple[str, str]] = set()
         ended: list[Change] = []
+        joining: list[tuple[Change, TableGrant]] = []
         for told in events:
             if not isinstance(told.event, Change):
                 continue
@@ -250,6 +258,7 @@ class Access:
                 named = {(table, each) for each in _named(told.event, str(grant.object_column))}
                 if table in live_sets:
                     rows |= named
+                    joining.append((told.event, grant))
                 if table in live_sets or told.topic in by_row:
                     guards |= named
             elif told.topic in by_row and grant.kind is not TableKind.PLAIN:
@@ -257,11 +266,13 @@ class Access:
                 if told.event.op is Op.DELETE and told.event.old is not None:
                     ended.append(told.event)
         if not guards:
-            return NOTHING
+            return Facts(last=last, between=between) if last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
         facts = await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
         gone = {key: guard for each in ended for key, guard in self._ended(each, facts)}
-        return replace(facts, ended=gone)
+        newer = facts.newest > events[-1].id
+        facts = replace(facts, ended=gone, last=last, between=between, newer=newer)
+        return replace(facts, joined=partings(joining, facts))
 
     def _ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
         """Give what guarded a row when it was deleted."""
@@ -285,8 +296,7 @@ def _subjects(change: Change) -> set[str]:
 
 
 def _named(change: Change, column: str) -> set[str]:
-    value = Places.of(change.shape).value
-    return {str(value(image, column)) for image in (change.old, change.new) if image is not None}
+    return {str(value_of(change, image, column)) for image in (change.old, change.new) if image is not None}
 
 
 def _read_facts(
@@ -306,9 +316,10 @@ def _read_facts(
             for table, reference in rows
             if table in shapes and (image := snapshot.row(db, shapes[table], reference)) is not None
         }
+        newest = schema.highest(db)
     finally:
         db.execute("COMMIT")
-    return Facts(found, images)
+    return Facts(found, images, newest=newest)
 
 
 def same_person(one: Principal, other: Principal) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from appliance.model import Image, Shape, SQLiteValue, ascii_fold
-from appliance.protocol.permissions import Guarded
+from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.protocol.permissions import Guarded, bits, owner_of
+from appliance.store.grants import TableGrant, TableKind
+
+#: Groups, each with the join row's permission.
+Joins: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,15 @@ class Facts:
     rows: Mapping[tuple[str, str], Image] = field(default_factory=dict)
     #: What guarded a row when it was deleted, by one of these events.
     ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
+    #: By event id, what guards the row after the last of these events that is of it.
+    last: Mapping[int, Guarded] = field(default_factory=dict)
+    #: The events that found their row as another of these had left it.
+    between: Collection[int] = ()
+    #: By event id and ``reference_id``: the groups of a row before and after one of these events joined or parted it.
+    joined: Mapping[tuple[int, str], tuple[Joins, Joins]] = field(default_factory=dict)
+    #: The newest position when this was read, and whether that is after these events.
+    newest: int = 0
+    newer: bool = False
 
 
 NOTHING = Facts()
@@ -54,3 +68,82 @@ class Places:
 # A Places holds its shape, so an id cannot be another's while its entry stands.
 _places: dict[int, Places] = {}
 _LIMIT = 4096  # shapes remembered
+
+
+def value_of(change: Change, image: Image, column: str) -> SQLiteValue:
+    """Give a column's value in an image of a change."""
+    return Places.of(change.shape).value(image, column)
+
+
+def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
+    """Give what an image itself says of who may read the row; not of a join row, which is judged by what it joins."""
+    if grant.kind is TableKind.PLAIN:
+        if grant.owner_column is None:
+            return grant.guarded
+        return replace(grant.guarded, owner=owner_of(value_of(change, image, grant.owner_column)))
+    owner = value_of(change, image, "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id")
+    return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
+
+
+def courses(changes: Iterable[tuple[Change, TableGrant]]) -> tuple[dict[int, Guarded], frozenset[int]]:
+    """Say, by event id, what guards a row in the end; and which changes find a row as another has left it.
+
+    The end of a row that is deleted is what it was before the first of these changes, if it was there.
+    """
+    last: dict[int, Guarded] = {}
+    between: set[int] = set()
+    course: dict[Hashable, tuple[list[int], Guarded | None]] = {}
+    for change, grant in changes:
+        ids: list[int] = []
+        first = before = None
+        if change.old is not None:
+            before = guard_of(grant, change, change.old)
+            ids, first = course.pop(_row_of(change, change.old), (ids, before))
+            between.update([change.id] if ids else [])
+        ids.append(change.id)
+        if change.new is not None:
+            course[_row_of(change, change.new)] = ids, first
+        after = guard_of(grant, change, change.new) if change.new is not None else first or before
+        if after is not None:
+            last.update(dict.fromkeys(ids, after))
+    return last, frozenset(between)
+
+
+def _row_of(change: Change, image: Image) -> Hashable:
+    """Name a row; where its table has no key that is captured, its values do."""
+    key = tuple(image.values[position] for position in change.shape.key)
+    return ascii_fold(change.shape.table), image.rowid if change.shape.rowid else key or image.values
+
+
+def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:
+    """Say of each change of a join table which groups the row had before and after: from the last one back."""
+    found: dict[tuple[int, str], tuple[Joins, Joins]] = {}
+    state: dict[tuple[str, str], Joins] = {}
+    for change, grant in reversed(joining):
+        table, column = ascii_fold(str(grant.object_table)), str(grant.object_column)
+        for reference in {str(value_of(change, each, column)) for each in (change.old, change.new) if each is not None}:
+            guard = facts.guards.get((table, reference)) or facts.ended.get((table, reference))
+            after = state.get((table, reference), guard.joins if guard is not None else ())
+            before = state[table, reference] = _undone(change, column, reference, after)
+            found[change.id, reference] = before, after
+    return found
+
+
+def _undone(change: Change, column: str, reference: str, after: Joins) -> Joins:
+    """Give the groups of a row as they were before one change of them."""
+    joins = list(after)
+    if change.new is not None and str(value_of(change, change.new, column)) == reference:
+        group = str(value_of(change, change.new, "usergroup_id"))
+        joins = [each for each in joins if each[0] != group]
+    if change.old is not None and str(value_of(change, change.old, column)) == reference:
+        joins.append(_given(change, change.old))
+    return tuple(joins)
+
+
+def _given(change: Change, image: Image) -> tuple[str, int]:
+    return str(value_of(change, image, "usergroup_id")), bits(value_of(change, image, "permission"))
+
+
+def given_by(change: Change) -> Joins:
+    """Give what a new or changed row of a join table gives by itself."""
+    return () if change.new is None else (_given(change, change.new),)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from appliance.live.access import Reader, Sight
 from appliance.live.audience import Audience, M
-from appliance.live.facts import Facts, Places
+from appliance.live.facts import Facts, Places, given_by
 from appliance.live.frames import text_frame
 from appliance.model import Change, Image, Op, Shape, ascii_fold
 from appliance.protocol import frames
-from appliance.protocol.permissions import Guarded, Verb, bits
+from appliance.protocol.permissions import Guarded, Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store.grants import CLOSED, TableGrant
 
@@ -25,12 +25,14 @@ class Joined:
     """A row, and what guards it now and before its groups changed.
 
     ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
-    could still read it then is told of that by the event of its deletion.
+    could still read it then is told of that by the event of its deletion. ``given`` is what the change gives by itself,
+    where its groups may have changed again since and so hide that it was this change that made it readable.
     """
 
     image: Image | None
     now: Guarded
     before: Guarded
+    given: Guarded
     entering: bytes
     leaving: bytes
 
@@ -39,15 +41,17 @@ class Joined:
         if not self._holds(audience, shape):
             return None
         was, now = reader.may(Verb.READ, self.before), reader.may(Verb.READ, self.now)
-        return (self.entering or None) if now and not was else self.leaving if was and not now else None
+        if now and (not was or reader.may(Verb.READ, self.given)):
+            return self.entering or None
+        return self.leaving if was and not now else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
         """Say who of those that the hub feeds is told, and by which frame."""
         if not self._holds(audience, shape) or self.now.permission & Verb.READ:
             return
-        was, now = audience.readers_of(self.before), audience.readers_of(self.now)
+        was, now, given = (audience.readers_of(each) for each in (self.before, self.now, self.given))
         for members, frame in (
-            ([each for each in now if each not in was], self.entering),
+            ([each for each in now if each not in was or each in given], self.entering),
             ([each for each in was if each not in now], self.leaving),
         ):
             if members and frame:
@@ -70,25 +74,15 @@ def rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, optio
     for reference in sorted(objects):
         image = facts.rows.get((table, reference))
         now = facts.guards.get((table, reference)) or facts.ended.get((table, reference)) or CLOSED
+        before, after = facts.joined.get((change.id, reference), (now.joins, now.joins))
         entering = b""
         if image is not None:
             entering = text_frame(frames.change(Change(change.id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
-            now,
-            replace(now, joins=_undone(change, grant.object_column, reference, now)),
+            replace(now, joins=after),
+            replace(now, joins=before),
+            Guarded(0, None, given_by(change) if facts.newer else ()),
             entering,
             text_frame(frames.gone(shape.table, [reference], change.id)),
         )
-
-
-def _undone(change: Change, column: str, reference: str, now: Guarded) -> tuple[tuple[str, int], ...]:
-    """Give the groups as they were before one change of them."""
-    value = Places.of(change.shape).value
-    joins = list(now.joins)
-    if change.new is not None and str(value(change.new, column)) == reference:
-        group = str(value(change.new, "usergroup_id"))
-        joins = [each for each in joins if each[0] != group]
-    if change.old is not None and str(value(change.old, column)) == reference:
-        joins.append((str(value(change.old, "usergroup_id")), bits(value(change.old, "permission"))))
-    return tuple(joins)

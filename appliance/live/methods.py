@@ -25,6 +25,7 @@ from appliance.errors import (
 from appliance.live import access
 from appliance.live.audience import Wish
 from appliance.live.exchange import Answer, AtOnce, Later
+from appliance.live.lapse import changed_since
 from appliance.live.reading import Reading
 from appliance.live.session import Backend, Session
 from appliance.model import JSON, Message, Principal, Shape, Topic, ascii_fold
@@ -134,6 +135,9 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
             why = "the position lies ahead of all that has happened"
         else:
             await hub.reached(since)
+    # What a live set held by rights that its holder has no more, no event of a row says.
+    if not why and asked.snapshot and await changed_since(hub, store, session.reader, since):
+        return False
     complete = store.breaks.get(ascii_fold(asked.topic), 0)  # as of now: it moves while something is awaited
     if not why and since < complete:
         why = "the table's shape or triggers changed after the position, and changes may have been missed"

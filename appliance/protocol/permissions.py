@@ -80,6 +80,17 @@ def permits(principal: Principal, groups: Collection[str], verb: Verb, on: Guard
     return any(permission & (verb << GROUP_SHIFT) and group in groups for group, permission in on.joins)
 
 
+def both(one: Guarded, other: Guarded, verb: Verb) -> Guarded:
+    """Give what permits ``verb`` to exactly those to whom both permit it, where both have the groups of ``one``."""
+    guest_one, guest_other = one.permission & verb, other.permission & verb
+    owner_one, owner_other = one.permission & verb << OWNER_SHIFT, other.permission & verb << OWNER_SHIFT
+    if guest_one:
+        return Guarded(guest_other | owner_other, other.owner, one.joins)
+    if guest_other or one.owner == other.owner:
+        return Guarded(owner_one if guest_other else owner_one & owner_other, one.owner, one.joins)
+    return Guarded(0, None, one.joins)
+
+
 def permits_on_join(
     principal: Principal, groups: Collection[str], verb: Verb, joined: Guarded, *, membership: bool = False
 ) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from appliance.store import connections, schema, standard
-from appliance.store.standard import USERS, NewColumn, join_table
+from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 from tests.e2e.live import Client, Live, serving, sql, token, until
 
 pytestmark = pytest.mark.e2e
@@ -191,3 +191,34 @@ def test_an_account_that_is_removed_ends_its_connections(live: Live) -> None:
     with live.client(person.token) as client:
         sql(live.db, f"DELETE FROM user_account WHERE reference_id = '{person.id}'")
         assert client.close_code() == 4401
+
+
+def test_a_live_set_that_was_held_by_rights_that_are_gone_begins_anew(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member, other = Person(live.db, theirs), Person(live.db)
+    row = insert(live.db, notes, "shared")
+    join(live.db, notes, row, theirs)
+    positions = []
+    for person, held in ((member, [("snapshot", "shared")]), (other, [])):
+        with live.client(person.token) as client:
+            client.done("subscribe", topic=notes, snapshot=True)
+            assert begun(client) == held
+            positions.append(client.done("ping"))
+    sql(live.db, f"DELETE FROM {join_table('user_account')} WHERE usergroup_id = '{theirs}'")
+    for person, position, recovered in zip((member, other), positions, (False, True), strict=True):
+        with live.client(person.token) as client:
+            since = {"since": position["EventId"], "epoch": position["epoch"]}
+            assert client.done("subscribe", topic=notes, snapshot=True, **since)["recovered"] is recovered
+            assert begun(client) == []
+
+
+def test_an_administrator_who_is_taken_out_of_the_group_is_none_on_open_connections(live: Live, notes: str) -> None:
+    root = Person(live.db, ADMINISTRATORS)
+    insert(live.db, notes, "before")
+    with live.client(root.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", "before")]
+        sql(live.db, f"DELETE FROM {join_table('user_account')} WHERE usergroup_id = '{ADMINISTRATORS}' "
+                     f"AND user_account_id = '{root.id}'")  # fmt: skip
+        insert(live.db, notes, "after")
+        assert told(client) == [("resync", "permission")]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.model import Principal
 from appliance.protocol.permissions import (
+    GROUP_ALL,
     GROUP_SHIFT,
     MEMBERSHIP,
+    MOST,
     OWNER_SHIFT,
     ROW_DEFAULT,
     TABLE_DEFAULT,
@@ -17,6 +21,7 @@ from appliance.protocol.permissions import (
     Guarded,
     Verb,
     bits,
+    both,
     owner_of,
     permits,
     permits_on_join,
@@ -113,3 +118,25 @@ def test_a_membership_row_is_written_by_administrators_only() -> None:
 def test_what_a_column_holds_is_a_permission_only_if_it_is_an_integer_and_an_owner_if_it_is_text_or_digits() -> None:
     assert [bits(value) for value in (7, None, "7", 7.5, b"7")] == [7, 0, 0, 0, 0]
     assert [owner_of(value) for value in ("ann", 42, None, 4.5, b"ann")] == ["ann", "42", None, None, None]
+
+
+guards = st.builds(
+    Guarded,
+    st.integers(0, MOST),
+    st.sampled_from((None, "ann", "bob")),
+    st.just((("red", GROUP_ALL), ("blue", 0))),
+)
+people = st.builds(
+    lambda name, admin, guest: Principal("us", name, admin=admin, expires_at=0, guest=guest),
+    st.sampled_from(("ann", "bob", "eve")),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(guards, guards, people, st.sampled_from(((), ("red",), ("blue",))), st.sampled_from(list(Verb)))
+def test_both_permit_what_each_of_them_permits(
+    one: Guarded, other: Guarded, principal: Principal, groups: tuple[str, ...], verb: Verb
+) -> None:
+    each = permits(principal, groups, verb, one) and permits(principal, groups, verb, other)
+    assert permits(principal, groups, verb, both(one, other, verb)) == each

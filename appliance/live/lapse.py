@@ -1,0 +1,35 @@
+"""Whether somebody's rights have changed while nobody was there to be told: what is held may be too much now."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from appliance.live.access import RIGHTS, Access, Reader
+from appliance.live.hub import Hub
+from appliance.live.telling import Told
+from appliance.model import ascii_fold
+from appliance.store import replay
+from appliance.store.replay import Wanted
+from appliance.store.store import Store
+
+
+async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> bool:
+    """Whether something after the position ``since`` has changed what the rights of ``reader`` rest on.
+
+    Read from the outbox: the changes of accounts, memberships and grants. What concerns single rows, their own events
+    tell. Raises ``sqlite3.Error``.
+    """
+    principal = reader.principal
+    if principal.admin and not principal.appointed:
+        return False
+    renewed, after = -1, since
+    while renewed != hub.access.renewed or after < hub.position.id:
+        renewed, upto, shapes = hub.access.renewed, hub.position.id, hub.shapes
+        wanted = Wanted.rows([(shape, None) for shape in shapes.values() if ascii_fold(shape.table) in RIGHTS])
+        read = partial(replay.page, after=after, upto=upto, wanted=wanted, shapes=shapes, complete=True)
+        page = await store.read(read)
+        stale = Access.stale([Told(event) for event in page.events])
+        if page.trimmed or page.faults or stale.tables or principal.subject in (stale.subjects or ()):
+            return True
+        after = page.end
+    return False

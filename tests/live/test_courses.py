@@ -1,0 +1,78 @@
+"""What a row became is judged by what has become of it since, so that no transaction's midst is shown to anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from appliance.live.access import Access, Reader
+from appliance.live.facts import Facts
+from appliance.live.telling import Told
+from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
+from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
+from appliance.store.grants import TableGrant, TableKind
+
+SHAPE = Shape(1, "item", tuple(Column(name, "", Affinity.BLOB) for name in ("k", "owner")), key=(0,))
+OWNERS = Guarded(Verb.PEEK | Verb.READ << OWNER_SHIFT)
+
+
+class Rights(Access):
+    """The rights of one plain table whose rows are their owners'."""
+
+    def __init__(self) -> None:
+        self._granted = {"item": TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")}
+
+
+def row(owner: str, key: Any = 1) -> Image:
+    return Image((key, owner))
+
+
+async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, str]]:
+    """Give who may see the old and the new image of each of these changes, which come together."""
+    changes = [
+        Change(number, Op.CREATE if old is None else Op.DELETE if new is None else Op.UPDATE, SHAPE, new, old)
+        for number, (old, new) in enumerate(steps)
+    ]
+    rights = Rights()
+    facts = await rights.facts([Told(each) for each in changes], ("item",), (), {"item": SHAPE})
+    return [(_who(rights, each, each.old, facts), _who(rights, each, each.new, facts)) for each in changes]
+
+
+def _who(rights: Access, change: Change, image: Image | None, facts: Facts) -> str:
+    guard = None if image is None else rights.guard(change, image, facts)
+    people: Sequence[str] = "abc"
+    return "".join(
+        each
+        for each in people
+        if guard is not None
+        and Reader(Principal("us", each, admin=False, expires_at=0), frozenset()).may(Verb.READ, guard)
+    )
+
+
+async def test_a_row_that_is_given_to_another_at_once_is_shown_to_that_one_only() -> None:
+    assert await shown((None, row("a")), (row("a"), row("b"))) == [("", ""), ("", "b")]
+    assert await shown((None, row("a"))) == [("", "a")]
+
+
+async def test_who_had_a_row_before_is_shown_that_it_is_gone() -> None:
+    assert await shown((row("a"), row("b")), (row("b"), row("c"))) == [("a", ""), ("", "c")]
+    assert await shown((row("a"), row("b")), (row("b"), row("a"))) == [("a", ""), ("", "a")]
+
+
+async def test_what_is_made_readable_and_deleted_at_once_is_shown_to_nobody_new() -> None:
+    assert await shown((row("a"), row("b")), (row("b"), None)) == [("a", ""), ("", "")]
+    assert await shown((row("a"), row("a")), (row("a"), None)) == [("a", "a"), ("a", "")]
+
+
+async def test_a_row_that_comes_and_goes_is_told_to_whose_it_was() -> None:
+    assert await shown((None, row("a")), (row("a"), None)) == [("", "a"), ("a", "")]
+
+
+async def test_another_row_under_the_same_key_is_another_row() -> None:
+    changes = ((row("a"), None), (None, row("b")), (row("b"), None), (None, row("c")))
+    assert await shown(*changes) == [("a", ""), ("", "b"), ("b", ""), ("", "c")]
+
+
+async def test_a_row_is_the_same_under_another_key() -> None:
+    changes = ((row("a"), row("a", 2)), (row("a", 2), row("b", 2)), (None, row("c")))
+    assert await shown(*changes) == [("a", ""), ("", "b"), ("", "c")]

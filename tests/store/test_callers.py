@@ -1,0 +1,37 @@
+"""Whom a token stands for: by what it says itself, and by what the store says at the moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.model import Principal
+from appliance.protocol.tokens import ISSUER
+from appliance.store import accounts, callers, connections, schema, standard
+from appliance.store.standard import ADMINISTRATORS
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = connections.open_file(tmp_path / "a.db", busy_timeout_s=5)
+    schema.prepare(opened)
+    standard.prepare(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("by_token", [False, True])
+def test_who_is_an_administrator_by_a_group_is_one_while_in_it(db: sqlite3.Connection, by_token: bool) -> None:
+    ann = accounts.add(db, "ann@example.com", None, admin=True).reference_id
+    principal = Principal(ISSUER, ann, admin=by_token, expires_at=0)
+    for member in (True, True, False, False, True):
+        (accounts.join if member else accounts.leave)(db, ann, ADMINISTRATORS)
+        # An open connection is asked about with what it was found to be the last time.
+        (caller,) = callers.identify(db, [principal])
+        principal = caller.principal
+        assert principal.admin == (by_token or member)
+    assert replace(principal, admin=by_token, appointed=False) == Principal(ISSUER, ann, by_token, 0)
