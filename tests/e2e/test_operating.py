@@ -226,3 +226,17 @@ def reload(live: Live, event: str = "reloaded") -> None:
     before = sum(event in line for line in live.log())
     live.process.send_signal(signal.SIGHUP)
     until(lambda: sum(event in line for line in live.log()) > before, f"the log says {event}")
+
+
+def test_without_the_systems_word_commits_are_found_by_looking(tmp_path: Path) -> None:
+    db = tmp_path / "shop.db"
+    sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY)")
+    with serving(db, "--no-inotify") as live, live.client() as client:
+        client.done("subscribe", topic="orders")
+        client.done("create-topic", name="lobby")
+        client.done("subscribe", topic="lobby")
+        for number in range(3):
+            sql(db, f"INSERT INTO orders VALUES({number})")
+            assert client.event()["EventData"]["id"] == number
+            client.done("new-message", topic="lobby", message=number)
+            assert client.event()["EventData"] == number
