@@ -10,7 +10,8 @@ from typing import Final
 #: When garbage is looked for (``gc.set_threshold``): in objects that know each other and are known to nobody else.
 #: Neither an event nor a connection leaves any; by Python's own numbers, looking for it took a fifth of what an event
 #: takes, and while clients come it went through everything time and again, for a second where there are 20,000.
-COLLECTED_AFTER: Final = (5000, 20, 20)
+#: The second number is small, so that what is looked at in one go takes some milliseconds.
+COLLECTED_AFTER: Final = (2000, 5, 100)
 
 
 def settle() -> None:

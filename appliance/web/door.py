@@ -31,7 +31,7 @@ WEBSOCKET_PATHS: Final = frozenset(("/live",))
 #: The kernel or this process has no descriptor or memory left: accepting again at once would spin.
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _EXHAUSTED_S = 0.1  # seconds to wait then; a closed connection frees a descriptor sooner or later
-_ACCEPT_BATCH = 64  # connections taken at a stretch before others have their turn
+_ACCEPT_BATCH = 16  # connections taken at a stretch before others have their turn: some 20 ms of work
 _TURNED_AWAY = 64  # connections over the limit that get a 503 at the same time; the rest is only closed
 
 #: How a connection ends when its peer goes away. Nobody's fault, and not worth a line.

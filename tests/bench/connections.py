@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median, ratio
 from tests.bench.servers import KEPT, PASSING, address, ours, peer, subscribe, topic, write_tokens
-from tests.bench.tools import PAYLOAD, Load, cpu_s, load, memory
+from tests.bench.tools import PAYLOAD, Load, cpu_s, load, memory, most_connections
 from tests.e2e.live import Live
 
 USERS = 1000
@@ -25,7 +25,7 @@ def idle(bench: Bench) -> Iterator[Figure]:
     """Item 7: idle connections with one subscription each, and their heartbeats."""
     preset = bench.preset
     for count in (2000, 20_000):
-        n = preset.connections(count)
+        n = min(preset.connections(count), most_connections())
         with ours(bench.folder, "--ping-every-s", str(PING_EVERY_S)) as live:
             _warm(live)
             before = memory(live.process.pid)

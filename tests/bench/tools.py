@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,11 @@ def load(url: str, connections: int, send: Sequence[str] = (), **options: Any) -
     """Run the load generator to its end."""
     with Load(url, connections, send, **options) as running:
         return running.end()
+
+
+def most_connections() -> int:
+    """Give how many connections a process may have here, with some descriptors left for other things."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200
 
 
 def cpu_s(pid: int) -> float:
