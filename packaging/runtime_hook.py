@@ -39,9 +39,13 @@ class StandIn(ModuleType):
 
 STAND_INS = (
     "anyio", "anyio.abc", "anyio.to_thread",  # starlette: functions that are not async, files, streams
-    "http.client",  # starlette: nothing of it
+    "http.client",  # starlette: the words for a status
 )  # fmt: skip
-sys.modules.update((name, StandIn(name)) for name in STAND_INS)
+for name in STAND_INS:
+    sys.modules[name] = StandIn(name)
+    parent, _, own = name.rpartition(".")
+    if parent:
+        setattr(importlib.import_module(parent), own, sys.modules[name])
 # What nobody here uses, ever: trio-asyncio's loop that is not async, and keys that PyJWT fetches by HTTP.
 sys.modules["greenlet"] = ModuleType("greenlet")
 sys.modules["jwt.jwks_client"] = ModuleType("jwt.jwks_client")

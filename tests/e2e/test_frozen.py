@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -312,6 +313,16 @@ def test_a_socket_that_the_service_manager_opened_is_served(tmp_path: Path) -> N
 
 
 # --- what is unpacked only when it is needed --------------------------------------------------------------------------
+
+
+def test_what_libraries_import_only_when_they_use_it_is_there(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live:
+        url, bearer = f"http://127.0.0.1:{live.port}", {"Authorization": f"Bearer {live.token}"}
+        assert httpx.get(f"{url}/nowhere").status_code == 404
+        assert httpx.post(f"{url}/healthz").status_code == 405
+        assert httpx.get(f"{url}/metrics", headers=bearer).status_code == 200
+        assert httpx.get(f"{url}/openapi.json").status_code == 200
+    assert not any("Traceback" in line for line in live.log())
 
 
 def test_keys_of_another_issuer_are_known_though_cryptography_waits_to_be_unpacked(
