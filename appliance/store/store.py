@@ -284,6 +284,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
+        await reading.run(lambda db: db.execute("SELECT count(*) FROM sqlite_schema").fetchone())  # opens the WAL
         glancing = connections.open_reader(path, busy_timeout_s=0)
         store = Store(settings, Writer(writing), glancing, reading, readers, live, epoch, own)
         try:
