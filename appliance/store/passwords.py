@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from appliance.errors import BadRequest
@@ -14,6 +15,7 @@ LONGEST: Final = 72
 
 #: What a password is compared with when there is no account: nobody's, of the same cost.
 _NOBODY: Final = "$2b$11$V1QxSK3jW/9.5MSC.jnnYuZ7glkZrQ6rg3k2rkKcjRIeXy6KnLM8G"
+_WITH_COST: Final = re.compile(r"\$2[abxy]\$(\d\d)\$")
 
 
 def check_password(password: str) -> bytes:
@@ -36,14 +38,22 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password: str, hashed: str | None) -> bool:
-    """Whether a password is the one that was hashed. Takes as long when there is no hash, and is then false."""
+    """Whether a password is the one that was hashed. Takes as long when there is no hash, and is then false.
+
+    So it does for a hash of a lower cost, from elsewhere; one of a higher cost takes longer.
+    """
     import bcrypt
 
     raw = password.encode("utf-8", "surrogatepass")
     usable = len(raw) <= LONGEST
+    raw = raw[:LONGEST]
     try:
-        same = bcrypt.checkpw(raw[:LONGEST], (hashed or _NOBODY).encode())
+        same = bcrypt.checkpw(raw, (hashed or _NOBODY).encode())
     except ValueError:  # somebody has put something into the column that is no hash
-        bcrypt.checkpw(raw[:LONGEST], _NOBODY.encode())
+        bcrypt.checkpw(raw, _NOBODY.encode())
         return False
+    found = _WITH_COST.match(hashed or "")
+    # Twice as long for each one more: with the first it makes 2^COST.
+    for cost in range(int(found[1]) if found else COST, COST):
+        bcrypt.checkpw(raw, f"$2b${cost:02}{_NOBODY[6:]}".encode())
     return same and usable and bool(hashed)

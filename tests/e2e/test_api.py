@@ -22,7 +22,13 @@ TABLES = (
     "CREATE TABLE item(k INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL, done BOOLEAN, extra JSON, data BLOB);"
     "CREATE TABLE pair(a TEXT, b INTEGER, v, PRIMARY KEY(a, b)) WITHOUT ROWID;"
     "CREATE TABLE note(text TEXT COLLATE NOCASE, item REFERENCES item(k));"
+    'CREATE TABLE [odd one]("a b" INTEGER, ["\'] TEXT, [select] REAL, "ü[x]" BLOB, [a,b] TEXT NOT NULL DEFAULT \'\', '
+    'secret TEXT UNIQUE, twice GENERATED ALWAYS AS ("a b" * 2) STORED, PRIMARY KEY("a b", ["\'])) WITHOUT ROWID;'
+    "CREATE TABLE strictly(k INTEGER PRIMARY KEY, n INTEGER, x REAL, t TEXT, v ANY) STRICT;"
 )
+#: Tables that are called and held against their description: each kind there is, but those of accounts and of tables
+#: themselves, of which it says a little less than they take.
+PATHS = ("item", "note", "odd%20one", "strictly", "todo", "todo_todo_id_has_usergroup_usergroup_id")
 
 
 def api(live: Live, key: str | None = None) -> httpx.Client:
@@ -86,12 +92,14 @@ def test_schemathesis_finds_nothing_that_the_description_does_not_say(tmp_path: 
     sql(db, TABLES)
     with serving(db) as live:
         with api(live) as http:
-            columns = [{"name": "title", "type": "text"}, {"name": "done", "type": "boolean"}]
-            http.post("/api/world", json=document("world", table_name="todo", columns=columns))
+            columns = [{"name": "title", "type": "text"}, {"name": "done", "type": "boolean"},
+                       {"name": "for_id", "type": "user_account"}, {"name": "part_of", "type": "todo"}]  # fmt: skip
+            made = http.post("/api/world", json=document("world", table_name="todo", columns=columns))
+            assert made.status_code == 201
         command = [
             Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{live.port}/openapi.json",
-            "--header", f"Authorization: Bearer {live.token}", "--checks", "all", "--max-examples", "5",
-            "--include-path-regex", "^/(api/(item|pair|note|todo)(/|$)|live)", "--seed", "1", "--no-color",
+            "--header", f"Authorization: Bearer {live.token}", "--checks", "all", "--max-examples", "1",
+            "--include-path-regex", f"^/(api/({'|'.join(PATHS)})(/|$)|live)", "--seed", "1", "--no-color",
         ]  # fmt: skip
         environment = os.environ | {
             "SCHEMATHESIS_HOOKS": "tests.e2e.clients.schemathesis_hooks", "PYTHONPATH": str(ROOT), "COLUMNS": "160",

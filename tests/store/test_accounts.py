@@ -236,3 +236,19 @@ def test_where_there_is_no_hash_no_password_is_right_and_it_takes_one_hashing(
     for password in ("nobody has this password", "x" * 100, ""):
         assert not passwords.is_password(password, hashed)
     assert [each[:7] for each in done] == [b"$2b$11$"] * 3
+
+
+@pytest.mark.parametrize("cost", [4, 8, 10, 11])
+def test_a_hash_of_a_lower_cost_takes_as_long(monkeypatch: pytest.MonkeyPatch, cost: int) -> None:
+    rounds: list[int] = []
+    check = bcrypt.checkpw
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(cost)).decode()
+
+    def counting(raw: bytes, against: bytes) -> bool:
+        rounds.append(1 << int(against[4:6]))
+        return check(raw, against) if against == hashed.encode() else False
+
+    monkeypatch.setattr(bcrypt, "checkpw", counting)
+    assert passwords.is_password("correct horse", hashed)
+    assert not passwords.is_password("wrong password", hashed)
+    assert sum(rounds) == 2 << passwords.COST  # of two tries

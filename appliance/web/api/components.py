@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
+from appliance.store.accounts import NAME_LIMIT
+from appliance.store.passwords import LONGEST, SHORTEST
+from appliance.store.standard import USER_ACCOUNT, USERGROUP, WORLD
+
 Schema = dict[str, Any]
 
 _BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
@@ -59,4 +64,21 @@ COMPONENTS: Final[Schema] = {
             "additionalProperties": False,
         },
     },
+}
+
+#: What columns of a STRICT table take (https://sqlite.org/stricttables.html); ANY takes what all others do.
+STRICT: Final[dict[str, Schema]] = {
+    **{key: {"type": "integer", "minimum": INTEGER_MIN, "maximum": INTEGER_MAX} for key in ("INT", "INTEGER")},
+    "REAL": {"type": "number"},
+    "TEXT": {"type": ["string", "number"]},
+    "BLOB": {"$ref": "#/components/schemas/blob"},
+}
+
+#: What columns of the system tables surely take, by table and column: a little less than they do.
+SYSTEM: Final[dict[tuple[str, str], Schema]] = {
+    (USER_ACCOUNT, "email"): {"type": "string", "pattern": "^[a-z0-9]{1,64}@[a-z0-9]{1,63}\\.[a-z]{2,16}$"},
+    (USER_ACCOUNT, "name"): {"type": "string", "pattern": f"^[ -~]{{0,{NAME_LIMIT}}}$"},
+    (USER_ACCOUNT, "password"): {"type": "string", "pattern": f"^[ -~]{{{SHORTEST},{LONGEST}}}$"},
+    (USERGROUP, "name"): {"type": "string", "pattern": f"^[A-Z][a-z0-9 -]{{0,{NAME_LIMIT - 2}}}[0-9]$"},
+    (WORLD, "owner_column"): {"type": ["string", "null"], "description": "a column of the table"},
 }

@@ -16,7 +16,7 @@ from appliance.store.resources import Resource
 from appliance.store.rights import Rights
 from appliance.store.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
 from appliance.web.api import rules
-from appliance.web.api.components import COMPONENTS, Schema
+from appliance.web.api.components import COMPONENTS, STRICT, SYSTEM, Schema
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of
 from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LIMIT
 from appliance.web.api.reading import TOTAL_LIMIT
@@ -218,11 +218,16 @@ def _taken(resource: Resource, column: Column) -> Schema:
     """Give what a column takes. SQLite takes any value in a column that is not STRICT, and so does the API."""
     folded = ascii_fold(column.name)
     described: Schema = {"description": column.declared} if column.declared else {}
-    if resource.shape.standard and folded == "permission":
+    if resource.shape.standard and (folded == "permission" or (resource.name, folded) == (WORLD, "default_permission")):
         return {"type": "integer", "minimum": 0, "maximum": MOST, "description": "permission bits"}
+    if resource.shape.standard and (resource.name, folded) in SYSTEM:
+        return SYSTEM[resource.name, folded]
     if column.name == resource.table.integer_key:
         return {"type": ["integer", "null"], "minimum": INTEGER_MIN, "maximum": INTEGER_MAX} | described
     nullable = folded not in resource.needed
+    if resource.table.strict and column.declared.upper() in STRICT:
+        only = STRICT[column.declared.upper()]
+        return {"anyOf": [only, {"type": "null"}]} if nullable else only
     if column.json:
         return described if nullable else described | {"not": {"type": "null"}}
     kinds = ["string", "number"] + ["null"] * nullable + ["boolean"] * column.boolean

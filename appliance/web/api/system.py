@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from appliance.errors import BadRequest, Conflict, Forbidden, Invalid
+from appliance.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from appliance.model import JSON, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import ROW_DEFAULT, TABLE_DEFAULT
 from appliance.protocol.wording import kind, quote, unknown
@@ -188,6 +188,6 @@ def _check_world(
         table = str(value_of(resource, found, "table_name"))
         grant = grants.read(db).get(ascii_fold(table))
         if grant is None or grant.kind is not TableKind.PLAIN:
-            raise Invalid("only a plain table has an owner column", column="owner_column")
+            raise Conflict("only a plain table has an owner column", column="owner_column")
         if changed["owner_column"] not in grants.columns(db, table):
-            raise Invalid(f"{quote(table)} has no such column", column="owner_column")
+            raise NotFound(f"{quote(table)} has no such column", column="owner_column")

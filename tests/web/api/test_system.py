@@ -145,7 +145,7 @@ async def test_a_grant_is_changed_but_not_what_it_is_of(tmp_path: Path) -> None:
         assert (await live.change("world", row, permission=2097151)).status_code == 200
         assert ids(await live.ask("GET", "/api/plain", "bob")) == []
         assert (await live.change("world", row, owner_column="owner")).status_code == 200
-        assert code(await live.change("world", row, owner_column="nothing")) == (422, "invalid")
+        assert code(await live.change("world", row, owner_column="nothing")) == (404, "not-found")
         assert code(await live.change("world", row, table_name="other")) == (403, "forbidden")
         assert code(await live.change("world", row, permission=1 << 21)) == (422, "invalid")
         assert code(await live.ask("DELETE", f"/api/world/{row}")) == (409, "conflict")
