@@ -16,10 +16,12 @@ from tests.e2e.hostile import BINARY, CLOSE, PING, TEXT, frame
 Sent = tuple[bytes, list[str | bytes]]
 
 
-def received(gate: BundlingGate, *pieces: bytes) -> tuple[list[str | bytes], int]:
+def received(
+    gate: BundlingGate, *pieces: bytes, messages: list[str | bytes] | None = None
+) -> tuple[list[str | bytes], int]:
     """Feed pieces, and read as the WebSocket library does; give the messages, and how many it took them for."""
     library = Connection(ConnectionType.SERVER)
-    messages: list[str | bytes] = []
+    messages = [] if messages is None else messages
     count, parts = 0, []
     for piece in pieces:
         gate.feed(piece)
@@ -66,9 +68,8 @@ def test_what_is_answered_where_it_is_received_keeps_its_place(
     for cut in cuts:
         pieces.append(rest[:cut])
         rest = rest[cut:]
-    gate, library = BundlingGate(), Connection(ConnectionType.SERVER)
+    gate = BundlingGate()
     found: list[str | bytes] = []
-    count, parts = 0, []
 
     def answer(texts: Sequence[bytes]) -> int:
         answered = data.draw(st.integers(0, len(texts)))
@@ -76,18 +77,7 @@ def test_what_is_answered_where_it_is_received_keeps_its_place(
         return answered
 
     gate.answer = answer
-    for piece in (*pieces, rest):
-        gate.feed(piece)
-        while taken := gate.take():
-            library.receive_data(taken)
-            for event in library.events():
-                if isinstance(event, (TextMessage, BytesMessage)):
-                    parts.append(event.data)
-                    if event.message_finished:
-                        count += 1
-                        whole = b"".join(parts) if isinstance(event, BytesMessage) else "".join(parts)
-                        found += gate.apart(whole)
-                        parts = []
+    _, count = received(gate, *pieces, rest, messages=found)
     assert found == [message for _, those in stream for message in those]
     assert gate.messages == count
 
