@@ -66,7 +66,8 @@ class FrameGate:
     """Lets a client's frames through, a whole header at a time, and stops what is over a limit.
 
     ``feed`` what was received, then ``take`` until it gives nothing. ``take`` gives each ping by itself: the
-    WebSocket library answers a ping without asking whether a Close has been sent meanwhile, and fails if it has.
+    WebSocket library answers a ping without asking whether a Close has been sent meanwhile, and fails if it has. Pongs
+    end here: that anything came is all that they say (20,000 idle clients send 800 a second).
     Once ``closing`` is set (our Close is on its way, or about to be), only the peer's Close gets through.
 
     What is held is bounded by what one ``feed`` brings plus ``PIECE``, provided that it is emptied each time.
@@ -154,16 +155,13 @@ class FrameGate:
                     at = len(held)
                     self.closed = True
                     break
-                if self.closing:
+                if self.closing or opcode == _PONG:
                     at = end
                     continue
-                if opcode == _PING and out:
-                    break
-                out += held[at:end]
-                at = end
-                if opcode == _PING:
-                    break
-                continue
+                if not out:
+                    out += held[at:end]
+                    at = end
+                break
             self._keep = not self.closing
             if self._keep:
                 try:
