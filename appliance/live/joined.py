@@ -38,18 +38,23 @@ class Joined:
 
     def frame(self, audience: Audience[M], shape: Shape, reader: Reader) -> bytes | None:
         """Give the frame by which one holder of rows is told."""
-        if not self._holds(audience, shape):
+        if not _holds(audience):
             return None
-        was, now = reader.may(Verb.READ, self.before), reader.may(Verb.READ, self.now)
+        was, passes = reader.may(Verb.READ, self.before), self._passes(audience, shape)
+        now = passes and reader.may(Verb.READ, self.now)
         if now and (not was or reader.may(Verb.READ, self.given)):
             return self.entering or None
         return self.leaving if was and not now else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
         """Say who of those that the hub feeds is told, and by which frame."""
-        if not self._holds(audience, shape) or self.now.permission & Verb.READ:
+        if not _holds(audience):
             return
-        was, now, given = (audience.readers_of(each) for each in (self.before, self.now, self.given))
+        passes = self._passes(audience, shape)
+        if passes and self.now.permission & Verb.READ:
+            return
+        was, given = audience.readers_of(self.before), audience.readers_of(self.given)
+        now = audience.readers_of(self.now) if passes else {}
         for members, frame in (
             ([each for each in now if each not in was or each in given], self.entering),
             ([each for each in was if each not in now], self.leaving),
@@ -57,11 +62,14 @@ class Joined:
             if members and frame:
                 yield (audience, frozenset(members)), members, frame
 
-    def _holds(self, audience: Audience[M], shape: Shape) -> bool:
-        if not audience.wish.live_set or audience.sight is not Sight.BY_ROW:
-            return False
+    def _passes(self, audience: Audience[M], shape: Shape) -> bool:
+        """Whether the row passes the filter as it is. It may have passed when it was told, and have changed since."""
         wanted = audience.row_filter(shape)
         return wanted is None or self.image is None or wanted.admits(self.image)
+
+
+def _holds(audience: Audience[M]) -> bool:
+    return audience.wish.live_set and audience.sight is Sight.BY_ROW
 
 
 def rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, options: ValueOptions) -> Iterator[Joined]:
