@@ -27,6 +27,11 @@ EXPECTED_LINES = frozenset({"connected", "disconnected", "refused"})
 ECHO_ONLY = {"events_that_nobody_reads"}
 
 
+#: SQLite keeps the descriptor of the connection that moved the WAL, and gives it to the next one (POSIX locks end with
+#: any descriptor of their file that is closed): whenever that is first done, there is one more.
+SET_ASIDE = 1
+
+
 class Scene:
     """A server, and a neighbour who is subscribed to a table and must not notice anything."""
 
@@ -55,7 +60,7 @@ class Scene:
         descriptors, memory, lines = self.server.descriptors(), self.server.memory(), len(self.server.log())
         yield
         self.still_works()
-        self.server.wait_for_descriptors(descriptors)
+        self.server.wait_for_descriptors(descriptors + SET_ASIDE)
         assert self.server.memory() - memory < MEMORY_LEFT
         fresh = [json.loads(line) for line in self.server.log()[lines:]]
         assert [line for line in fresh if line["event"] not in EXPECTED_LINES or line["level"] != "info"] == []
