@@ -27,6 +27,7 @@ from appliance.protocol import json as strict_json
 from appliance.protocol.frames import EVENT_TYPES
 from appliance.web import routes
 from appliance.web.limits import Limits
+from tests.bench import report
 from tests.e2e.live import serving, sql, until
 from tests.e2e.server_process import PATIENCE_S
 
@@ -172,6 +173,12 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "seconds that an idle HTTP connection is kept": f"{DOOR.idle_s:g}",
         "seconds for a request's body": f"{DOOR.body_s:g}",
     }
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    measured = report.read((ROOT / "tests" / "bench" / "figures.json").read_text())
+
+    assert report.table(measured) in README.read_text()
 
 
 def test_every_http_path_is_documented() -> None:

@@ -61,7 +61,7 @@ def main() -> None:
     about = {
         "preset": asked.preset,
         "cores": os.cpu_count(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
     }

@@ -45,7 +45,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(runs=1, seconds=0.3, scale=0.02, work=0.02, peers=False),
-    "quick": Preset(runs=3, seconds=1.5, work=0.2),
+    "quick": Preset(runs=5, seconds=1.0, work=0.2),
     "full": Preset(runs=5, seconds=3.0),
 }
 

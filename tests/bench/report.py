@@ -20,6 +20,11 @@ def as_json(figures: Sequence[Figure], about: dict[str, object]) -> str:
     return json.dumps({"about": about, "figures": [asdict(figure) for figure in figures]}, indent=1, ensure_ascii=False)
 
 
+def read(text: str) -> list[Figure]:
+    """Give the figures that ``as_json`` wrote."""
+    return [Figure(**each) for each in json.loads(text)["figures"]]
+
+
 def table(figures: Sequence[Figure]) -> str:
     """Give a Markdown table, a line for each figure."""
     lines = ["| | what | measured | ratio | wanted | |", "|---|---|---|---|---|---|"]
