@@ -8,7 +8,7 @@ from appliance.live.access import RIGHTS, Access, Reader
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import ascii_fold
-from appliance.store import replay
+from appliance.store import replay, schema
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
 
@@ -22,9 +22,13 @@ async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> b
     principal = reader.principal
     if principal.admin and not principal.appointed:
         return False
-    renewed, after = -1, since
-    while renewed != hub.access.renewed or after < hub.position.id:
-        renewed, upto, shapes = hub.access.renewed, hub.position.id, hub.shapes
+    renewed, after, upto = -1, since, since
+    while renewed != hub.access.renewed or after < upto:
+        if renewed != hub.access.renewed:
+            # Rights are read as they are in the store, where the hub has not come to yet, too.
+            renewed = hub.access.renewed
+            upto = await store.read(schema.highest)
+        shapes = hub.shapes
         wanted = Wanted.rows([(shape, None) for shape in shapes.values() if ascii_fold(shape.table) in RIGHTS])
         read = partial(replay.page, after=after, upto=upto, wanted=wanted, shapes=shapes, complete=True)
         page = await store.read(read)

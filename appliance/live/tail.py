@@ -135,6 +135,8 @@ class Tail:
     async def _catch_up(self) -> None:
         """Deliver everything that is committed."""
         while True:
+            # A work of the store's is not cut short; who writes as fast as this reads must not hold up the stop.
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._at_break:
                 await self._renew()
                 self._known_break = max(self._known_break, self._hub.position.id)
@@ -246,6 +248,7 @@ class Tail:
         await self._rights.renew(Stale(tables=True))
         upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
         while self._hub.position.id < upto:
+            await trio.lowlevel.checkpoint_if_cancelled()
             look = await self._store.look(self._hub.position.id, None, self._at_least)
             if look is None or not look.rows:
                 break
