@@ -28,6 +28,8 @@ class BundlingGate(FrameGate):
     others are made one message; whoever receives the messages gives each of them, in order, to ``apart``. All that is
     for ASCII only, so that text that is not UTF-8 is found by the WebSocket library as ever, behind all that came
     before it.
+
+    What is held may be ``BUNDLE`` bytes more than in a frame gate: the first part of such a request.
     """
 
     __slots__ = ("_bundles", "_received")
@@ -53,6 +55,8 @@ class BundlingGate(FrameGate):
             # One alone, with nothing behind it, is read here only if it can be answered here.
             requests, ends = self._together(least=1 if self.answer is not None else 2)
             if not requests:
+                if self._begun():
+                    return b""
                 break
             answered = self.answer(requests) if self.answer is not None else 0
             if answered:
@@ -67,6 +71,24 @@ class BundlingGate(FrameGate):
             self._bundles.append(self.messages)
             return _masked_frame(_BETWEEN.join(requests))
         return super().take()
+
+    def _begun(self) -> bool:
+        """Whether what is held is the first part of a request that is to be bundled.
+
+        It is kept until the rest has come: once a part of it were let through, all that comes with its rest would
+        follow it frame by frame, and in a burst there is such a part at the end of every read.
+        """
+        held, size = self._held, len(self._held)
+        if size < 6 or held[0] != _TEXT_FINAL or not held[1] & _MASKED:
+            return False
+        length, start = held[1] & ~_MASKED, 6
+        if length == 126:
+            length, start = held[2] << 8 | held[3], 8
+            if length < 126:
+                return False
+        elif length == 127:
+            return False
+        return size < start + length < min(BUNDLE, self._message_limit)
 
     def _together(self, least: int) -> tuple[list[bytes], list[int]]:
         """Give the payloads of the frames at the front that can be one message, and where each ends.

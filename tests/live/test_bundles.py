@@ -94,6 +94,13 @@ def test_requests_that_come_together_are_one_message_for_the_library() -> None:
     assert received(BundlingGate(), frame(TEXT, b'{"a":1}') * 10) == (['{"a":1}'] * 10, 1)
 
 
+def test_a_read_that_ends_within_a_request_breaks_no_bundle() -> None:
+    many = frame(TEXT, b"x" * 200) * 1000
+    reads = [many[at : at + 10_000] for at in range(0, len(many), 10_000)]
+    messages, count = received(BundlingGate(), *reads)
+    assert (len(messages), count) == (1000, len(reads))
+
+
 def test_one_request_alone_is_let_through_as_it_is() -> None:
     gate, alone = BundlingGate(), frame(TEXT, b'{"a":1}')
     gate.feed(alone)
