@@ -109,6 +109,9 @@ class Exchange:
     async def answer(self, messages: Sequence[str | bytes]) -> None:
         """Answer what came as one message of the WebSocket library."""
         for message in messages:
+            if self._outgoing.unsent > UNREAD_REPLIES:
+                self._flush()
+                await self._outgoing.wait_send_all_might_not_block()
             asked = self._asked(message)
             if self._later and type(asked) is not NewMessage:
                 await self._settle()
@@ -123,8 +126,6 @@ class Exchange:
         await self._settle()
         if self._outgoing.answered():
             self._flush()
-        if self._outgoing.unsent > UNREAD_REPLIES:
-            await self._outgoing.wait_send_all_might_not_block()
 
     def _asked(self, message: str | bytes) -> Request | Refused | None:
         """Read a frame; one that cannot be a request ends the session."""
