@@ -30,7 +30,9 @@ async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> b
             upto = await store.read(schema.highest)
         shapes = hub.shapes
         wanted = Wanted.rows([(shape, None) for shape in shapes.values() if ascii_fold(shape.table) in RIGHTS])
-        read = partial(replay.page, after=after, upto=upto, wanted=wanted, shapes=shapes, complete=True)
+        read = partial(
+            replay.page, after=after, upto=upto, wanted=wanted, shapes=shapes, contents=store.contents, complete=True
+        )
         page = await store.read(read)
         stale = Access.stale([Told(event) for event in page.events])
         if page.trimmed or page.faults or stale.tables or principal.subject in (stale.subjects or ()):

@@ -169,7 +169,10 @@ class Reading:
 
     async def _page(self, *, complete: bool) -> Page:
         after, upto, wanted, shapes = self._position, self._hub.position.id, self._wanted(), self._hub.shapes
-        return await self._store.read(lambda db: replay.page(db, after, upto, wanted, shapes, complete=complete))
+        contents = self._store.contents
+        return await self._store.read(
+            lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
+        )
 
     async def _send(self, events: Sequence[Told], end: int) -> bool:
         """Send what is due of these events; then the position is ``end``, and more can be sent.

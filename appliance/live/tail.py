@@ -220,6 +220,8 @@ class Tail:
                 await self._rights.renew(stale)
             facts = await hub.facts(told)
             self._store.handed_out(highest)
+            # Before the hub's position moves: up to there readings ask.
+            self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest)
             hub.publish(told, highest, look.size, facts)
             hub.counters.count_read(decoded.events)
             if self._following is not None:

@@ -17,7 +17,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.model import JSON, Affinity, Column, SQLiteValue, quote_identifier
@@ -32,6 +32,18 @@ C = TypeVar("C")
 Test: TypeAlias = Callable[[SQLiteValue], bool]
 
 
+class Stored(NamedTuple):
+    """A condition on a value that stands without its column's affinity and collation, as in the outbox.
+
+    ``{}`` in ``sql`` is the value. It is true wherever ``Condition.test`` is, and for a value that was cut (an empty
+    blob there) wherever ``if_cut`` is. ``cheap``: what it mostly costs is one comparison.
+    """
+
+    sql: str
+    parameters: tuple[SQLiteValue, ...] = ()
+    cheap: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One operator on the column at ``position`` of the shape.
@@ -39,18 +51,15 @@ class Condition:
     ``sql`` is its expression with ``?`` for each of ``parameters``; ``test`` gives the same answer for a stored value.
     ``keys``, where it is not ``None``, says that only values whose ``equality_key`` is among them pass. ``if_cut`` is
     the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and long.
-    ``stored`` is an expression for a value where it stands without its column's affinity and collation, as in the
-    outbox, with ``{}`` for the value, and its parameters: true wherever ``test`` is, and for a value that was cut (an
-    empty blob there) wherever ``if_cut`` is; ``None`` where none is worth it.
     """
 
     position: int
     sql: str
     parameters: tuple[SQLiteValue, ...]
     test: Test
+    stored: Stored
     keys: frozenset[Hashable] | None = None
     if_cut: bool = False
-    stored: tuple[str, tuple[SQLiteValue, ...]] | None = None
 
 
 def conditions(column: Column, position: int, wanted: JSON) -> list[Condition]:
@@ -193,7 +202,7 @@ def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Conditio
     values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
     listed = f"{{}} COLLATE {column.collation} IN ({','.join('?' * len(values))})"
     stored = f"({listed} OR {{}} IS NULL)" if None in values else listed
-    return Condition(position, sql or "0", parameters, test, keys=keys, stored=(stored, values))
+    return Condition(position, sql or "0", parameters, test, Stored(stored, values, len(values) == 1), keys=keys)
 
 
 def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
@@ -201,9 +210,8 @@ def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Conditi
     key = equality_key(column)
     values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
     stored = " AND ".join([f"{{}} COLLATE {column.collation} IS NOT ?"] * len(values)) or "1"
-    return Condition(
-        position, sql or "1", parameters, lambda value: key(value) not in keys, if_cut=True, stored=(stored, values)
-    )
+    kept = Stored(stored, values, len(values) == 1)
+    return Condition(position, sql or "1", parameters, lambda value: key(value) not in keys, kept, if_cut=True)
 
 
 def _identities(
@@ -248,7 +256,7 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
             " OR ".join(expressions),
             tuple(each.bound for each in alternatives),
             test,
-            stored=(f"({' OR '.join(stored)})", tuple(each.value for each in alternatives)),
+            Stored(f"({' OR '.join(stored)})", tuple(each.value for each in alternatives)),
         )
 
     def _text_test(column: Column, text: str) -> Test:
@@ -271,8 +279,8 @@ def _contains(column: Column, position: int, operand: JSON) -> Condition:
             return text in value  # UTF-8 synchronises itself: characters match where their bytes do
         return value is not None and needle in text_bytes(value)
 
-    stored = "instr({}, ?) > 0", (text,)
-    return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test, stored=stored)
+    stored = Stored("instr({}, ?) > 0", (text,), cheap=False)
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test, stored)
 
 
 def _startswith(column: Column, position: int, operand: JSON) -> Condition:
@@ -284,8 +292,14 @@ def _startswith(column: Column, position: int, operand: JSON) -> Condition:
             return value.startswith(text)
         return value is not None and text_bytes(value).startswith(needle)
 
-    stored = "instr({}, ?) = 1", (text,)
-    return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test, stored=stored)
+    stored = Stored("instr({}, ?) = 1", (text,), cheap=False)
+    if column.affinity is Affinity.TEXT and text and text[-1] < "\x7f":
+        # No numbers here, only text and blobs, and comparisons cost less than a call. The bound behind differs in the
+        # low byte of one ASCII character, so it is the greater in each of SQLite's encodings.
+        behind = text[:-1] + chr(ord(text[-1]) + 1)
+        within = "{} COLLATE BINARY >= ? AND ({} COLLATE BINARY < ? OR {} >= x'')"
+        stored = Stored(f"{within} AND {stored.sql}", (text, behind, text))
+    return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test, stored)
 
 
 def _text(operand: JSON) -> str:
@@ -298,14 +312,10 @@ def _null(column: Column, position: int, operand: JSON) -> Condition:
     name = quote_identifier(column.name)
     if operand is True:
         null = frozenset((None,))
-        return Condition(
-            position, f"{name} IS NULL", (), lambda value: value is None, keys=null, stored=("{} IS NULL", ())
-        )
+        return Condition(position, f"{name} IS NULL", (), lambda value: value is None, Stored("{} IS NULL"), keys=null)
     if operand is False:
-        return Condition(
-            position, f"{name} IS NOT NULL", (), lambda value: value is not None, if_cut=True,
-            stored=("{} IS NOT NULL", ()),
-        )  # fmt: skip
+        there = Stored("{} IS NOT NULL")
+        return Condition(position, f"{name} IS NOT NULL", (), lambda value: value is not None, there, if_cut=True)
     raise BadFilter(f"takes true or false, this is {kind(operand)}")
 
 

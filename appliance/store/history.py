@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 
+from appliance.capture.contents import Contents
 from appliance.errors import BadFilter, CommandError
 from appliance.model import JSON, Change, Image, Shape, ascii_fold
 from appliance.protocol.filters import RowFilter, compile_table
@@ -28,7 +29,7 @@ def history(db: sqlite3.Connection, table: str, key: Sequence[JSON]) -> Iterator
         raise CommandError(_expected(named[-1], key))
     asked = Wanted.any_of([row.wanted for row in wanted.values()])
     while position < newest:
-        page = replay.page(db, position, newest, asked, shapes, complete=True)
+        page = replay.page(db, position, newest, asked, shapes, Contents(), complete=True)
         if page.trimmed:  # by a server that runs meanwhile
             position = schema.oldest(db)
             continue

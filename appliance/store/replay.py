@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from appliance.capture import outbox
+from appliance.capture.contents import Contents, Kind
 from appliance.capture.decode import Fault, decode
-from appliance.model import Change, Message, Op, Shape, SQLiteValue
+from appliance.model import Change, Message, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.store import connections, schema
 
@@ -42,31 +43,34 @@ _RANGE = (
 class Wanted:
     """What is wanted of the outbox: an expression over its rows that holds for at least one row of each such event.
 
-    ``reach`` is how many rows an event that a candidate belongs to may go on before and behind it.
+    ``reach`` is how many rows an event that a candidate belongs to may go on before and behind it. Rows for which it
+    holds are of one of these ``kinds``, or, if that is ``None``, of any.
     """
 
     sql: str
     parameters: tuple[Any, ...] = ()
     reach: int = 0
+    kinds: frozenset[Kind] | None = None
 
     @classmethod
     def rows(cls, shapes: Sequence[tuple[Shape, RowFilter | None]]) -> Wanted:
         """Want the changes of a table: each shape that it has had, with its filter."""
-        variants: dict[tuple[str, tuple[SQLiteValue, ...]], list[int]] = {}
+        variants: dict[_Condition, list[int]] = {}
         for shape, wanted in shapes:
             variants.setdefault(_condition(shape, wanted), []).append(shape.id)
-        if len(variants) > VARIANTS or sum(len(values) for _, values in variants) > BOUND_VALUES:
-            variants = {("", ()): [shape.id for shape, _ in shapes]}
+        if len(variants) > VARIANTS or sum(len(each.parameters) for each in variants) > BOUND_VALUES:
+            variants = {_ANY: [shape.id for shape, _ in shapes]}
         return cls(
-            " OR ".join(f"({_among(ids)}{sql})" for (sql, _), ids in variants.items()) or "0",
-            tuple(value for _, values in variants for value in values),
+            " OR ".join(f"({each.first}{_among(ids)}{each.then})" for each, ids in variants.items()) or "0",
+            tuple(value for each in variants for value in each.parameters),
             max((2 * outbox.parts(shape.width) - 1 for shape, _ in shapes), default=0),
+            frozenset(shape.id for shape, _ in shapes),
         )
 
     @classmethod
     def messages(cls, topic: str) -> Wanted:
         """Want the messages of a user topic."""
-        return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,))
+        return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,), kinds=frozenset((ascii_fold(topic),)))
 
     @classmethod
     def everything(cls, shapes: Iterable[Shape]) -> Wanted:
@@ -82,6 +86,7 @@ class Wanted:
             " OR ".join(f"({each.sql})" for each in several) or "0",
             tuple(value for each in several for value in each.parameters),
             max((each.reach for each in several), default=0),
+            _union([each.kinds for each in several]),
         )
 
 
@@ -101,30 +106,54 @@ class Page:
 
 
 def page(
-    db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: Mapping[int, Shape], *, complete: bool
+    db: sqlite3.Connection,
+    after: int,
+    upto: int,
+    wanted: Wanted,
+    shapes: Mapping[int, Shape],
+    contents: Contents,
+    *,
+    complete: bool,
 ) -> Page:
     """Read what is wanted of the events in (``after``, ``upto``], as far as a page goes.
 
-    ``upto`` is the id of an event. With ``complete`` shapes a row of another one is a fault, not ``unknown``. Two pages
-    in a row, the second from the ``end`` of the first, give every such event once: an event across the border is given
-    with the candidate that was met first, and ``end`` is not before its id.
+    ``upto`` is the id of an event; what ``contents`` says is not there is not looked for. With ``complete`` shapes a
+    row of another one is a fault, not ``unknown``. Two pages in a row, the second from the ``end`` of the first, give
+    every such event once: an event across the border is given with the candidate that was met first, and ``end`` is not
+    before its id.
     Raises ``sqlite3.Error``.
     """
     db.execute("BEGIN")
     try:
         if after < schema.oldest(db):
             return Page([], after, trimmed=True)
-        stop = min(upto, after + PAGE_IDS)
-        # A bound is another test of each row, and a quarter of the time: the last page needs none.
-        bound = "" if schema.highest(db) - after <= PAGE_IDS else f" AND id <= {stop}"
-        sql = _CANDIDATES.format(bound, wanted.sql)
-        rows = db.execute(sql, (after, *wanted.parameters, PAGE_ROWS)).fetchall()
-        found = [row[0] for row in rows if row[0] <= stop]
-        if len(found) == PAGE_ROWS:
-            stop = found[-1]
+        found, stop = _candidates(db, after, upto, wanted, contents)
         return connections.tolerant(db, lambda: _events(db, found, after, stop, upto, wanted.reach, shapes, complete))
     finally:
         db.execute("COMMIT")
+
+
+def _candidates(
+    db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, contents: Contents
+) -> tuple[list[int], int]:
+    """Give the ids of the next rows that are wanted, and up to which id these are all."""
+    found: list[int] = []
+    unread = PAGE_IDS
+    highest = schema.highest(db)
+    for begun, last in contents.stretches(after, upto, wanted.kinds):
+        end = min(last, begun + unread)
+        # A bound is another test of each row, and a quarter of the time: the last rows need none.
+        bounded = end < upto or highest - begun > PAGE_IDS
+        sql = _CANDIDATES.format(" AND id <= ?" if bounded else "", wanted.sql)
+        bounds = (begun, end) if bounded else (begun,)
+        rows = db.execute(sql, (*bounds, *wanted.parameters, PAGE_ROWS - len(found))).fetchall()
+        found += [row[0] for row in rows if row[0] <= end]
+        unread -= end - begun
+        if len(found) == PAGE_ROWS:
+            return found, found[-1]
+        if unread <= 0:
+            return found, end
+    return found, upto
 
 
 def _events(
@@ -201,37 +230,65 @@ def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
+def _union(several: Sequence[frozenset[Kind] | None]) -> frozenset[Kind] | None:
+    known = [each for each in several if each is not None]
+    return frozenset().union(*known) if len(known) == len(several) else None
+
+
 def _among(shapes: Sequence[int]) -> str:
-    """Say that a row is of one of these shapes: the first test of each row, on the record's second value."""
+    """Say that a row is of one of these shapes."""
     if len(shapes) <= FEW_SHAPES:
         return "(" + " OR ".join(f"shape={each}" for each in shapes) + ")"
     return f"shape IN ({','.join(map(str, shapes))})"
 
 
-def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[str, tuple[SQLiteValue, ...]]:
+class _Condition(NamedTuple):
+    """What stands before the test of a row's shape, and what behind it, with the parameters of both in their order."""
+
+    first: str
+    then: str
+    parameters: tuple[SQLiteValue, ...]
+
+
+_ANY: Final = _Condition("", "", ())
+
+
+def _condition(shape: Shape, wanted: RowFilter | None) -> _Condition:
     """Say which rows of this shape can belong to an event that the filter lets through.
 
     Conditions on values that stand in other rows of the same image cannot be put to one row; so only those of the
     part that has the first of them are. Such a row is the first of an event where it is of the first part, unless it is
     of an update's new image.
+
+    Where many rows have to be looked at, most are of the table in question, or they would have been left out; so what
+    costs no more than the test of the shape is tested before it.
     """
     if wanted is None:
-        return "", ()
-    expression: list[str] = []
-    parameters: list[SQLiteValue] = []
+        return _ANY
+    first, then = _Part(), _Part()
     part: int | None = None
     for condition in wanted.conditions:
         place = condition.position + shape.rowid
-        if condition.stored is None or (part is not None and place // outbox.WIDTH != part):
+        if part is not None and place // outbox.WIDTH != part:
             continue
         part = place // outbox.WIDTH
-        sql, values = condition.stored
-        expression.append("(" + sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
-        parameters += values
+        into = first if condition.stored.cheap else then
+        into.sql.append("(" + condition.stored.sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
+        into.values += condition.stored.parameters
     if len(wanted.events) < len(_ROW_EVENTS) and not part:
         among = {*wanted.events, *((Op.MORE,) if Op.UPDATE in wanted.events else ())}
-        expression.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")
-    return "".join(f" AND {each}" for each in expression), tuple(parameters)
+        then.sql.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")
+    return _Condition(
+        "".join(f"{each} AND " for each in first.sql),
+        "".join(f" AND {each}" for each in then.sql),
+        (*first.values, *then.values),
+    )
+
+
+@dataclass(slots=True)
+class _Part:
+    sql: list[str] = field(default_factory=list)
+    values: list[SQLiteValue] = field(default_factory=list)
 
 
 _ROW_EVENTS: Final = frozenset((Op.CREATE, Op.UPDATE, Op.DELETE))

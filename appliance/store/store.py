@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 import trio
 
+from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Shape, Topic, ascii_fold
@@ -93,6 +94,8 @@ class Store:
         self.retention = settings.retention
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
+        #: Where in the outbox which kinds of rows are: the tail, which reads them all, takes note.
+        self.contents = Contents()
         self.resources = Resources(settings.secret)
         self.secrets = keys.Secrets(settings.secrets)
         self.condition = Condition(settings.path, writer, settings.free_bytes)

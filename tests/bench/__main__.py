@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import connections, cost, fanout, report
+from tests.bench import connections, cost, fanout, report, resuming
 from tests.bench.figures import PRESETS, Bench, Figure
 from tests.bench.tools import Missing, build
 
@@ -27,6 +27,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "leaks": connections.leaks,
     "handshakes": connections.handshakes,
     "reconnecting": connections.reconnecting,
+    "resuming": resuming.resuming,
     "tls": fanout.tls,
 }
 

@@ -15,6 +15,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from appliance.capture.contents import BLOCK
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
 from appliance.live import reading
@@ -284,6 +285,22 @@ async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(t
                     resuming.start_soon(live.reading(peer, live.subscribe(peer), begun).run)
             held.set()
         assert all(ids(peer.sent) == list(range(1, 21)) for peer in peers)
+
+
+async def test_what_the_tail_has_read_is_not_looked_through_for_another_table(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        live.file.writer.execute("CREATE TABLE quiet(id INTEGER PRIMARY KEY)")
+        await live.write(FILL.format(first=1, last=BLOCK, value="1"))
+        while (quiet := live.hub.table("quiet")) is None:
+            await trio.lowlevel.checkpoint()
+        await live.write("INSERT INTO quiet VALUES(1)", FILL.format(first=2 * BLOCK, last=6 * BLOCK, value="1"))
+        live.hub.recent.forget(live.hub.position.id)
+        (stretch,) = live.store.contents.stretches(0, live.hub.position.id, frozenset((quiet.id,)))
+        assert stretch[1] - stretch[0] <= BLOCK
+        peer = live.peer()
+        subscription = live.hub.subscribe(peer, "quiet", Wish())
+        await live.reading(peer, subscription, 0).run()
+        assert (ids(peer.sent), [event["EventType"] for event in peer.told]) == ([1], ["live"])
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -50,11 +50,9 @@ def matches(declared: str, stored: object, wanted: object, collation: str = "BIN
         db.execute("CREATE TABLE kept (v)")
         db.execute("INSERT INTO kept SELECT c FROM t")
         possible = all(
-            db.execute(f"SELECT coalesce({each.stored[0].replace('{}', 'v')}, 0) <> 0 FROM kept", each.stored[1])
-            .fetchone()[0]
-            for each in compiled.conditions
-            if each.stored is not None
-        )  # fmt: skip
+            db.execute(f"SELECT coalesce({sql.replace('{}', 'v')}, 0) <> 0 FROM kept", values).fetchone()[0]
+            for sql, values, _ in (each.stored for each in compiled.conditions)
+        )
     answer = compiled.matches(Op.CREATE, Image((value,)))
     assert answer == bool(expected), (value, expression, parameters)
     assert possible or not answer, (value, [each.stored for each in compiled.conditions])
@@ -160,6 +158,23 @@ def test_any_json_either_compiles_or_is_a_bad_filter(filters: dict[str, object])
     except BadFilter:
         return
     compiled.matches(Op.UPDATE, Image((1, "a")))
+
+
+#: At the ends of what a byte or two hold, where the order of bytes is not that of characters.
+ENDS = "a~\x7f\xfe\xff\u0100\u01ff\ud7fe\ud7ff\ue000\ufffd\U0001f3fe\U0010ffff"
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+@given(prefix=st.text(ENDS, max_size=3), rest=st.text(ENDS + "\0\uffff", max_size=2))
+def test_text_with_a_prefix_is_found_where_it_stands_in_any_encoding(encoding: str, prefix: str, rest: str) -> None:
+    compiled = compile_table({"c": {"startswith": prefix}}, Shape(1, "t", (column("TEXT"),)))
+    (stored,) = [each.stored for each in compiled.conditions]
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute(f"PRAGMA encoding='{encoding}'")
+        db.execute("CREATE TABLE kept(v)")
+        db.execute("INSERT INTO kept VALUES(?)", (prefix + rest,))
+        found = db.execute(f"SELECT {stored.sql.replace('{}', 'v')} FROM kept", stored.parameters).fetchone()
+    assert found == (1,)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.capture import outbox
+from appliance.capture import contents, outbox
+from appliance.capture.contents import Contents
 from appliance.capture.decode import decode
 from appliance.model import Change, Message
 from appliance.protocol.filters import compile_table
@@ -60,8 +61,11 @@ WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     size=st.sampled_from((1, 2000, 1 << 20)),
     ids=st.sampled_from((3, 40, 10_000)),
     values=st.sampled_from((0, 1000)),
+    seen=st.sampled_from((0.0, 0.4, 1.0)),
 )
-def test_pages_give_every_wanted_event_once(seed: int, wish: str, rows: int, size: int, ids: int, values: int) -> None:
+def test_pages_give_every_wanted_event_once(
+    seed: int, wish: str, rows: int, size: int, ids: int, values: int, seen: float
+) -> None:
     chance = random.Random(seed)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -73,6 +77,7 @@ def test_pages_give_every_wanted_event_once(seed: int, wish: str, rows: int, siz
         small.setattr(replay, "PAGE_IDS", ids)
         small.setattr(replay, "_CHUNK_ROWS", 2)
         small.setattr(replay, "BOUND_VALUES", values)
+        small.setattr(contents, "BLOCK", 4)
         write(file, chance, 60)
         shapes = watch.load_shapes(file.server)
         filters = {
@@ -85,6 +90,9 @@ def test_pages_give_every_wanted_event_once(seed: int, wish: str, rows: int, siz
         after = chance.choice([0, *[each.id or 0 for each in whole]])
         upto = whole[-1].id or 0
         wanted = Wanted.any_of([Wanted.rows([pair]) for pair in filters.items()])
+        known, written = Contents(), file.rows()
+        begun = int(len(written) * (1 - seen))
+        known.note(begun, written[begun:], upto)
 
         def due(event: Change | Message) -> bool:
             if not isinstance(event, Change) or event.shape not in filters:
@@ -98,7 +106,7 @@ def test_pages_give_every_wanted_event_once(seed: int, wish: str, rows: int, siz
         found: list[Change | Message] = []
         position = after
         while position < upto:
-            page = replay.page(file.server, position, upto, wanted, shapes, complete=False)
+            page = replay.page(file.server, position, upto, wanted, shapes, known, complete=False)
             assert (page.trimmed, page.unknown, page.faults) == (False, False, ())
             assert page.end > position  # it comes to an end
             assert all(position < (event.id or 0) <= page.end for event in page.events)
@@ -114,6 +122,6 @@ def test_a_page_from_before_what_is_kept_says_so_and_gives_nothing(tmp_path: Pat
         (highest,) = file.writer.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
         retention.trim(file.writer, 30, 30)
         everything = Wanted.everything(shapes.values())
-        page = replay.page(file.server, 29, highest, everything, shapes, complete=False)
+        page = replay.page(file.server, 29, highest, everything, shapes, Contents(), complete=False)
         assert (page.trimmed, page.events, page.end) == (True, [], 29)
-        assert not replay.page(file.server, 30, highest, everything, shapes, complete=False).trimmed
+        assert not replay.page(file.server, 30, highest, everything, shapes, Contents(), complete=False).trimmed
