@@ -40,8 +40,8 @@ class Later:
 
 #: How one kind of request is answered. The table that holds it gives it only requests of that kind.
 Answer: TypeAlias = "Callable[[Session, Any], Awaitable[JSON | Later]]"
-#: The same without waiting; ``None``: this request has to wait, and nothing was done.
-AtOnce: TypeAlias = "Callable[[Session, Any], JSON]"
+#: Gives the whole reply without waiting; ``None``: this request has to wait, and nothing was done.
+AtOnce: TypeAlias = "Callable[[Session, Any], bytes | None]"
 
 
 class Exchange:
@@ -85,21 +85,25 @@ class Exchange:
         self._grow_allowance()
         answered = 0
         for text in texts:
-            asked = self._asked(text.decode())
+            try:
+                asked = parse(text)
+            except Refused:
+                break
             answer = self._at_once.get(type(asked))
-            if answer is None or asked is None or isinstance(asked, Refused):
+            if answer is None:
                 break
             allowance = self._allowance
             try:
                 self._take_allowance(len(text))
-                data = answer(self._session, asked)
+                reply = answer(self._session, asked)
             except RequestError as error:
                 self._reply(self._refusal(asked, error))
             else:
-                if data is None:
+                if reply is None:
                     self._allowance = allowance
                     break
-                self._reply(self._response(asked, data))
+                self._count(asked, "ok")
+                self._reply(reply)
             answered += 1
         if answered:
             self._malformed = 0

@@ -30,27 +30,23 @@ PING: Final = bytes((_FIN | _PING, 0))
 
 def text_frame(payload: bytes) -> bytes:
     """Give one unmasked, final text frame; ``payload`` is UTF-8. It may be sent to any number of clients."""
-    return _frame(_TEXT, payload)
+    size = len(payload)
+    if size < 126:
+        return bytes((_FIN | _TEXT, size)) + payload
+    if size < 1 << 16:
+        return _MEDIUM.pack(_FIN | _TEXT, 126, size) + payload
+    return _LARGE.pack(_FIN | _TEXT, 127, size) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """Give a Close frame; the reason is cut to what a control frame holds, between two characters."""
     words = reason.encode()[: _CONTROL_LIMIT - 2].decode(errors="ignore").encode()
-    return _frame(_CLOSE, code.to_bytes(2, "big") + words)
+    return bytes((_FIN | _CLOSE, 2 + len(words))) + code.to_bytes(2, "big") + words
 
 
 def is_close(frame: bytes | bytearray | memoryview) -> bool:
     """Whether these bytes, one frame of a server, are a Close frame."""
     return len(frame) > 0 and frame[0] == _FIN | _CLOSE
-
-
-def _frame(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return bytes((_FIN | opcode, size)) + payload
-    if size < 1 << 16:
-        return _MEDIUM.pack(_FIN | opcode, 126, size) + payload
-    return _LARGE.pack(_FIN | opcode, 127, size) + payload
 
 
 class Violation(Exception):

@@ -29,7 +29,7 @@ from appliance.live.lapse import changed_since
 from appliance.live.reading import Reading
 from appliance.live.session import Backend, Session
 from appliance.model import JSON, Message, Principal, Shape, Topic, ascii_fold
-from appliance.protocol.json import encode
+from appliance.protocol import frames
 from appliance.protocol.permissions import TOPIC_DEFAULT, Verb
 from appliance.protocol.requests import (
     Authenticate,
@@ -162,11 +162,11 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
 
 async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     """Send a message: acknowledged once it is committed, or at once when its topic is not durable."""
-    done = broadcast(session, asked)
-    if done is not None:
-        return done
     topic, store = _sends_to(session, asked), session.backend.store
-    issuer, sender, body = session.principal.issuer, session.principal.subject, encode(asked.message)
+    if not topic.durable:
+        _broadcast(session, topic, asked)
+        return {"topic": topic.name, "EventId": None}
+    issuer, sender, body = session.principal.issuer, session.principal.subject, asked.message
     if asked.key is not None:
         sent = await store.publish_once(topic.name, issuer=issuer, sender=sender, body=body, key=asked.key)
         return {"topic": topic.name, "EventId": sent.event_id}
@@ -178,16 +178,19 @@ async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     return Later(committed)
 
 
-def broadcast(session: Session, asked: NewMessage) -> JSON:
-    """Send a message of a topic that is not durable; ``None``: it is of one that is."""
+def new_message_at_once(session: Session, asked: NewMessage) -> bytes | None:
+    """Send a message of a topic that is not durable, and give the reply; ``None``: it is of one that is."""
     topic = _sends_to(session, asked)
     if topic.durable:
         return None
+    _broadcast(session, topic, asked)
+    return frames.passed(topic.name, asked.id)
+
+
+def _broadcast(session: Session, topic: Topic, asked: NewMessage) -> None:
     if asked.key is not None:
         raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
-    message = Message(None, topic.name, session.principal.subject, encode(asked.message))
-    session.backend.hub.broadcast(message)
-    return {"topic": topic.name, "EventId": None}
+    session.backend.hub.broadcast(Message(None, topic.name, session.principal.subject, asked.message))
 
 
 def _sends_to(session: Session, asked: NewMessage) -> Topic:
@@ -248,7 +251,7 @@ ANSWERS: dict[type, Answer] = {
     Ping: ping,
 }
 #: How requests are answered where they are received: those that have to wait for nothing. ``None``: this one has to.
-AT_ONCE: dict[type, AtOnce] = {NewMessage: broadcast}
+AT_ONCE: dict[type, AtOnce] = {NewMessage: new_message_at_once}
 
 
 def _known_topic(session: Session, name: str) -> str:

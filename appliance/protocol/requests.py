@@ -15,11 +15,11 @@ import msgspec
 
 from appliance.errors import BadRequest, RequestError, UnknownMethod
 from appliance.model import JSON, ascii_fold
-from appliance.protocol import permissions
-from appliance.protocol.json import decode, identity
+from appliance.protocol import permissions, quick
+from appliance.protocol.json import decode, encode, identity
+from appliance.protocol.quick import ID_LIMIT
 from appliance.protocol.wording import kind, nearest, quote, unknown
 
-ID_LIMIT = 128  # characters
 TOPIC_NAME_LIMIT = 128  # characters
 KEY_LIMIT = 255  # characters of an idempotency key
 RESERVED_PREFIX = "_appliance"  # folded; internal tables begin with it
@@ -74,10 +74,10 @@ class Unsubscribe(_Asked, frozen=True):
 
 
 class NewMessage(_Asked, frozen=True):
-    """Send ``message``, any JSON value, to the subscribers of a user topic."""
+    """Send ``message``, any value as canonical JSON (UTF-8), to the subscribers of a user topic."""
 
     topic: str
-    message: JSON
+    message: bytes
     key: str | None = None
 
 
@@ -109,7 +109,11 @@ def parse(text: str | bytes) -> Request:
 
     Raises ``Refused`` and nothing else; its ``error`` is ``BadJson``, ``BadRequest`` or ``UnknownMethod``.
     """
-    id_: RequestId = None
+    sent = quick.sent(text)
+    if sent is not None:
+        topic, message, id_ = sent
+        return NewMessage(id=id_, object_type="new-message", topic=topic, message=message)
+    id_ = None
     object_type: str | None = None
     try:
         frame = decode(text)
@@ -142,7 +146,8 @@ def topic_name(name: str, what: str = "name") -> str:
     return name
 
 
-Check: TypeAlias = Callable[[str, JSON], JSON]  # (attribute's name, value) -> the value as it goes into the struct
+#: (attribute's name, value) -> the value as it goes into the struct
+Check: TypeAlias = Callable[[str, JSON], Any]
 
 
 def _string(name: str, value: JSON) -> JSON:
@@ -163,8 +168,8 @@ def _object(name: str, value: JSON) -> JSON:
     return value
 
 
-def _anything(name: str, value: JSON) -> JSON:
-    return value
+def _message(name: str, value: JSON) -> bytes:
+    return encode(value)
 
 
 def _new_name(name: str, value: JSON) -> JSON:
@@ -222,7 +227,7 @@ class Method:
     def read(self, frame: dict[str, Any], id: RequestId) -> Request:  # noqa: A002
         """Build the request from a frame whose ``method`` names this one. Raises ``BadRequest``."""
         attributes = _attributes(frame, self.name)
-        fields: dict[str, JSON] = {}
+        fields: dict[str, Any] = {}
         for name, value in attributes.items():
             check = self.required.get(name) or self.optional.get(name)
             if check is not None:
@@ -255,7 +260,7 @@ _ROWS = (
     Method(Unsubscribe, "unsubscribe", "unsubscribe", required={"topic": _string}),
     Method(
         NewMessage, "new-message", "new-message",
-        required={"topic": _string, "message": _anything}, optional={"key": _key},
+        required={"topic": _string, "message": _message}, optional={"key": _key},
     ),
     Method(Authenticate, "authenticate", "authenticate", required={"token": _string}),
     Method(Ping, "ping", "ping"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from appliance.errors import REQUEST_ERRORS, UnknownTopic
 from appliance.model import Affinity, Change, Column, Image, Message, Op, Shape
 from appliance.protocol import frames
@@ -82,3 +84,8 @@ def test_a_notice_is_from_the_system() -> None:
     assert frames.notice("resync", "todo", {"reason": "schema"}) == (
         b'{"MessageSource":"system","EventType":"resync","ObjectType":"todo","EventData":{"reason":"schema"}}'
     )
+
+
+@pytest.mark.parametrize("given_id", [None, 'a"b', 7, 1.5])
+def test_the_quick_reply_is_the_reply(given_id: str | float | None) -> None:
+    assert frames.passed('a"b', given_id) == frames.response("new-message", {"topic": 'a"b', "EventId": None}, given_id)

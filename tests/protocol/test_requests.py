@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import BadJson, BadRequest, UnknownMethod
+from appliance.protocol import quick
+from appliance.protocol.json import decode, encode
 from appliance.protocol.requests import (
     METHODS,
     Authenticate,
@@ -57,7 +59,7 @@ def test_every_method_becomes_its_struct() -> None:
     )
     assert ask("unsubscribe", {"topic": "a"}) == Unsubscribe(object_type="unsubscribe", topic="a")
     assert ask("new-message", {"topic": "a", "message": None}) == NewMessage(
-        object_type="new-message", topic="a", message=None
+        object_type="new-message", topic="a", message=b"null"
     )
     assert ask("authenticate", {"token": "x"}) == Authenticate(object_type="authenticate", token="x")
     assert ask("ping") == Ping(object_type="ping")
@@ -214,6 +216,59 @@ def test_any_text_is_a_request_or_is_refused(text: str | bytes) -> None:
     except Refused as refused:
         outcome = refused.error
     assert isinstance(outcome, (BadJson, BadRequest, UnknownMethod, *(row.struct for row in METHODS.values())))
+
+
+def pairs(value: st.SearchStrategy[str], *keys: str) -> st.SearchStrategy[str]:
+    """Write objects of which keys may be missing, doubled, or others."""
+    named = st.one_of([st.builds(lambda text, key=key: f'"{key}":{text}', value) for key in keys])
+    return st.lists(named, max_size=5).map(lambda parts: "{" + ",".join(parts) + "}")
+
+
+SOME = st.sampled_from(
+    ['"a"', '"é"', '"a\\"b"', "1", "1.0", "1e999", str(2**63), "null", "true", '{"a":1,"a":2}', "[[[]]]"]
+)
+MESSAGES = st.one_of(
+    SOME,
+    JSON_VALUES.map(json.dumps),
+    JSON_VALUES.map(lambda value: json.dumps(value, ensure_ascii=False)),
+    pairs(SOME, "a", "b"),
+)
+ATTRIBUTES = st.one_of(
+    st.builds(lambda topic, message: f'{{"topic":{topic},"message":{message}}}', SOME, MESSAGES),
+    pairs(MESSAGES, "topic", "message", "key"),
+)
+SENT = st.builds(
+    lambda head, attributes, tail: f'{{{head}"attributes": {attributes}{tail}}}',
+    st.sampled_from(['"method":"new-message",', '"method":"ping",', '"method" : "new-message" , "id":"é",', ""]),
+    ATTRIBUTES,
+    st.one_of(
+        st.just(""),
+        SOME.map(lambda text: f',"id":{text}'),
+        MESSAGES.map(lambda text: f',"payload":{text}'),
+        st.just(',"method":"new-message"'),
+    ),
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(SENT, st.booleans())
+def test_what_is_read_quickly_is_read_as_ever(text: str, as_bytes: bool) -> None:
+    sent = quick.sent(text.encode() if as_bytes else text)
+    if sent is None:
+        return
+    topic, message, id_ = sent
+    frame = decode(text)
+    assert isinstance(frame, dict)
+    assert (frame["method"], frame.get("id")) == ("new-message", id_)
+    assert frame["attributes"] == {"topic": topic, "message": decode(message)}
+    assert message == encode(frame["attributes"]["message"])
+    assert frame.keys() <= {"method", "attributes", "id"}
+
+
+def test_a_plain_message_is_read_quickly() -> None:
+    assert quick.sent('{"method":"new-message","id":"7","attributes":{"message":{"a":1.5},"topic":"b"}}') == (
+        "b", b'{"a":1.5}', "7",
+    )  # fmt: skip
 
 
 def test_a_command_may_ask_whether_a_topic_can_have_a_name() -> None:

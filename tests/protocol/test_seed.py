@@ -205,7 +205,7 @@ FILTERS = {"EventType": "update", "<column_name>": "<filter_value>"}
         (SUBSCRIBE, Subscribe(object_type="subscribe", topic="user_account")),
         (SUBSCRIBE_WITH_FILTERS, Subscribe(object_type="subscribe", topic="user_account", filters=FILTERS)),
         (UNSUBSCRIBE, Unsubscribe(object_type="unsubscribe", topic="<topic_name>")),
-        (NEW_MESSAGE, NewMessage(object_type="new-message", topic="test", message={"hello": "world"})),
+        (NEW_MESSAGE, NewMessage(object_type="new-message", topic="test", message=b'{"hello":"world"}')),
     ],
 )
 def test_a_request_of_the_seed_is_understood_in_both_spellings(text: str, request_: Request) -> None:
