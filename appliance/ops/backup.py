@@ -18,6 +18,7 @@ from typing import Final
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.store import connections, incarnation, offline, schema
+from appliance.store.soundness import faults
 
 #: What SQLite may have beside a file: left there, it would be taken for a part of the file that comes instead.
 _BESIDE: Final = ("-wal", "-shm", "-journal")
@@ -127,12 +128,10 @@ def _copy(source: sqlite3.Connection, unfinished: Path, *, wal: bool = False) ->
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as target:
         source.backup(target)  # in one step, so in one read transaction
         target.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}").fetchall()
-        found = target.execute("PRAGMA integrity_check(3)").fetchall()
-        if found != [("ok",)]:
-            faults = "; ".join(str(fault) for (fault,) in found)
+        if found := faults(target, "integrity_check", 3):
             raise StoreUnusable(
-                f"the copy is not sound, so it is not kept; what it was made of has this fault: {faults}; recover what "
-                "can be with the sqlite3 shell's .recover, or take an older backup"
+                f"the copy is not sound, so it is not kept; what it was made of has this fault: {'; '.join(found)}; "
+                "recover what can be with the sqlite3 shell's .recover, or take an older backup"
             )
         return schema.highest(target) if schema.exists(target) else None
 

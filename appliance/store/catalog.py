@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
 from appliance.model import INTERNAL_PREFIX, Shape, Topic, ascii_fold, quote_identifier
+from appliance.protocol.operators import COLLATIONS
 from appliance.store import standard
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
@@ -145,6 +146,17 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool)
         rowid=rowid,
         integer_key=integer_key,
     )
+
+
+def missing_collation(table: Table) -> str | None:
+    """Name the collation without which SQLite cannot read a table: an application's, of the key of a WITHOUT ROWID one.
+
+    What a table with a rowid is read by needs no key.
+    """
+    if not table.without_rowid:
+        return None
+    key = (collation for unique in table.uniques if unique.primary for _, collation in unique.columns)
+    return next((each for each in key if each.upper() not in COLLATIONS), None)
 
 
 def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[UniqueIndex, ...]:

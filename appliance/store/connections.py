@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.errors import StoreUnusable
+from appliance.store.soundness import faults
 
 T = TypeVar("T")
 
@@ -171,11 +172,9 @@ def _examine(path: Path, busy_timeout_s: float) -> None:
             db.execute("PRAGMA trusted_schema=OFF")
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             pages, size = db.execute("PRAGMA page_count").fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
-            if pages * size <= QUICK_CHECK_LIMIT:
-                finding = " ".join(str(db.execute("PRAGMA quick_check(1)").fetchone()[0]).split())
-                if finding != "ok":
-                    raise StoreUnusable(f"{path} is corrupt ({finding}); restore a backup, or recover it with "
-                                        f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+            if pages * size <= QUICK_CHECK_LIMIT and (found := faults(db, "quick_check", 1)):
+                raise StoreUnusable(f"{path} is corrupt ({found[0]}); restore a backup, or recover it with "
+                                    f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
             begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:

@@ -27,7 +27,7 @@ from appliance.store.connections import identity, open_again
 SIZE = 512
 
 #: A server that stops waits no longer for other writers than this, milliseconds.
-END_PATIENCE_MS = 1000
+END_PATIENCE_MS = 2000
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any, Final
 from appliance.capture.expressions import Value, outbox_row, vector
 from appliance.capture.shape import Table
 from appliance.errors import BadRequest
-from appliance.model import Image, Shape, SQLiteValue, ascii_fold, quote_identifier
+from appliance.model import Affinity, Image, Shape, SQLiteValue, ascii_fold, quote_identifier
+from appliance.protocol.operators import COLLATIONS
 from appliance.store import catalog, connections, schema
 
 #: Rows of one page, and about how many bytes of values it stops at.
@@ -69,8 +70,15 @@ def page(db: sqlite3.Connection, shape: Shape, wanted: Condition, place: Place) 
 
 
 def is_doubtful(shape: Shape) -> bool:
-    """Whether the table may have no key that pages can go by: its columns have taken every name of the rowid."""
-    return {"rowid", "oid", "_rowid_"} <= {ascii_fold(column.name) for column in shape.columns}
+    """Whether the table may have no key that pages can go by: ``check`` knows.
+
+    Its columns have taken every name of the rowid, or it may have none, and a key under an application's collation.
+    """
+    if {"rowid", "oid", "_rowid_"} <= {ascii_fold(column.name) for column in shape.columns}:
+        return True
+    keys = [shape.columns[position] for position in shape.key]
+    numbers = all(each.affinity is Affinity.INTEGER and each.collation.upper() in COLLATIONS for each in keys)
+    return not (shape.rowid or shape.standard or (keys and numbers))
 
 
 def check(db: sqlite3.Connection, shape: Shape) -> None:
@@ -167,6 +175,13 @@ def _image(row: tuple[Any, ...], shape: Shape) -> Image:
 def _keys(table: Table) -> list[str]:
     """Give the columns whose values lead from one row to the next. Raises ``BadRequest``."""
     if table.without_rowid:
+        missing = catalog.missing_collation(table)
+        if missing is not None:
+            raise BadRequest(
+                f'"{table.name}" gives no snapshot: it is WITHOUT ROWID, and SQLite cannot read it without its key\'s '
+                f'collation "{missing}", which its application has and this server has not; subscribe without it, or '
+                "give the key a collation of SQLite's own"
+            )
         return [quote_identifier(column.name) for column in table.key]
     if table.rowid is None:
         raise BadRequest(

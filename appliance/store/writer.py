@@ -17,6 +17,7 @@ from appliance.errors import ApplianceError, Conflict, Internal, ReadOnly, Unava
 from appliance.store import schema
 from appliance.store.bridge import Database
 from appliance.store.connections import is_locked, is_unwritable
+from appliance.store.soundness import is_foreign
 
 T = TypeVar("T")
 
@@ -164,7 +165,7 @@ def _translated(error: sqlite3.Error) -> ApplianceError:
         translated: ApplianceError = Unavailable("the database is locked by another program; send the request again")
     elif is_unwritable(error):
         translated = ReadOnly("the database cannot be written just now (disk full or read-only); nothing was changed")
-    elif isinstance(error, sqlite3.IntegrityError):
+    elif isinstance(error, sqlite3.IntegrityError) or is_foreign(error):
         translated = Conflict(f"the database refuses the write: {error}")
     else:
         translated = Internal("the database refused the write; the server's log names the reason")

@@ -151,6 +151,28 @@ def test_a_table_that_cannot_be_read_page_by_page_gives_no_snapshot_and_its_even
         assert client.event()["EventData"]["v"] == 4
 
 
+@pytest.mark.parametrize(
+    "columns", ["k TEXT COLLATE theirs PRIMARY KEY, v", "k TEXT, v, PRIMARY KEY(k COLLATE theirs)"]
+)
+def test_what_only_its_application_can_read_gives_no_snapshot_and_its_events_all_the_same(
+    tmp_path: Path, columns: str
+) -> None:
+    db = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(db, isolation_level=None)) as theirs:
+        theirs.create_collation("theirs", lambda one, other: (one > other) - (one < other))
+        theirs.execute(f"CREATE TABLE unread({columns}) WITHOUT ROWID")
+        theirs.execute(f"CREATE TABLE read({columns})")
+        theirs.execute("INSERT INTO read VALUES('a', 1)")
+        with serving(db) as live, live.client() as client:
+            refusal = client.ask("subscribe", topic="unread", snapshot=True)["EventData"]
+            assert (refusal["code"], '"theirs"' in refusal["message"]) == ("bad-request", True), refusal
+            client.done("subscribe", topic="read", snapshot=True)
+            assert [row["EventData"]["k"] for row in to_live(client)[0]] == ["a"]
+            client.done("subscribe", topic="unread")
+            theirs.execute("INSERT INTO unread VALUES('b', 2)")
+            assert client.event()["EventData"]["k"] == "b"
+
+
 class Held:
     """What a client holds that applies what it gets, as the protocol says."""
 

@@ -120,7 +120,7 @@ def test_a_store_of_every_earlier_format_is_served_and_a_copy_of_it_kept(tmp_pat
     with closing(sqlite3.connect(db)) as made:
         made.executescript((ROOT / f"tests/store/format_{former}.sql").read_text())
     before = sql(db, "SELECT * FROM orders")
-    with serving(db) as live, live.client() as client:
+    with serving(db, "--retention-s", "1e9") as live, live.client() as client:  # its events are of 2026
         assert {"orders", "lobby"} <= set(client.topics())
         position = client.done("subscribe", topic="orders")["EventId"]
         sql(db, "UPDATE orders SET total = 50 WHERE id = 1")
@@ -152,7 +152,7 @@ def test_a_killed_server_keeps_the_epoch_and_a_restored_file_gets_a_new_one(tmp_
             client.done("create-topic", name="x")
             client.done("new-message", topic="x", message=1)
         live.kill()
-    with serving(db) as live, live.client() as client:
+    with serving(db, "--retention-s", "1e9") as live, live.client() as client:  # its events are of 2026
         assert client.done("ping")["epoch"] == first["epoch"]
         with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as target:
             source.backup(target)
@@ -160,7 +160,7 @@ def test_a_killed_server_keeps_the_epoch_and_a_restored_file_gets_a_new_one(tmp_
     for rest in ("-wal", "-shm"):
         Path(f"{db}{rest}").unlink(missing_ok=True)
     db.write_bytes((tmp_path / "backup.db").read_bytes())
-    with serving(db) as live, live.client() as client:
+    with serving(db, "--retention-s", "1e9") as live, live.client() as client:  # its events are of 2026
         assert client.done("ping")["epoch"] != first["epoch"]
 
 

@@ -34,6 +34,20 @@ def test_a_backup_holds_everything_in_one_file(db: Path, tmp_path: Path) -> None
     assert [name for name in siblings(db) if name.startswith("b.db")] == ["b.db"]
 
 
+def test_what_only_its_application_can_compare_is_backed_up_and_the_rest_of_the_file_looked_at(tmp_path: Path) -> None:
+    db = store(tmp_path / "shop.db", "CREATE TABLE t(a)", "INSERT INTO t VALUES(1)", "CREATE TABLE u(a)")
+    with closing(sqlite3.connect(db, isolation_level=None)) as theirs:
+        theirs.create_collation("theirs", lambda one, other: (one > other) - (one < other))
+        theirs.execute("CREATE TABLE read(k TEXT COLLATE theirs PRIMARY KEY) WITHOUT ROWID")
+        theirs.execute("INSERT INTO read VALUES('a')")
+        assert backup(db, tmp_path / "b.db").path.exists()
+        theirs.execute("INSERT INTO t VALUES(NULL)")
+        theirs.execute("PRAGMA writable_schema=ON")
+        theirs.execute("UPDATE sqlite_schema SET sql='CREATE TABLE t(a NOT NULL)' WHERE name='t'")
+    with pytest.raises(StoreUnusable, match="NULL value in t.a"):
+        backup(db, tmp_path / "c.db")
+
+
 def test_a_backup_beside_a_writer_is_of_one_moment(db: Path, tmp_path: Path) -> None:
     sql(db, "CREATE TABLE u(a)")
     stop = threading.Event()

@@ -10,7 +10,7 @@ from appliance.errors import NotFound
 from appliance.model import Principal, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
-from appliance.store import rows
+from appliance.store import catalog, rows
 from appliance.store.grants import TableGrant
 from appliance.store.resources import Resource
 from appliance.store.rights import Rights, no_row, rights_of
@@ -61,6 +61,12 @@ def opened(db: sqlite3.Connection, principal: Principal, every: Mapping[str, Res
     resource, grant = rights.table(every, table)
     if not resource.shape.key and not resource.shape.rowid:
         raise NotFound(f"the rows of {quote(resource.name)} have no key that can be sent")
+    missing = catalog.missing_collation(resource.table)
+    if missing is not None:
+        raise NotFound(
+            f"the rows of {quote(resource.name)} cannot be read here: their key has the collation {quote(missing)} of "
+            "an application"
+        )
     return Opened(db, rights, resource, grant, every)
 
 
