@@ -36,12 +36,14 @@ class Stored(NamedTuple):
     """A condition on a value that stands without its column's affinity and collation, as in the outbox.
 
     ``{}`` in ``sql`` is the value. It is true wherever ``Condition.test`` is, and for a value that was cut (an empty
-    blob there) wherever ``if_cut`` is. ``cheap``: what it mostly costs is one comparison.
+    blob there) wherever ``if_cut`` is. ``cheap``: what it mostly costs is one comparison. ``among``, where it is not
+    ``None``: only values that equal one of these, to Python, pass the test.
     """
 
     sql: str
     parameters: tuple[SQLiteValue, ...] = ()
     cheap: bool = True
+    among: tuple[SQLiteValue, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,8 @@ def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Conditio
     values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
     listed = f"{{}} COLLATE {column.collation} IN ({','.join('?' * len(values))})"
     stored = f"({listed} OR {{}} IS NULL)" if None in values else listed
-    return Condition(position, sql or "0", parameters, test, Stored(stored, values, len(values) == 1), keys=keys)
+    kept = Stored(stored, values, len(values) == 1, values if key is _itself else None)
+    return Condition(position, sql or "0", parameters, test, kept, keys=keys)
 
 
 def _none_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from appliance.capture import outbox
-from appliance.capture.contents import Contents, Kind
+from appliance.capture.contents import Contents, Kind, Sought, signs
 from appliance.capture.decode import Fault, decode
 from appliance.model import Change, Message, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.filters import RowFilter
@@ -44,33 +45,36 @@ class Wanted:
     """What is wanted of the outbox: an expression over its rows that holds for at least one row of each such event.
 
     ``reach`` is how many rows an event that a candidate belongs to may go on before and behind it. Rows for which it
-    holds are of one of these ``kinds``, or, if that is ``None``, of any.
+    holds are among what is ``sought``; ``None``: they may be any.
     """
 
     sql: str
     parameters: tuple[Any, ...] = ()
     reach: int = 0
-    kinds: frozenset[Kind] | None = None
+    sought: Sought | None = None
 
     @classmethod
     def rows(cls, shapes: Sequence[tuple[Shape, RowFilter | None]]) -> Wanted:
         """Want the changes of a table: each shape that it has had, with its filter."""
         variants: dict[_Condition, list[int]] = {}
+        sought: list[tuple[Kind, tuple[frozenset[int], ...]]] = []
         for shape, wanted in shapes:
-            variants.setdefault(_condition(shape, wanted), []).append(shape.id)
+            condition, having = _condition(shape, wanted)
+            variants.setdefault(condition, []).append(shape.id)
+            sought.append((shape.id, having))
         if len(variants) > VARIANTS or sum(len(each.parameters) for each in variants) > BOUND_VALUES:
             variants = {_ANY: [shape.id for shape, _ in shapes]}
         return cls(
             " OR ".join(f"({each.first}{_among(ids)}{each.then})" for each, ids in variants.items()) or "0",
             tuple(value for each in variants for value in each.parameters),
             max((2 * outbox.parts(shape.width) - 1 for shape, _ in shapes), default=0),
-            frozenset(shape.id for shape, _ in shapes),
+            tuple(sought),
         )
 
     @classmethod
     def messages(cls, topic: str) -> Wanted:
         """Want the messages of a user topic."""
-        return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,), kinds=frozenset((ascii_fold(topic),)))
+        return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,), sought=((ascii_fold(topic), ()),))
 
     @classmethod
     def everything(cls, shapes: Iterable[Shape]) -> Wanted:
@@ -82,11 +86,12 @@ class Wanted:
         """Want what any of these wants."""
         if len(several) == 1:
             return several[0]
+        known = [each.sought for each in several]
         return cls(
             " OR ".join(f"({each.sql})" for each in several) or "0",
             tuple(value for each in several for value in each.parameters),
             max((each.reach for each in several), default=0),
-            _union([each.kinds for each in several]),
+            None if None in known else tuple(chain.from_iterable(each for each in known if each is not None)),
         )
 
 
@@ -140,7 +145,7 @@ def _candidates(
     found: list[int] = []
     unread = PAGE_IDS
     highest = schema.highest(db)
-    for begun, last in contents.stretches(after, upto, wanted.kinds):
+    for begun, last in contents.stretches(after, upto, wanted.sought):
         end = min(last, begun + unread)
         # A bound is another test of each row, and a quarter of the time: the last rows need none.
         bounded = end < upto or highest - begun > PAGE_IDS
@@ -230,11 +235,6 @@ def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _union(several: Sequence[frozenset[Kind] | None]) -> frozenset[Kind] | None:
-    known = [each for each in several if each is not None]
-    return frozenset().union(*known) if len(known) == len(several) else None
-
-
 def _among(shapes: Sequence[int]) -> str:
     """Say that a row is of one of these shapes."""
     if len(shapes) <= FEW_SHAPES:
@@ -253,8 +253,8 @@ class _Condition(NamedTuple):
 _ANY: Final = _Condition("", "", ())
 
 
-def _condition(shape: Shape, wanted: RowFilter | None) -> _Condition:
-    """Say which rows of this shape can belong to an event that the filter lets through.
+def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[_Condition, tuple[frozenset[int], ...]]:
+    """Say which rows of this shape can belong to an event that the filter lets through, and the signs that they have.
 
     Conditions on values that stand in other rows of the same image cannot be put to one row; so only those of the
     part that has the first of them are. Such a row is the first of an event where it is of the first part, unless it is
@@ -264,25 +264,30 @@ def _condition(shape: Shape, wanted: RowFilter | None) -> _Condition:
     costs no more than the test of the shape is tested before it.
     """
     if wanted is None:
-        return _ANY
+        return _ANY, ()
     first, then = _Part(), _Part()
     part: int | None = None
+    having: list[frozenset[int]] = []
     for condition in wanted.conditions:
         place = condition.position + shape.rowid
         if part is not None and place // outbox.WIDTH != part:
             continue
         part = place // outbox.WIDTH
-        into = first if condition.stored.cheap else then
-        into.sql.append("(" + condition.stored.sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
-        into.values += condition.stored.parameters
+        stored = condition.stored
+        into = first if stored.cheap else then
+        into.sql.append("(" + stored.sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
+        into.values += stored.parameters
+        if stored.among is not None:
+            having.append(signs(stored.among))
     if len(wanted.events) < len(_ROW_EVENTS) and not part:
         among = {*wanted.events, *((Op.MORE,) if Op.UPDATE in wanted.events else ())}
         then.sql.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")
-    return _Condition(
+    made = _Condition(
         "".join(f"{each} AND " for each in first.sql),
         "".join(f" AND {each}" for each in then.sql),
         (*first.values, *then.values),
     )
+    return made, tuple(having)
 
 
 @dataclass(slots=True)

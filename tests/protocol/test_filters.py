@@ -51,11 +51,13 @@ def matches(declared: str, stored: object, wanted: object, collation: str = "BIN
         db.execute("INSERT INTO kept SELECT c FROM t")
         possible = all(
             db.execute(f"SELECT coalesce({sql.replace('{}', 'v')}, 0) <> 0 FROM kept", values).fetchone()[0]
-            for sql, values, _ in (each.stored for each in compiled.conditions)
+            for sql, values, *_ in (each.stored for each in compiled.conditions)
         )
     answer = compiled.matches(Op.CREATE, Image((value,)))
     assert answer == bool(expected), (value, expression, parameters)
     assert possible or not answer, (value, [each.stored for each in compiled.conditions])
+    for each in compiled.conditions:
+        assert not answer or each.stored.among is None or value in each.stored.among
     for position, keys in compiled.equalities:
         assert not answer or equality_key(shape.columns[position])(value) in keys
     return answer
