@@ -2,18 +2,22 @@
 
 There is one mechanism for all three. A reading begins at a position, with subscriptions that the hub does not feed and
 that have been served up to that position. It takes what comes next – from memory, where the hub keeps what it has
-delivered last, or a page of the outbox – puts each event to each subscription by the very function that the hub uses,
-sends what is due, and only then moves its position. It never goes beyond the hub's position, which is always the end
-of an event.
+delivered last, or a page of the outbox – puts each event to each subscription by the rule that the hub tells by
+(``Audience.form``), sends what is due, and only then moves its position. It never goes beyond the hub's position,
+which is always the end of an event.
 
-* No gap: what comes after the position is read completely, or is known not to be complete (``trimmed``), and then the
-  client is told.
-* No double: the position moves past an event in the same step, without an await, in which its frames are sent.
-* The hand-over: the memory ends where the hub is. So when nothing in memory comes after the reading's position, that is
-  the hub's position, and it is attached in the same step: all before was read, all after will be fed.
+* No gap: of what comes after the position all is there, or it is known that it is not (``trimmed``, found out in the
+  transaction that reads the page), and then the client is told. What a page leaves out is due to none of the
+  subscriptions: what SQLite is asked, and the blocks that it is not asked about, refuse nothing that their filters let
+  through (``store.replay``, ``capture.contents``), and the filters decide on what is left.
+* No double: the position moves past an event in the same step, without an await, in which its frames are sent
+  (``_deliver``). A refusal sends nothing and moves nothing.
+* The hand-over: the memory ends where the hub is. So when nothing in memory comes after the reading's position, there
+  is no event between that and the hub's, and it is attached there in the same step: all before was read, all after will
+  be fed.
 
 A reading goes at its reader's pace: it takes no further step while more than ``ROOM`` bytes wait for the peer, and
-while it waits it holds no events.
+while it waits for that it holds no events and no rows: each step is a call, and what it held ends with it.
 """
 
 from __future__ import annotations
@@ -105,6 +109,7 @@ class Reading:
         self._announce = announce
         self._scan = scan
         self._failing = False
+        self._refused = False
         #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
         self._asks = True
 
@@ -113,18 +118,30 @@ class Reading:
         seen = await self._rows() if self._scan else self._position
         await self._hub.reached(seen)
         while self._wanting():
+            await self._room()
+            if not self._wanting() or await self._is_last_step():
+                return
+
+    async def _is_last_step(self) -> bool:
+        """Send what comes next, or have the hub feed the subscriptions from now on: then it was the last."""
+        count = self._hub.recent.count_after(self._position)
+        if count is None or (count > WORTH_ASKING and self._asks and self._selective()):
+            await self._from_outbox()
+            return False
+        told = list(islice(self._hub.recent.events_after(self._position), STEP))
+        if not told:
+            self._hand_over()
+            return True
+        await self._send(told, told[-1].id)
+        return False
+
+    async def _room(self) -> None:
+        """Wait until little waits for the peer; when it has refused something, until nothing does."""
+        if self._refused:
+            self._refused = False
+            await self._feed.drained()
+        else:
             await self._feed.room()
-            if not self._wanting():
-                return
-            count = self._hub.recent.count_after(self._position)
-            if count is None or (count > WORTH_ASKING and self._asks and self._selective()):
-                await self._from_outbox()
-                continue
-            told = list(islice(self._hub.recent.events_after(self._position), STEP))
-            if not told:
-                self._hand_over()
-                return
-            await self._send(told, told[-1].id)
 
     def _wanting(self) -> bool:
         self._subscriptions = [each for each in self._subscriptions if not each.ended]
@@ -191,23 +208,23 @@ class Reading:
                     due.append((subscription, frame))
                     size += len(frame)
             if size > STRETCH:
-                if not await self._deliver(due, told.id):
+                if not self._deliver(due, told.id):
                     return False
                 self._hub.counters.replayed_events += len(due)
                 due.clear()
                 size = 0
                 if self._feed.busy:
                     return False
-        if not await self._deliver(due, end):
+        if not self._deliver(due, end):
             return False
         self._hub.counters.replayed_events += len(due)
         await trio.lowlevel.checkpoint()
         return True
 
-    async def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
-        """Send and move on, without an await; false when it is refused: then everything that waited has been taken."""
+    def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
+        """Send and move on; false when it is refused, and it is to be tried again when nothing waits any more."""
         if due and not self._feed.deliver(b"".join([frame for _, frame in due])):
-            await self._feed.drained()
+            self._refused = True
             return False
         for subscription, _ in due:
             subscription.shown += 1
@@ -268,36 +285,44 @@ class Reading:
         Gives the position of the last: rows are as they were then, so it is not live before the hub has come so far.
         """
         (subscription,) = self._subscriptions
-        begun = self._hub.table(subscription.topic)
+        begun, seen = self._hub.table(subscription.topic), self._position
         place: snapshot.Place | None = snapshot.Place()
-        first, seen = True, self._position
+        first = True
         while place is not None:
-            await self._feed.room()
+            await self._room()
             if not self._wanting():
                 return seen
             shape = self._hub.table(subscription.topic)
             if shape is None or begun is None or shape.id != begun.id:
                 self._lose("schema")
                 return seen
-            condition = self._hub.rows_of(subscription, shape)
-            read = partial(snapshot.page, shape=shape, wanted=condition, place=place)
-            try:
-                page = await self._store.read(read)
-            except (sqlite3.Error, BadRequest) as error:  # another table, perhaps, and the hub hears of it soon
-                await self._fails(error)
-                continue
-            self._failing = False
-            seen = page.position
-            if first:
-                self._position, first = seen, False
-            if subscription.ended:
-                return seen
-            if self._hub.table(subscription.topic) != shape or self._hub.rows_of(subscription, shape) != condition:
-                continue  # other rows are its to see now
-            due = [
-                (subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images
-            ]
-            if await self._deliver(due, self._position):
-                self._hub.counters.snapshot_rows += len(due)
-                place = page.next
+            found = await self._some_rows(subscription, shape, place, first=first)
+            if found is not None:
+                (place, seen), first = found, False
         return seen
+
+    async def _some_rows(
+        self, subscription: Subscription, shape: Shape, place: snapshot.Place, *, first: bool
+    ) -> tuple[snapshot.Place | None, int] | None:
+        """Send the rows behind a place; give where the next are, or where these are still to be sent, and the position.
+
+        ``None``: they could not be read.
+        """
+        condition = self._hub.rows_of(subscription, shape)
+        try:
+            page = await self._store.read(partial(snapshot.page, shape=shape, wanted=condition, place=place))
+        except (sqlite3.Error, BadRequest) as error:  # another table, perhaps, and the hub hears of it soon
+            await self._fails(error)
+            return None
+        self._failing = False
+        if first:
+            self._position = page.position
+        if subscription.ended:
+            return None, page.position
+        if self._hub.table(subscription.topic) != shape or self._hub.rows_of(subscription, shape) != condition:
+            return place, page.position  # other rows are its to see now
+        due = [(subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images]
+        if not self._deliver(due, self._position):
+            return place, page.position
+        self._hub.counters.snapshot_rows += len(due)
+        return page.next, page.position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
 import threading
@@ -27,13 +28,16 @@ from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions
 from appliance.live.subscribers import Subscription
 from appliance.live.tail import Tail
+from appliance.live.telling import Told
 from appliance.model import Principal, Topic
 from appliance.protocol.values import ValueOptions
 from appliance.store import retention
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
 from appliance.store.readers import READERS
+from appliance.store.replay import Page
 from appliance.store.secrecy import Secrecy
+from appliance.store.snapshot import RowsPage
 from appliance.store.store import Store, StoreSettings, open_store
 from tests.capture.support import Captured
 
@@ -51,6 +55,7 @@ class Peer:
     #: Both, in their order.
     came: list[dict[str, Any]] = field(default_factory=list)
     ended: CloseCode | None = None
+    refusing: bool = False
     behind: int = 0
     #: Set while a reading waits for this peer.
     awaited: trio.Event = field(default_factory=trio.Event)
@@ -80,6 +85,8 @@ class Peer:
         self._taken = trio.Event()
 
     def deliver(self, frames: bytes) -> bool:
+        if self.refusing:  # as when something else was sent since there was room
+            self.refusing, self.takes = False, 0
         if self.busy:
             return False
         self.takes -= len(frames)
@@ -193,6 +200,30 @@ async def test_a_slow_reader_gets_every_event_once_and_then_what_happens(tmp_pat
         assert ids(peer.sent) == list(range(1, 62))
         assert [event["EventId"] for event in peer.sent] == list(range(1, 62))
         assert [(each["EventType"], each["EventData"]["count"]) for each in peer.told] == [("live", 60)]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("source", ["memory", "outbox", "rows"])
+async def test_a_reading_that_waits_for_its_peer_holds_nothing(tmp_path: Path, source: str, refused: bool) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer(takes=1)
+        subscription, begun = live.subscribe(peer, Wish(live_set=source == "rows")), live.hub.position.id
+        await live.write(FILL.format(first=1, last=200, value="printf('%.*c', 9000, 'x')"))
+        peer.refusing = refused
+        if source == "outbox":
+            live.hub.recent.forget(live.hub.position.id)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reading(peer, subscription, begun, scan=source == "rows").run)
+            await peer.awaited.wait()
+            live.hub.recent.forget(live.hub.position.id)
+            all_at_once = threading.Barrier(READERS)
+            async with trio.open_nursery() as others:  # a connection's thread holds what it has given last
+                for _ in range(READERS):
+                    others.start_soon(live.store.read, lambda db: all_at_once.wait())
+            gc.collect()
+            assert not [each for each in gc.get_objects() if isinstance(each, (Told, Page, RowsPage))]
+            peer.take(float("inf"))
+        assert sorted(event["Key"][0] for event in peer.sent) == list(range(1, 201))
 
 
 @pytest.mark.parametrize("scan", [False, True])
