@@ -168,6 +168,8 @@ class Exchange:
 
     async def _settle(self) -> None:
         """Reply to the requests whose answers take a commit, one for all of them."""
+        if not self._later:
+            return
         later, self._later = self._later, []
         for asked, answer in later:
             try:

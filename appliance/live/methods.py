@@ -99,7 +99,7 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     recovered = await _recovered(session, asked) if asked.since is not None else None
     if folded in session.subscriptions:  # a connection's requests are answered one by one, but it may have ended
         raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)
-    begun = hub.subscribe(session, name, Wish(asked.filters, asked.snapshot, asked.old))
+    begun = hub.subscribe(session, name, _wish(asked))
     session.subscriptions[folded] = begun
     reply: dict[str, JSON] = {"topic": begun.topic, "EventId": hub.position.id, "epoch": hub.position.epoch}
     if recovered is not None:
@@ -252,6 +252,15 @@ ANSWERS: dict[type, Answer] = {
 }
 #: How requests are answered where they are received: those that have to wait for nothing. ``None``: this one has to.
 AT_ONCE: dict[type, AtOnce] = {NewMessage: new_message_at_once}
+
+
+def _wish(asked: Subscribe) -> Wish:
+    # Most clients want all of a topic, and there may be 20,000 of them.
+    every = not (asked.filters or asked.snapshot or asked.old)
+    return _EVERYTHING if every else Wish(asked.filters, asked.snapshot, asked.old)
+
+
+_EVERYTHING = Wish()
 
 
 def _known_topic(session: Session, name: str) -> str:

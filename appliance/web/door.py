@@ -142,43 +142,50 @@ class Door:
 
     async def _connection(self, raw: socket.socket, address: tuple[str, int]) -> None:
         """Serve one connection; whatever goes wrong in it ends here."""
+        # A WebSocket lives in this coroutine, and there may be 20,000 of them: nothing is kept for it in vain.
         self.connections += 1
         remote = address[0].removeprefix("::ffff:")
         try:
-            with raw:
-                await self._serve(raw, (remote, address[1]))
+            stream = Tcp(raw) if self._certificate is None else Tls(raw, self._certificate.context)
+            try:
+                http = await self._open(stream, (remote, address[1]))
+                while http is not None:
+                    upgrade = await self._converse(http)
+                    if upgrade is None:
+                        await http.wire.finish()
+                        break
+                    http = None
+                    await self._websocket(upgrade)
+                    http = await self._left(upgrade)
+            finally:
+                stream.close()
         except* _DEPARTED:
             pass
         except* Exception as group:
             self._log.error("connection_failed", remote=remote, error=place(group))
         finally:
+            raw.close()
             self.connections -= 1
 
-    async def _serve(self, raw: socket.socket, remote: tuple[str, int]) -> None:
-        stream = Tcp(raw) if self._certificate is None else Tls(raw, self._certificate.context)
-        try:
-            if isinstance(stream, Tls):
-                with trio.move_on_after(self._limits.handshake_s) as patience:
-                    await stream.handshake()
-                if patience.cancelled_caught:
-                    raise Hangup("the TLS handshake did not come in time")
-            wire = Wire(stream, remote=remote, write_s=self._limits.write_s)
-            http: Http | None = Http(wire, self._limits, self._traffic)
-            while http is not None:
-                upgrade = await self._converse(http)
-                if upgrade is None:
-                    await wire.finish()
-                    break
-                del http  # a WebSocket does not need it, and there may be 20,000 of them
-                await self._websocket(upgrade)
-                http = upgrade.http
-                if http is not None and not http.answered:
-                    raise RuntimeError("a WebSocket's request was left unanswered")
-                if http is not None and not await http.next():
-                    await wire.finish()
-                    break
-        finally:
-            stream.close()
+    async def _open(self, stream: Tcp, remote: tuple[str, int]) -> Http | None:
+        if isinstance(stream, Tls):
+            with trio.move_on_after(self._limits.handshake_s) as patience:
+                await stream.handshake()
+            if patience.cancelled_caught:
+                raise Hangup("the TLS handshake did not come in time")
+        return Http(Wire(stream, remote=remote, write_s=self._limits.write_s), self._limits, self._traffic)
+
+    async def _left(self, upgrade: Upgrade) -> Http | None:
+        """Give the HTTP side of a request for a WebSocket that was rejected, if another request may come."""
+        http = upgrade.http
+        if http is None:
+            return None
+        if not http.answered:
+            raise RuntimeError("a WebSocket's request was left unanswered")
+        if await http.next():
+            return http
+        await http.wire.finish()
+        return None
 
     async def _turn_away(self, raw: socket.socket, address: tuple[str, int]) -> None:
         """Tell one connection too many that it is."""
