@@ -97,7 +97,7 @@ class Forbidden(RequestError):
 
 class Conflict(RequestError):
     code, status = "conflict", 409
-    cause = "The idempotency key came with another body before, or the write collides with what is there."
+    cause = "What is asked does not go with what is there, or the idempotency key came with another body before."
     cure = "Use a new key for a new message; correct the value that the message names."
 
 

@@ -196,6 +196,11 @@ class Principal:
     registered: bool = False
     appointed: bool = False
 
+    @property
+    def sender(self) -> str:
+        """What its messages say of whom they are from. A guest is known here by its address, which is nobody's else."""
+        return "guest" if self.guest else self.subject
+
 
 @functools.lru_cache(4096)  # asked for each event
 def ascii_fold(name: str) -> str:

@@ -163,7 +163,9 @@ async def _serve_on(
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.read(store.secrets.signing)
-    backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights)
+    backend = Backend(
+        store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail.caught_up
+    )
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)

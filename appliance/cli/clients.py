@@ -12,10 +12,11 @@ import click
 import trio
 
 from appliance import client
-from appliance.cli.options import ADMINISTRATOR, DEFAULT_URL, OWN_TOKEN_S, F, own_token, secret_file_option
+from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, own_token, secret_file_option
 from appliance.errors import ApplianceError
 from appliance.model import Position
 from appliance.protocol import json as strict_json
+from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.store import keys, offline
 
 #: The exit status after Ctrl-C: 128 and the signal's number.

@@ -18,8 +18,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_URL: Final = "ws://localhost:6336/live"
 #: Tokens that commands make for themselves live so long, seconds.
 OWN_TOKEN_S: Final = 3600.0
-#: Who acts when an administrator works with the file itself.
-ADMINISTRATOR: Final = "administrator"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

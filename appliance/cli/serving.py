@@ -14,7 +14,8 @@ import click
 import trio
 
 from appliance import __version__, config, logs
-from appliance.cli.options import ADMINISTRATOR, DEFAULT_URL, OWN_TOKEN_S, F, config_option, own_token
+from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, config_option, own_token
+from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.serve import Announcement, serve
 from appliance.signals import Reload
 

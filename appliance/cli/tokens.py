@@ -14,10 +14,10 @@ import jwt
 import structlog
 
 from appliance import config
-from appliance.cli.options import ADMINISTRATOR, config_option, db_option, seconds, secret_file_option
+from appliance.cli.options import config_option, db_option, seconds, secret_file_option
 from appliance.errors import CommandError, Unauthorized
 from appliance.protocol import tokens
-from appliance.store import accounts, grants, keys, offline, schema
+from appliance.store import accounts, callers, grants, keys, offline, schema
 from appliance.wiring import external_keys
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ def token_create(
             account: accounts.Account | None = accounts.known(store, email)
         else:  # a token for the subject of an account is one of the account, and ends with it
             account = None if subject is None else accounts.account_of(store, subject)
-    of = account.reference_id if account else subject or ADMINISTRATOR
+    of = account.reference_id if account else subject or tokens.ADMINISTRATOR
     made = tokens.issue(
         secret,
         subject=of,
@@ -86,7 +86,7 @@ def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path
             click.echo(f"refused: {error}")
             return 1
         standing = grants.standing(store, [principal.subject])[principal.subject]
-        revoked = principal.token_id in grants.revoked(store)
+        revoked = principal.token_id in callers.revoked(store)
     if revoked:
         click.echo("refused: the token was revoked; get a new one")
         return 1

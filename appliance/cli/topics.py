@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import ADMINISTRATOR, db_option
+from appliance.cli.options import db_option
 from appliance.model import Topic
 from appliance.protocol import permissions, requests
+from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.store import offline, schema, topics
 
 

@@ -175,14 +175,19 @@ class Access:
         """Give what is granted on a table; nothing where nobody has said anything."""
         return self._granted.get(ascii_fold(table)) or TableGrant(table, TableKind.PLAIN, CLOSED)
 
-    def may_on_table(self, reader: Reader, verb: Verb, shape: Shape) -> bool:
-        """Decide on a table itself. To whom may not peek, it does not exist."""
-        return reader.may(verb, self.grant(shape.table).guarded)
+    def may_know(self, reader: Reader, shape: Shape) -> bool:
+        """Decide whether a reader may know of a table. For who may not, it does not exist."""
+        return self.grant(shape.table).known(reader.may)
 
     @staticmethod
     def may_on_topic(reader: Reader, verb: Verb, topic: Topic) -> bool:
         """Decide on a user topic. It counts as joined to ``users`` with its own permission."""
         return reader.may(verb, _guarded(topic.permission, topic.owner))
+
+    @classmethod
+    def may_follow(cls, reader: Reader, topic: Topic) -> bool:
+        """Decide whether a reader is sent a user topic's messages; it must not be unknown to it, either."""
+        return cls.may_on_topic(reader, Verb.PEEK, topic) and cls.may_on_topic(reader, Verb.READ, topic)
 
     def sight(self, reader: Reader, shape: Shape) -> Sight:
         """Say what of a table's rows a reader may read."""
@@ -197,10 +202,6 @@ class Access:
             return Sight.ALL
         own = replace(grant.guarded, owner=reader.principal.subject)
         return Sight.BY_ROW if reader.may(Verb.READ, own) else Sight.NONE
-
-    def topic_sight(self, reader: Reader, topic: Topic) -> Sight:
-        """Say what of a user topic a reader may read."""
-        return Sight.ALL if self.may_on_topic(reader, Verb.READ, topic) else Sight.NONE
 
     # -- rows --------------------------------------------------------------------------------------------
 
@@ -218,8 +219,8 @@ class Access:
         """
         grant = self.grant(change.shape.table)
         if grant.object_table is not None:
-            joined = value_of(change, image, str(grant.object_column))
-            return facts.guards.get((ascii_fold(grant.object_table), str(joined)))
+            joined = ascii_fold(grant.object_table), str(value_of(change, image, str(grant.object_column)))
+            return facts.guards.get(joined) or facts.ended.get(joined)
         guard = guard_of(grant, change, image)
         if grant.kind is not TableKind.PLAIN:
             now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))
@@ -240,6 +241,8 @@ class Access:
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
         ``tables`` are the shapes of now.
         """
+        # What is told of a join row that goes with what it joins is decided by how that ended.
+        by_row = {*by_row, *(ascii_fold(its) for each in by_row if (its := self.grant(each).object_table) is not None)}
         last, between = courses(
             (each.event, self.grant(each.event.shape.table))
             for each in events

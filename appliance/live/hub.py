@@ -30,7 +30,6 @@ from appliance.live.recent import Recent
 from appliance.live.subscribers import Receiver, Subscribers, Subscription
 from appliance.live.telling import Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
-from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.snapshot import Condition
@@ -83,10 +82,6 @@ class Hub:
     def topics(self) -> list[Topic]:
         """Give all user topics."""
         return list(self._topics.values())
-
-    def topics_of(self, owner: str) -> int:
-        """Count the user topics of an owner."""
-        return sum(topic.owner == owner for topic in self._topics.values())
 
     def is_durable(self, name: str) -> bool:
         """Whether what happens in a topic can be read again."""
@@ -199,8 +194,13 @@ class Hub:
 
     async def facts(self, events: Sequence[Told]) -> Facts:
         """Read what is needed beside these events to deliver them. The one thing of the hub's that waits."""
-        by_row, live_sets = self._subscribers.by_row, self._subscribers.live_sets
-        return await self.access.facts(events, by_row, live_sets, self._tables) if by_row else NOTHING
+        subscribers = self._subscribers
+        while subscribers.by_row:
+            known = subscribers.grown
+            found = await self.access.facts(events, subscribers.by_row, subscribers.live_sets, self._tables)
+            if known == subscribers.grown:  # else somebody has come meanwhile for whom other facts are needed, too
+                return found
+        return NOTHING
 
     def subscribe(self, receiver: Receiver, name: str, wish: Wish) -> Subscription:
         """Take a subscription up that waits at the hub's position: to be attached, or to be read for first.
@@ -227,10 +227,8 @@ class Hub:
         """Say what of a topic a reader may read; ``None``: there is none, or none that it may know of."""
         shape, topic = self.table(name), self.topic(name)
         if shape is not None:
-            return self.access.sight(reader, shape) if self.access.may_on_table(reader, Verb.PEEK, shape) else None
-        if topic is None or not self.access.may_on_topic(reader, Verb.PEEK, topic):
-            return None
-        return self.access.topic_sight(reader, topic)
+            return self.access.sight(reader, shape) if self.access.may_know(reader, shape) else None
+        return Sight.ALL if topic is not None and self.access.may_follow(reader, topic) else None
 
     def attach(self, subscription: Subscription) -> None:
         """Feed a subscription from now on. Everything up to the hub's position has been read for it."""

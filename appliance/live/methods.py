@@ -50,9 +50,10 @@ ECHO_LIMIT: Final = 1024
 
 async def list_topic(session: Session, asked: ListTopic) -> JSON:
     """Name the topics that the principal may know of: tables, then user topics, each by name."""
+    await session.backend.caught_up()
     hub = session.backend.hub
     rights, reader = hub.access, session.reader
-    tables = [shape.table for shape in hub.tables() if rights.may_on_table(reader, Verb.PEEK, shape)]
+    tables = [shape.table for shape in hub.tables() if rights.may_know(reader, shape)]
     topics = [topic.name for topic in hub.topics() if rights.may_on_topic(reader, Verb.PEEK, topic)]
     return {"topics": [*sorted(tables), *sorted(topics)]}
 
@@ -64,7 +65,7 @@ async def create_topic(session: Session, asked: CreateTopic) -> JSON:
     hub, owner = session.backend.hub, session.principal.subject
     if hub.table(asked.name) is not None or hub.topic(asked.name) is not None:
         raise TopicExists(f'there is a topic or table "{asked.name}" already; choose another name', topic=asked.name)
-    if hub.topics_of(owner) >= session.backend.limits.user_topics:
+    if sum(each.owner == owner for each in hub.topics()) >= session.backend.limits.user_topics:
         raise Forbidden(f"you own {session.backend.limits.user_topics} topics, the most one may; destroy one first")
     permission = TOPIC_DEFAULT if asked.permission is None else asked.permission
     topic = Topic(asked.name, asked.durable, permission, owner)
@@ -84,7 +85,12 @@ async def destroy_topic(session: Session, asked: DestroyTopic) -> JSON:
 
 
 async def subscribe(session: Session, asked: Subscribe) -> JSON:
-    """Begin to deliver a topic's events, from the position in the reply on."""
+    """Begin to deliver a topic's events, from the position in the reply on.
+
+    On the topics and rights of what is committed by now: a table that was made or granted a moment ago is there, and
+    what was taken away is not replayed.
+    """
+    await session.backend.caught_up()
     hub = session.backend.hub
     name = _known_topic(session, asked.topic)
     folded = ascii_fold(name)
@@ -93,7 +99,9 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     limit = session.backend.limits.subscriptions
     if len(session.subscriptions) >= limit:
         raise TooManySubscriptions(f"a connection may have {limit} subscriptions; unsubscribe from one first")
-    shape = hub.table(name)
+    shape, topic = hub.table(name), hub.topic(name)
+    if shape is None and topic is not None and not hub.access.may_on_topic(session.reader, Verb.READ, topic):
+        raise Forbidden(f'you may not read "{name}"', topic=name)
     if asked.snapshot and shape is not None and snapshot.is_doubtful(shape):
         await session.backend.store.read(partial(snapshot.check, shape=shape))
     recovered = await _recovered(session, asked) if asked.since is not None else None
@@ -166,11 +174,11 @@ async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     if not topic.durable:
         _broadcast(session, topic, asked)
         return {"topic": topic.name, "EventId": None}
-    issuer, sender, body = session.principal.issuer, session.principal.subject, asked.message
+    principal, body = session.principal, asked.message
     if asked.key is not None:
-        sent = await store.publish_once(topic.name, issuer=issuer, sender=sender, body=body, key=asked.key)
+        sent = await store.publish_once(topic.name, principal, body, asked.key)
         return {"topic": topic.name, "EventId": sent.event_id}
-    message = store.send(topic.name, sender, body)
+    message = store.send(topic.name, principal.sender, body)
 
     async def committed() -> JSON:
         return {"topic": topic.name, "EventId": await store.sent(message)}
@@ -190,7 +198,7 @@ def new_message_at_once(session: Session, asked: NewMessage) -> bytes | None:
 def _broadcast(session: Session, topic: Topic, asked: NewMessage) -> None:
     if asked.key is not None:
         raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
-    session.backend.hub.broadcast(Message(None, topic.name, session.principal.subject, asked.message))
+    session.backend.hub.broadcast(Message(None, topic.name, session.principal.sender, asked.message))
 
 
 def _sends_to(session: Session, asked: NewMessage) -> Topic:
@@ -267,7 +275,7 @@ def _known_topic(session: Session, name: str) -> str:
     """Give the stored spelling. Raises ``UnknownTopic`` also for a table that the principal may not know of."""
     hub = session.backend.hub
     table: Shape | None = hub.table(name)
-    if table is not None and hub.access.may_on_table(session.reader, Verb.PEEK, table):
+    if table is not None and hub.access.may_know(session.reader, table):
         return table.table
     topic = hub.topic(name)
     if table is not None or topic is None or not hub.access.may_on_topic(session.reader, Verb.PEEK, topic):

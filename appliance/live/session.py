@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +57,10 @@ class SessionLimits:
 
 @dataclass(slots=True)
 class Backend:
-    """What a session works with. ``limits`` may be others while it runs."""
+    """What a session works with. ``limits`` may be others while it runs.
+
+    ``caught_up`` waits until all that is committed by now is known here; it has a bound of its own.
+    """
 
     store: Store
     hub: Hub
@@ -65,6 +68,7 @@ class Backend:
     limits: SessionLimits
     unsent: Unsent
     rights: Rights
+    caught_up: Callable[[], Awaitable[None]]
 
 
 class Session:

@@ -61,6 +61,8 @@ class Subscribers:
         #: somebody holds. Asked for each batch of events, so they are kept.
         self.by_row: set[str] = set()
         self.live_sets: set[str] = set()
+        #: How often a topic has come to one of these.
+        self.grown = 0
 
     def topics(self) -> list[str]:
         """Name (folded) the topics that have subscribers."""
@@ -120,6 +122,7 @@ class Subscribers:
             (self.live_sets, audiences.live_sets if audiences else 0),
         ):
             if counted:
+                self.grown += folded not in topics
                 topics.add(folded)
             else:
                 topics.discard(folded)

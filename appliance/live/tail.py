@@ -21,6 +21,7 @@ from appliance.live.access import Stale
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
+from appliance.live.turns import Turns
 from appliance.model import Op
 from appliance.store.catalog import Catalog
 from appliance.store.connections import identity, wal_sign
@@ -85,6 +86,7 @@ class Tail:
         self._at_least = 0
         self._known: int | None = None
         self._woken = trio.Event()
+        self._turns = Turns()
         self._rechecks: tuple[float, ...] = ()
         #: When the word came that is to be followed, and that which is being followed; ``None``: a poll comes first.
         self._told_at: float | None = None
@@ -109,6 +111,16 @@ class Tail:
         self._rechecks = RECHECKS_S
         self._woken.set()
 
+    async def caught_up(self) -> None:
+        """Wait until all that is committed by now has been taken up: events, tables and rights.
+
+        Not for longer than ``turns.PATIENCE_S``, and not where so much waits that one look does not find all of it.
+        """
+        if self.state.behind or (self._turns.idle and self._store.quiet(self._known)):
+            return
+        self._woken.set()
+        await self._turns.next()
+
     async def run(self) -> None:
         """Read and deliver for as long as the server lives. Raises ``StoreReplaced``."""
         try:
@@ -128,6 +140,7 @@ class Tail:
                 # lost: the position stays, and what was committed is read when it can be.
                 self._failed(str(error) or type(error).__name__)
                 self._known = None  # what this look was to lead to is still to be done
+                self._turns.end()
                 await trio.sleep(RETRY_S)
                 continue
             await self._wait()
@@ -142,10 +155,12 @@ class Tail:
                 self._known_break = max(self._known_break, self._hub.position.id)
                 self._at_break = False
             self._following, self._told_at = self._following or self._told_at, None
+            self._turns.begin()
             look = await self._store.look(self._hub.position.id, self._known, self._at_least)
             self.state.last_look = trio.current_time()
             if look is None:
                 self.state.behind, self.state.last_whole = False, self.state.last_look
+                self._turns.end()
                 return
             self._check_identity(look)
             self.state.behind_rows = look.highest - self._hub.position.id
@@ -169,6 +184,7 @@ class Tail:
                 await self._renew()
             elif look.generation != self._hub.generation:
                 await self._renew_settings()
+            self._turns.end()
 
     def _check_identity(self, look: Look) -> None:
         if look.incarnation != self._store.incarnation:

@@ -21,6 +21,8 @@ ALGORITHM: Final = "HS256"
 #: What a key may be for: one of each family that issuers use.
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 ISSUER: Final = "live-appliance"
+#: Who acts when an administrator works with the file itself: a subject of ours, though it has no account.
+ADMINISTRATOR: Final = "administrator"
 #: How far two clocks may be apart, seconds.
 LEEWAY_S: Final = 5.0
 #: A longer text is not looked at, bytes.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ISSUER
+from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
 from appliance.store import grants, standard
 from appliance.store.grants import Standing
 
@@ -28,22 +28,27 @@ def identify(db: sqlite3.Connection, principals: Sequence[Principal]) -> list[Ca
     Whoever has a token of ours for no account – a command makes such – counts as a member of ``users``.
     """
     standings = grants.standing(db, sorted({each.subject for each in principals if not each.guest}))
-    revoked = grants.revoked(db)
-    return [_identified(db, each, standings, revoked) for each in principals]
+    ended = revoked(db)
+    return [_identified(db, each, standings, ended) for each in principals]
+
+
+def revoked(db: sqlite3.Connection) -> frozenset[str]:
+    """Give the ids of the tokens that were revoked; those that have expired since are forgotten with the next one."""
+    return frozenset(token_id for (token_id,) in db.execute("SELECT token_id FROM _appliance_revoked").fetchall())
 
 
 def _identified(
-    db: sqlite3.Connection, principal: Principal, standings: Mapping[str, Standing], revoked: frozenset[str]
+    db: sqlite3.Connection, principal: Principal, standings: Mapping[str, Standing], ended: frozenset[str]
 ) -> Caller:
     if principal.guest:
         return Caller(principal, frozenset((standard.GUESTS,)))
-    if principal.token_id and principal.token_id in revoked:
+    if principal.token_id and principal.token_id in ended:
         return Caller(principal, frozenset(), "the token was revoked; get a new one")
     stands = standings[principal.subject]
     if principal.issuer != ISSUER:
-        if stands.exists or stands.not_before:
+        if stands.exists or stands.not_before or principal.subject == ADMINISTRATOR:
             # Owners are known by their subject: it would have what the account, or one that was removed, owns.
-            return Caller(principal, frozenset(), "an account here has this subject; only tokens of ours stand for it")
+            return Caller(principal, frozenset(), "this subject is one of ours; only tokens of ours stand for it")
         return Caller(principal, _shared(grants.groups_named(db, principal.groups)))
     if principal.registered and not stands.exists:
         return Caller(principal, frozenset(), "the account of this token is not there any more")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -63,6 +64,13 @@ class TableGrant:
     object_column: str | None = None
     join_table: str | None = None
     join_column: str | None = None
+    #: What guards the object table, whose name and rows a join table tells of.
+    object_guarded: Guarded | None = None
+
+    def known(self, may: Callable[[Verb, Guarded], bool]) -> bool:
+        """Decide whether somebody may know of the table; ``may`` decides on one object."""
+        own = may(Verb.PEEK, self.guarded)
+        return own and (self.object_guarded is None or may(Verb.PEEK, self.object_guarded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +95,11 @@ def read(db: sqlite3.Connection) -> dict[str, TableGrant]:
     """Give what is granted on every table that can be a topic, by folded name."""
     there = standard.registered(db)
     worlds = _worlds(db, there) if WORLD in there else {}
+    worlds = defaultdict(lambda: _World(Guarded(TABLE_DEFAULT), TABLE_DEFAULT, None), worlds)
     grants = {}
     for table in _tables(db):
-        folded = ascii_fold(table)
-        world = worlds.get(folded, _World(Guarded(TABLE_DEFAULT), TABLE_DEFAULT, None))
-        made = there.get(folded)
-        grants[folded] = _plain(db, table, world) if made is None else _standard(table, world, made, there)
+        made, world = there.get(folded := ascii_fold(table)), worlds[folded]
+        grants[folded] = _plain(db, table, world) if made is None else _standard(table, worlds, made, there)
     # A table that was standard and has lost what its rights stand on is for administrators.
     for (name,) in db.execute('SELECT "table" FROM _appliance_standard').fetchall() if schema.exists(db) else ():
         folded = ascii_fold(name)
@@ -134,10 +141,14 @@ def _plain(db: sqlite3.Connection, table: str, world: _World) -> TableGrant:
     return replace(grant, owner_column=column)
 
 
-def _standard(table: str, world: _World, made: Registered, there: Mapping[str, Registered]) -> TableGrant:
+def _standard(
+    table: str, worlds: Mapping[str, _World], made: Registered, there: Mapping[str, Registered]
+) -> TableGrant:
+    world = worlds[ascii_fold(table)]
     grant = TableGrant(table, TableKind(made.kind.value), world.guarded, world.default_permission)
     if made.object_table is not None:
-        return replace(grant, object_table=made.object_table, object_column=made.object_column)
+        guarded = worlds[ascii_fold(made.object_table)].guarded
+        return replace(grant, object_table=made.object_table, object_column=made.object_column, object_guarded=guarded)
     joining = there.get(ascii_fold(join_table(table)))
     if joining is None:
         return grant
@@ -210,11 +221,6 @@ def groups_named(db: sqlite3.Connection, names: Collection[str]) -> frozenset[st
     return frozenset(found) - {ADMINISTRATORS} | {USERS}
 
 
-def joins(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, tuple[tuple[str, int], ...]]:
-    """Give the groups that rows of a standard table are joined to, each with the join row's permission."""
-    return _joins(db, table, reference_ids, standard.registered(db))
-
-
 def _joins(
     db: sqlite3.Connection, table: str, reference_ids: Sequence[str], there: Mapping[str, Registered]
 ) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -242,11 +248,6 @@ def guards(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> 
         reference: Guarded(bits(permission), owner_of(owned_by), joined.get(reference, ()))
         for reference, permission, owned_by in _in_batches(db, sql, reference_ids)
     }
-
-
-def revoked(db: sqlite3.Connection) -> frozenset[str]:
-    """Give the ids of the tokens that were revoked; those that have expired since are forgotten with the next one."""
-    return frozenset(token_id for (token_id,) in db.execute("SELECT token_id FROM _appliance_revoked").fetchall())
 
 
 def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[tuple[str, int], ...] = ()) -> Guarded:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import BadRequest, Conflict
+from appliance.model import Principal
 from appliance.store import topics
 
 #: For how long a key is remembered, seconds.
@@ -35,7 +36,7 @@ class Sent:
     replayed: bool
 
 
-def publish(db: sqlite3.Connection, topic: str, *, issuer: str, sender: str, body: bytes, key: str, now: float) -> Sent:
+def publish(db: sqlite3.Connection, topic: str, principal: Principal, body: bytes, key: str, *, now: float) -> Sent:
     """Put a message into the outbox unless this principal's ``key`` has done so on this topic within ``KEPT_S``.
 
     ``now`` is in seconds since the Unix epoch. Raises ``Conflict`` when the key came with another body, ``BadRequest``
@@ -43,13 +44,13 @@ def publish(db: sqlite3.Connection, topic: str, *, issuer: str, sender: str, bod
     """
     check_key(key)
     digest = hashlib.sha256(body).digest()
-    place = (issuer, sender, topic, key)
+    place = (principal.issuer, principal.subject, topic, key)
     found = db.execute(f"SELECT digest, event, at FROM _appliance_sent WHERE {_SAME}", place).fetchone()
     if found is not None and found[2] > now - KEPT_S:
         if found[0] != digest:
             raise Conflict("this key came with another message before; use a new key for a new message", key=key)
         return Sent(found[1], replayed=True)
-    event_id = topics.publish(db, topic, sender, body)
+    event_id = topics.publish(db, topic, principal.sender, body)
     db.execute("REPLACE INTO _appliance_sent VALUES(?, ?, ?, ?, ?, ?, ?)", (*place, digest, event_id, int(now)))
     for old in db.execute(_OLDEST, (int(now) - KEPT_S, FORGOTTEN_AT_ONCE)).fetchall():
         db.execute(f"DELETE FROM _appliance_sent WHERE {_SAME}", old)

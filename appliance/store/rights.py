@@ -36,7 +36,7 @@ class Rights:
         """Give a table that this principal may know of. Raises ``UnknownTopic``, for all others alike."""
         folded = ascii_fold(name)
         resource, grant = every.get(folded), self.granted.get(folded)
-        if resource is None or grant is None or not self.may(Verb.PEEK, grant.guarded):
+        if resource is None or grant is None or not grant.known(self.may):
             raise UnknownTopic(f"there is no table {quote(name)} that you may know of")
         return resource, grant
 
@@ -78,7 +78,7 @@ def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target:
     if grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP):
         return True  # who may write a join row has been decided by what it joins; any group may be its other end
     table = rights.granted.get(ascii_fold(target))
-    return table is not None and rights.may(Verb.PEEK, table.guarded) and rights.may(Verb.REFER, guard)
+    return table is not None and table.known(rights.may) and rights.may(Verb.REFER, guard)
 
 
 def has_accounts(db: sqlite3.Connection) -> bool:

@@ -17,7 +17,7 @@ import trio
 from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
-from appliance.model import Position, Shape, Topic, ascii_fold
+from appliance.model import Position, Principal, Shape, Topic, ascii_fold
 from appliance.store import (
     breaks,
     connections,
@@ -141,6 +141,13 @@ class Store:
         await trio.lowlevel.checkpoint()
         return seen
 
+    def quiet(self, known: int | None) -> bool:
+        """Whether surely nobody has committed anything since a look whose ``data_version`` was ``known`` (10 µs)."""
+        try:
+            return known is not None and self._glancing.execute("PRAGMA data_version").fetchone() == (known,)
+        except sqlite3.Error:
+            return False
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
         return await self._readers.read(work)
@@ -225,12 +232,10 @@ class Store:
         self._live.note(published)  # the sender is told
         return published
 
-    async def publish_once(self, topic: str, *, issuer: str, sender: str, body: bytes, key: str) -> idempotency.Sent:
+    async def publish_once(self, topic: str, principal: Principal, body: bytes, key: str) -> idempotency.Sent:
         """Commit a durable message unless ``key`` has done so before. Raises as ``idempotency.publish`` says."""
         now = time.time()
-        sent = await self._writer.commit(
-            lambda db: idempotency.publish(db, topic, issuer=issuer, sender=sender, body=body, key=key, now=now)
-        )
+        sent = await self._writer.commit(lambda db: idempotency.publish(db, topic, principal, body, key, now=now))
         self._live.note(sent.event_id)
         return sent
 

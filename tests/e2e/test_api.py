@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.live import Live, serving, sql, until
+from tests.e2e.live import Live, serving, sql
 from tests.e2e.server_process import ROOT
 
 pytestmark = pytest.mark.e2e
 
 MEDIA = "application/vnd.api+json"
+JSON = {"Content-Type": "application/json"}
 TABLES = (
     "CREATE TABLE item(k INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL, done BOOLEAN, extra JSON, data BLOB);"
     "CREATE TABLE pair(a TEXT, b INTEGER, v, PRIMARY KEY(a, b)) WITHOUT ROWID;"
@@ -62,12 +63,35 @@ def test_a_table_that_is_made_by_http_is_a_topic_with_its_users(tmp_path: Path) 
     with serving(tmp_path / "a.db") as live, live.client() as client, api(live) as http:
         columns = [{"name": "title", "type": "text"}]
         made = http.post("/api/world", json=document("world", table_name="todo", columns=columns))
-        until(lambda: "todo" in client.done("list-topic")["topics"], "the table is a topic")
         client.done("subscribe", topic="todo")
         row = http.post("/api/todo", json=document("todo", title="t")).json()["data"]
 
         assert made.status_code == 201
         assert client.event()["EventData"] == {"__type": "todo", **row["attributes"]}
+
+
+def test_what_is_committed_when_a_request_comes_counts_for_it(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live, api(live) as http:
+        user = {"email": "a@example.com", "password": "correct horse"}
+        http.post("/action/user_account/signup", json={"attributes": user}, headers=JSON)
+        key = http.post("/action/user_account/signin", json={"attributes": user}, headers=JSON).json()
+        with live.client() as client, live.client(key[0]["Attributes"]["value"]) as reader:
+            for number in range(6):
+                name = f"made{number}"
+                made = http.post("/api/world", json=document("world", table_name=name, columns=[]))
+                client.done("subscribe", topic=name)
+                assert reader.refused("subscribe", topic=name) == "unknown-topic"
+                granted = document("world", made.json()["data"]["id"], permission=1)
+                assert http.patch(made.headers["Location"], json=granted).status_code == 200
+                reader.done("subscribe", topic=name)
+                reader.done("unsubscribe", topic=name)
+                granted["data"]["attributes"]["permission"] = 0
+                assert http.patch(made.headers["Location"], json=granted).status_code == 200
+                assert reader.refused("subscribe", topic=name, snapshot=True) == "unknown-topic"
+                sql(live.db, f"CREATE TABLE raw{number}(k INTEGER PRIMARY KEY)")
+                if number % 2:
+                    assert f"raw{number}" in client.done("list-topic")["topics"]
+                client.done("subscribe", topic=f"raw{number}")
 
 
 def test_the_printed_link_makes_the_first_administrator(tmp_path: Path) -> None:

@@ -222,3 +222,49 @@ def test_an_administrator_who_is_taken_out_of_the_group_is_none_on_open_connecti
                      f"AND user_account_id = '{root.id}'")  # fmt: skip
         insert(live.db, notes, "after")
         assert told(client) == [("resync", "permission")]
+
+
+def test_who_could_read_what_a_join_row_joined_is_told_that_both_are_gone(live: Live, notes: str) -> None:
+    theirs, joins = group(live.db), join_table(notes)
+    member, other = Person(live.db, theirs), Person(live.db)
+    row = insert(live.db, notes, "shared", permission=0)
+    hidden = insert(live.db, notes, "hidden", permission=0)
+    join(live.db, notes, row, theirs)
+    join(live.db, notes, hidden, theirs, permission=0)
+    with live.client(member.token) as a, live.client(other.token) as b, live.client(member.token) as c:
+        for client in (a, b, c):
+            client.done("subscribe", topic=joins)
+        before = c.done("ping")
+        sql(live.db, f"PRAGMA foreign_keys = ON; DELETE FROM {notes} WHERE reference_id IN ('{row}', '{hidden}')")
+        (gone,) = a.all_until_now()
+        assert (gone["EventType"], gone["EventData"][f"{notes}_id"]) == ("delete", row)
+        assert b.all_until_now() == []
+        assert len(c.all_until_now()) == 1
+        c.done("unsubscribe", topic=joins)
+        c.done("subscribe", topic=joins, since=before["EventId"], epoch=before["epoch"])
+        assert [kind for kind, _ in begun(c)] == ["delete"]
+        sql(live.db, f"UPDATE world SET permission = 0 WHERE table_name = '{notes}'")
+        ended = {each["ObjectType"]: each["EventData"] for each in c.all_until_now() if each["EventType"] != "delete"}
+        assert ended == {joins: {"reason": "permission"}}
+        assert not {notes, joins} & {*c.done("list-topic")["topics"]}
+        assert c.refused("subscribe", topic=joins) == "unknown-topic"
+
+
+def test_a_user_topic_is_for_those_who_may_read_it(live: Live) -> None:
+    one, other = Person(live.db), Person(live.db)
+    topics = {bits: str(uuid.uuid4()) for bits in (0, 1, 2, 1 | 2, 16384, 16384 | 32768)}
+    with live.client(one.token) as owner, live.client(other.token) as client:
+        for bits, name in topics.items():
+            owner.done("create-topic", name=name, permission=bits | 16256)
+        for bits in (0, 2):
+            assert client.refused("subscribe", topic=topics[bits]) == "unknown-topic"
+        for bits in (1, 16384):
+            assert client.refused("subscribe", topic=topics[bits]) == "forbidden"
+        for bits in (1 | 2, 16384 | 32768):
+            client.done("subscribe", topic=topics[bits])
+        for name in topics.values():
+            owner.done("subscribe", topic=name)
+        sql(live.db, f"DELETE FROM {join_table('user_account')} WHERE user_account_id = '{other.id}'")
+        (ended,) = [each for each in client.all_until_now() if each["ObjectType"] in topics.values()]
+        assert (ended["ObjectType"], ended["EventType"]) == (topics[16384 | 32768], "topic-destroyed")
+        assert ended["EventData"] == {"reason": "permission"}

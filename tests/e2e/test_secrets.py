@@ -15,8 +15,10 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from tests.e2e.live import Live, run, serving, sql, until
+from tests.e2e.live import Client, Live, run, serving, sql, until
 from tests.e2e.test_api import api, document
 from tests.e2e.test_commands import done
 
@@ -47,8 +49,9 @@ class Emitted:
         response.read()
         self.said += [str(response.status_code), str(response.headers.multi_items()), response.text]
 
-    def run(self, *arguments: str | Path, written: str | None = None) -> None:
-        made = run(*arguments) if written is None else done(*arguments, written=written)
+    def run(self, *arguments: str | int | Path, written: str | None = None) -> None:
+        given = [each if isinstance(each, Path) else str(each) for each in arguments]
+        made = run(*given) if written is None else done(*given, written=written)
         self.said.append(made.stdout + made.stderr)
 
     def singing(self, *secrets: str) -> list[str]:
@@ -173,26 +176,64 @@ def by_sql(live: Live) -> None:
     )
 
 
-def by_command(live: Live, emitted: Emitted) -> None:
+def by_command(live: Live, emitted: Emitted, begun: dict[str, Any]) -> None:
     """Write secrets, and ask for them, with the commands."""
     at = ("--db", live.db)
     emitted.run("user", "add", "c@example.com", "--password-stdin", *at, written="canary-c1")
     emitted.run("user", "password", "c@example.com", "--password-stdin", *at, written="canary-c2")
     emitted.run("table", "grant", "vault", "--to", "users", "--can", "all", *at)
-    for command in (("table", "list"), ("user", "list"), ("group", "list"), ("history",), ("check",)):
+    for command in (("table", "list"), ("user", "list"), ("group", "list"), ("topic", "list"), ("check",)):
         emitted.run(*command, *at)
+    for table, key in (("vault", "78"), ("pairs", '["a","b"]'), ("user_account", "p"), ("device", "s")):
+        before = len(emitted.said)
+        emitted.run("history", table, key, *at)
+        assert f'"ObjectType":"{table}"' in "".join(emitted.said[before:]), emitted.said[before:]
+    url = ("--url", live.url)
+    since = f"{begun['epoch']}.{begun['EventId']}"
+    for options in (
+        ("--snapshot", "--count", 1),
+        ("--since", since, "--count", 4, "--old"),
+        ("--filter", "api_key=canary-c5"),
+        ("--filter", 'api_key={"gt":"canary-c6"}'),
+        ("--token", "canary.c7.c8"),
+    ):
+        emitted.run("tail", "vault", *options, *url, *(() if options[0] == "--token" else at))
+    emitted.run("publish", "vault", '"x"', *url, "--token", "canary.c9.c10")
     emitted.run("token", "check", "canary.c3.c4", *at)
     emitted.run("table", "grant", "vault", "--to", "owner", "--owner-column", "api_key", "--can", "read", *at)
 
 
-def test_no_secret_is_in_anything_that_the_program_emits(live: Live, emitted: Emitted) -> None:
+def by_bad_tokens(live: Live, emitted: Emitted) -> None:
+    """Bring tokens that are none, in each of the ways there are for it on the WebSocket."""
+    bearer = {"additional_headers": {"Authorization": "Bearer canary-t2"}}
+    for query, options in (("?token=canary-t1", {}), ("", bearer), ("?token=canary-t3", bearer)):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(live.url + query, **options).__enter__()
+        response = refused.value.response
+        emitted.said += [str(response.headers), (response.body or b"").decode()]
+    with connect(f"{live.url}?auth=frame") as connection:
+        client = Client(connection)
+        emitted.said.append(json.dumps(client.ask("authenticate", token="canary-t4")))
     with live.client() as client:
+        for token in ("canary-t5", ["canary-t6"], {"canary-t7": 1}):
+            emitted.said.append(json.dumps(client.ask("authenticate", token=token)))
+        for text in (
+            '{"method":"authenticate","attributes":{"token":"canary-t8"',
+            '{"method":"authenticate","token":"canary-t9"}',
+        ):
+            client.send(text)
+            emitted.said.append(json.dumps(client.receive()))
+
+
+def test_no_secret_is_in_anything_that_the_program_emits(live: Live, emitted: Emitted) -> None:
+    with live.client(ping_interval=None) as client:  # it does not read until all has been written
         begun = client.done("ping")
         for topic in client.done("list-topic")["topics"]:
             client.done("subscribe", topic=topic, old=True)
         by_api(live, emitted)
         by_sql(live)
-        by_command(live, emitted)
+        by_command(live, emitted, begun)
+        by_bad_tokens(live, emitted)
         for topic, column in (("vault", "api_key"), ("user_account", "password"), ("bare", "secret")):
             client.ask("unsubscribe", topic=topic)
             for filters in ({column: "canary-w1"}, {column.upper(): {"startswith": "canary-w2"}}):

@@ -149,6 +149,24 @@ def test_a_token_names_its_key_or_none() -> None:
         refused(signed(claims(), {"alg": "HS256", "kid": kid}), key)
 
 
+@pytest.mark.parametrize("change", [
+    lambda kid: "", lambda kid: f" {kid}", lambda kid: kid.upper(), lambda kid: f"{kid}\0", lambda kid: kid[:-1],
+    lambda kid: "../../../dev/null", lambda kid: "' OR '1'='1", lambda kid: "https://evil.example/key",
+    lambda kid: "x" * 4000, lambda kid: f"{kid}\u200b",
+])  # fmt: skip
+def test_the_name_of_a_key_is_compared_and_means_nothing_else(change: Any) -> None:
+    key = own_key(SECRET)
+    assert refused(signed(claims(), {"alg": "HS256", "kid": change(key.id)}), key) == tokens._REFUSED
+
+
+def test_of_two_keys_with_one_name_each_is_tried() -> None:
+    one, another = (Key(name, "HS256", name.encode() * 32, THEIRS, "same") for name in "ab")
+    for name in "ab":
+        made = signed(theirs(), {"alg": "HS256", "kid": "same"}, name * 32)
+        assert verified(made, one, another).key_id == name
+    refused(signed(theirs(), {"alg": "HS256", "kid": "same"}, "c" * 32), one, another)
+
+
 def test_the_issuer_of_a_principal_is_the_keys_never_the_tokens() -> None:
     loose = Issuer("external", checked=False)
     key = Key("k", "HS256", OTHER.encode(), loose)
@@ -240,6 +258,50 @@ def test_a_time_that_is_no_sensible_number_is_refused(name: str, value: Any) -> 
 ])  # fmt: skip
 def test_a_claim_that_is_missing_or_of_another_kind_is_refused(changed: dict[str, Any]) -> None:
     refused(signed(claims(**changed)))
+
+
+@pytest.mark.parametrize(
+    "subject", ["änn", "a\u0301nn", "ann\u202e", "𝖆𝖓𝖓", " ann", "ANN", "ann\0", "x" * SUBJECT_LIMIT]
+)
+def test_a_subject_is_taken_as_it_is_and_is_nobody_else(subject: str) -> None:
+    assert verified(signed(claims(sub=subject))).subject == subject != "ann"
+
+
+@pytest.mark.parametrize("issuer", ["Live-Appliance", "live\u2011appliance", "live-appliance\0", "live-appliance/", ""])
+def test_an_issuer_is_compared_character_by_character(issuer: str) -> None:
+    assert "iss" in refused(signed(claims(iss=issuer)))
+
+
+def test_a_time_may_have_a_fraction_and_counts_with_it() -> None:
+    assert verified(signed(claims(exp=NOW + 0.25))).expires_at == NOW + 0.25
+    assert "expired" in refused(signed(claims(exp=NOW - 0.25)))
+    for text in ("1.80000006e9", "1800000060.0"):
+        whole = json.dumps(claims()).replace(str(int(NOW) + 60), text)
+        assert verified(signed(whole)).expires_at == int(NOW) + 60
+
+
+@pytest.mark.parametrize("text", [
+    "\ufeff{}", "{}\0", "{},", "//\n{}", "{'sub':'ann'}", '{"sub":"ann",}', '{"exp":0x10}', '{"exp":+1}', '{"exp":01}',
+    '{"exp":-0.0e}',
+])  # fmt: skip
+def test_what_a_lenient_reader_would_take_for_json_is_refused(text: str) -> None:
+    whole = json.dumps(claims())
+    for made in (text, text.replace("{}", whole), text.replace("{", whole[:-1] + ",", 1)):
+        assert refused(signed(made)) == tokens._REFUSED
+
+
+def test_a_signature_of_nothing_is_refused() -> None:
+    head, payload, _ = jwt.encode(theirs(), EC, "ES256").split(".")
+    key = Key("k", "ES256", EC.public_key(), THEIRS)
+    for signature in (
+        bytes(64),
+        bytes(31) + b"\1" + bytes(32),
+        b"\xff" * 64,
+        bytes(63),
+        bytes(65),
+        b"\x30\x06\2\1\0\2\1\0",
+    ):
+        refused(f"{head}.{payload}.{b64(signature)}", key)
 
 
 def test_times_are_looked_at_with_a_little_leeway_but_for_the_end() -> None:

@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 
 from appliance.errors import BadRequest, CommandError, Conflict, Forbidden, Unauthorized
-from appliance.store import accounts, connections, grants, passwords, schema, standard
+from appliance.store import accounts, callers, connections, grants, passwords, schema, standard
 from appliance.store.standard import ADMINISTRATORS, GUESTS, USERS
 
 
@@ -192,7 +192,7 @@ def test_a_revoked_token_is_remembered_until_it_would_have_expired(db: sqlite3.C
     accounts.revoke(db, "old", now - 10)
     accounts.revoke(db, "new", now + 1000)
     accounts.revoke(db, "new", now + 1000)
-    assert grants.revoked(db) == {"new"}
+    assert callers.revoked(db) == {"new"}
 
 
 # --- passwords --------------------------------------------------------------------------------------------------------

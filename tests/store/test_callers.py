@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ISSUER
+from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
 from appliance.store import accounts, callers, connections, schema, standard
 from appliance.store.standard import ADMINISTRATORS
 
@@ -35,3 +35,15 @@ def test_who_is_an_administrator_by_a_group_is_one_while_in_it(db: sqlite3.Conne
         principal = caller.principal
         assert principal.admin == (by_token or member)
     assert replace(principal, admin=by_token, appointed=False) == Principal(ISSUER, ann, by_token, 0)
+
+
+def test_another_issuers_subject_is_none_of_ours(db: sqlite3.Connection) -> None:
+    ann, gone = (accounts.add(db, f"{name}@example.com", None).reference_id for name in ("ann", "gone"))
+    accounts.remove(db, "gone@example.com")
+    refused = [
+        callers.identify(db, [Principal("https://issuer.example", subject, admin=True, expires_at=0)])[0].refused
+        for subject in (ann, gone, ADMINISTRATOR, "ben")
+    ]
+    assert [bool(each) for each in refused] == [True, True, True, False]
+    (ours,) = callers.identify(db, [Principal(ISSUER, ADMINISTRATOR, admin=True, expires_at=0)])
+    assert (ours.refused, ours.principal.admin) == ("", True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.errors import BadRequest, Conflict, UnknownTopic
-from appliance.model import Topic
+from appliance.model import Principal, Topic
 from appliance.store import connections, idempotency, schema, topics
 from appliance.store.idempotency import FORGOTTEN_AT_ONCE, KEPT_S, Sent
 
@@ -25,7 +25,8 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def publish(db: sqlite3.Connection, **changed: Any) -> Sent:
     asked = {"topic": "news", "issuer": "i", "sender": "ann", "body": b"1", "key": "k", "now": 1e9} | changed
-    return idempotency.publish(db, asked.pop("topic"), **asked)
+    principal = Principal(asked.pop("issuer"), asked.pop("sender"), admin=False, expires_at=0)
+    return idempotency.publish(db, asked.pop("topic"), principal, **asked)
 
 
 def messages(db: sqlite3.Connection) -> int:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from appliance.errors import Unauthorized
 from appliance.model import JSON, Principal
 from appliance.protocol.json import encode
-from appliance.protocol.permissions import Verb
 from appliance.store import rows
 from appliance.store.rights import rights_of
 from appliance.store.store import Store
@@ -52,6 +51,6 @@ class Description:
             known = [
                 (resource, rights.granted[folded], visible(documents.relationships(resource, every), rights))
                 for folded, resource in every.items()
-                if folded in rights.granted and rights.may(Verb.PEEK, rights.granted[folded].guarded)
+                if folded in rights.granted and rights.granted[folded].known(rights.may)
             ]
             return describe([each for each in known if each[0].shape.key or each[0].shape.rowid], rights)

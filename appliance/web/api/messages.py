@@ -46,7 +46,7 @@ class Messages:
             return _sent(topic, sent.event_id, replayed=sent.replayed)
         if key is not None:
             raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
-        self.hub.broadcast(Message(None, topic.name, principal.subject, body))
+        self.hub.broadcast(Message(None, topic.name, principal.sender, body))
         self.hub.flush()
         return _sent(topic, None)
 
@@ -57,15 +57,13 @@ class Messages:
             raise Unauthorized(caller.refused)
         self._demand(Reader(caller.principal, caller.groups), topic)
         if key is None:
-            return Sent(topics.publish(db, topic.name, principal.subject, body), replayed=False)
-        return idempotency.publish(
-            db, topic.name, issuer=principal.issuer, sender=principal.subject, body=body, key=key, now=time.time()
-        )
+            return Sent(topics.publish(db, topic.name, principal.sender, body), replayed=False)
+        return idempotency.publish(db, topic.name, principal, body, key, now=time.time())
 
     def _topic(self, reader: Reader, name: str) -> Topic:
         rights = self.hub.access
         table = self.hub.table(name)
-        if table is not None and rights.may_on_table(reader, Verb.PEEK, table):
+        if table is not None and rights.may_know(reader, table):
             raise SystemTopic(f"{quote(table.table)} is a table and takes no messages: change its rows instead")
         topic = self.hub.topic(name)
         if table is not None or topic is None or not rights.may_on_topic(reader, Verb.PEEK, topic):

@@ -75,5 +75,5 @@ def visible(related: list[Relationship], rights: Rights) -> list[Relationship]:
     return [
         each
         for each in related
-        if (grant := rights.granted.get(ascii_fold(each.target.name))) and rights.may(Verb.PEEK, grant.guarded)
+        if (grant := rights.granted.get(ascii_fold(each.target.name))) and grant.known(rights.may)
     ]

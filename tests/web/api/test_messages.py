@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from appliance.live.audience import Wish
 from appliance.model import Topic
+from tests.live.test_reading import Peer
 from tests.web.api.application import Served, served
 
 BODY = {"content": b'{"hello": "w\\u00f6rld"}', "headers": {"Content-Type": "application/json"}}
@@ -106,3 +108,19 @@ async def test_who_is_no_user_any_more_sends_nothing(tmp_path: Path) -> None:
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
         assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 4") == [(0,)]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_guests_message_does_not_say_where_the_guest_is(tmp_path: Path, durable: bool) -> None:
+    async with served(tmp_path / "live.db", guests=True) as live:
+        topic = Topic("news", durable, 1 | 2 | 32, None)
+        live.hub.add_topic(topic, await live.store.create_topic(topic))
+        peer = Peer(live.hub.access.guest("192.0.2.7"))  # type: ignore[arg-type]
+        live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
+        for headers in ({}, {"Idempotency-Key": "k"}) if durable else ({},):
+            answer = await live.client.post(PATH, content=b"1", headers={"Content-Type": "application/json", **headers})
+            assert answer.status_code == 201, answer.text
+        if durable:
+            assert live.sql("SELECT DISTINCT v1 FROM _appliance_outbox WHERE op = 4") == [("guest",)]
+        else:
+            assert [event["MessageSource"] for event in peer.sent] == ["guest"]

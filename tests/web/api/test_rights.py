@@ -260,3 +260,18 @@ async def test_no_answer_tells_what_is_in_a_row_that_may_be_changed_but_not_read
         for given in (tag, '"1"'):
             assert code(await live.change("todo", "r", "ann", if_match=given, title="x")) == (412, "stale")
         assert (await live.change("todo", "r", "ann", if_match="*", title="x")).status_code == 204
+
+
+async def test_a_join_table_is_unknown_with_what_it_joins(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+        users = {"todo_id": row, "usergroup_id": USERS}
+        assert (await live.create(JOIN, "ann", **users, permission=Verb.READ << GROUP_SHIFT)).status_code == 201
+        assert len(ids(await live.ask("GET", f"/api/{JOIN}", "bob"))) == 1
+        live.sql("UPDATE world SET permission = ? WHERE table_name = 'todo'", Verb.PEEK << OWNER_SHIFT)
+        for table in ("todo", JOIN):
+            assert code(await live.ask("GET", f"/api/{table}", "bob")) == (404, "unknown-topic")
+            assert f"/api/{table}" not in (await live.ask("GET", "/openapi.json", "bob")).json()["paths"]
+        assert code(await live.create(JOIN, "ann", **users)) == (404, "unknown-topic")
+        live.sql("UPDATE world SET user_account_id = 'ann' WHERE table_name = 'todo'")
+        assert len(ids(await live.ask("GET", f"/api/{JOIN}", "ann"))) == 1
