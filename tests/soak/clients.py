@@ -55,6 +55,7 @@ class Client:
         while not self.world.stop.is_set():
             try:
                 self._connection(chance)
+                self._stay_away(chance)
             except (OSError, TimeoutError, WebSocketException) as error:
                 self._ended(error)
                 self.world.stop.wait(0.05 + chance.random() * 0.2)
@@ -65,6 +66,14 @@ class Client:
                 self.world.failures.append(f"client {self.number}: {error!r}")
                 self.world.stop.set()
                 raise
+
+    def _stay_away(self, chance: random.Random) -> None:
+        """Be gone for a while, now and then so long that the server has what came meanwhile in no memory any more."""
+        if chance.random() < 0.3:
+            self.seen["away"] += 1
+            back = time.monotonic() + chance.choice((1, 4, 12))
+            while self.barrier is None and time.monotonic() < back and not self.world.stop.wait(0.05):
+                pass
 
     def _ended(self, error: Exception) -> None:
         received = getattr(error, "rcvd", None)

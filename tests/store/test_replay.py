@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from appliance.capture import contents, outbox
 from appliance.capture.contents import Contents
 from appliance.capture.decode import decode
-from appliance.model import Change, Message
+from appliance.model import Change, Message, Shape
 from appliance.protocol.filters import compile_table
 from appliance.store import replay, retention, watch
 from appliance.store.replay import Wanted
@@ -125,3 +126,13 @@ def test_a_page_from_before_what_is_kept_says_so_and_gives_nothing(tmp_path: Pat
         page = replay.page(file.server, 29, highest, everything, shapes, Contents(), complete=False)
         assert (page.trimmed, page.events, page.end) == (True, [], 29)
         assert not replay.page(file.server, 30, highest, everything, shapes, Contents(), complete=False).trimmed
+
+
+@pytest.mark.parametrize("ids", [[3], [2, 4, 7], [2, 3, 4, 5], [9, 2, 5, 1, 6]])
+def test_rows_of_a_table_are_those_of_any_shape_that_it_has_had(ids: list[int]) -> None:
+    wanted = Wanted.rows([(Shape(each, "t", (), ()), None) for each in ids])
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE _appliance_outbox(shape)")
+        db.executemany("INSERT INTO _appliance_outbox VALUES(?)", [(None,), *((each,) for each in range(12))])
+        found = db.execute(f"SELECT shape FROM _appliance_outbox WHERE {wanted.sql}", wanted.parameters).fetchall()
+    assert [shape for (shape,) in found] == sorted(ids)
