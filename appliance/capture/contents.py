@@ -68,17 +68,18 @@ class Contents:
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
         self._end = 0
-        #: The block that is being seen, whether from its first row on, and what is in it so far; a 1 for each sign.
+        #: The block that is being seen, whether from its first row on, and what is in it so far.
         self._number = -1
         self._whole = False
         self._kinds: set[Kind] = set()
-        self._marks = bytearray()
+        self._hashes: set[int] = set()
 
     def note(self, after: int, rows: Sequence[tuple[Any, ...]], end: int) -> None:
         """Take note of ``rows``, as ``outbox.select_after`` gives them: all that there are in (``after``, ``end``]."""
         if after != self._end:
             self._blocks.clear()
             self._number, self._whole = -1, False
+        self._end = end
         place = 0
         while place < len(rows):
             number = rows[place][0] // BLOCK
@@ -87,24 +88,32 @@ class Contents:
                 self._number, self._whole = number, after < max(1, number * BLOCK)
             upto = len(rows) if rows[-1][0] // BLOCK == number else bisect_left(rows, (number + 1) * BLOCK, key=_id)
             if self._whole:
-                some = rows[place:upto] if upto - place < len(rows) else rows
-                self._kinds |= _kinds(some)
-                marks = self._marks
-                for row in some:
-                    for sign in map(hash, row[_VALUES:]):
-                        marks[sign % PLACES] = _ONE
+                self._take(rows if upto - place == len(rows) else rows[place:upto])
             place = upto
-        self._end = end
+
+    def _take(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        # Of each change that there is: whole rows at a time, with as little of Python as can be.
+        hashes = self._hashes
+        for row in rows:
+            hashes.update(map(hash, row[_VALUES:]))
+            kind = row[1]
+            if kind is not None:
+                self._kinds.add(kind)
+            elif row[2] == Op.MESSAGE and isinstance(row[4], str):
+                self._kinds.add(ascii_fold(row[4]))
 
     def _finish(self) -> None:
         """Keep what is known of the block that has been seen; the next rows are of another."""
         if self._whole:
-            signs = int(self._marks, 2).to_bytes(PLACES // 8, "big")
+            marks = bytearray(b"0" * PLACES)
+            for each in self._hashes:
+                marks[each % PLACES] = _ONE
+            signs = int(marks, 2).to_bytes(PLACES // 8, "big")
             self._blocks[self._number] = _Block(frozenset(self._kinds), signs)
             if len(self._blocks) > BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
         self._kinds.clear()
-        self._marks = bytearray(b"0" * PLACES)
+        self._hashes.clear()
 
     def stretches(self, after: int, upto: int, sought: Sought | None) -> Iterator[tuple[int, int]]:
         """Give, in order, the stretches of (``after``, ``upto``] that may hold what is sought, ``None``: anything.
@@ -123,11 +132,3 @@ class Contents:
             place = min(upto, (number + 1) * BLOCK - 1)
         if begun is not None and begun < upto:
             yield begun, upto
-
-
-def _kinds(rows: Sequence[tuple[Any, ...]]) -> set[Kind]:
-    shapes = {row[1] for row in rows}
-    if None in shapes:  # messages, and what nobody looks for
-        shapes.remove(None)
-        shapes |= {ascii_fold(row[4]) for row in rows if row[2] == Op.MESSAGE and isinstance(row[4], str)}
-    return shapes
