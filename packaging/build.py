@@ -63,6 +63,8 @@ def main() -> None:
         "LIVE_APPLIANCE_BUILD": str(BUILD),
         "PYINSTALLER_CONFIG_DIR": str(BUILD / "cache"),
         "PYTHONHASHSEED": "0",
+        # Without columns in what is compiled: there is no source beside it that they could point to.
+        "PYTHONNODEBUGRANGES": "1",
         "SOURCE_DATE_EPOCH": epoch,
     }
     run(python, PACKAGING / "harvest.py", BUILD, env=settings)

@@ -1,88 +1,75 @@
-"""Run in the one-file program before its own first line: has it do less at every start."""
+"""Run in the one-file program before its own first line, after stand_ins.py: has it do less at every start."""
 
-# ruff: noqa: E402 – the imports below are among those
-import gc
-
-gc.disable()  # modules are no garbage; the first command that is imported has it look again (cli/__init__.py)
-
+import _sre
 import builtins
 import ctypes.util
 import dataclasses
 import importlib
 import marshal
+import os
 import sys
+import zlib
 from hashlib import sha256
-from importlib.abc import MetaPathFinder
 from pathlib import Path
+from re import _compiler
 from types import ModuleType
 
+import pyimod01_archive
 import pyimod02_importers
-from attr import _make
 
 UNPACKED = Path(sys._MEIPASS)
 
 
-# ---- What libraries import, and need for what is never or seldom done here, is imported when something of it is used.
-class StandIn(ModuleType):
-    """Stands for a module until then."""
+# ---- The program's own file stays open. An upgrade puts another one in its place, where what is imported later is not.
+class Held:
+    """Reads a file that is open, from any thread, without a position that they share."""
 
-    def __getattr__(self, name):
-        """Give what the module has."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        package = self.__name__.partition(".")[0]
-        for each in [each for each in STAND_INS if each.partition(".")[0] == package]:
-            if isinstance(sys.modules[each], StandIn):
-                del sys.modules[each]
-        return getattr(importlib.import_module(self.__name__), name)
+    def __init__(self, descriptor):
+        """Read from the beginning."""
+        self.descriptor, self.position = descriptor, 0
 
+    def __enter__(self):
+        """Stand for a file that has just been opened."""
+        return self
 
-STAND_INS = (
-    "anyio", "anyio.abc", "anyio.to_thread",  # starlette: functions that are not async, files, streams
-    "http.client",  # starlette: the words for a status
-)  # fmt: skip
-for name in STAND_INS:
-    sys.modules[name] = StandIn(name)
-    parent, _, own = name.rpartition(".")
-    if parent:
-        setattr(importlib.import_module(parent), own, sys.modules[name])
-# What nobody here uses, ever: trio-asyncio's loop that is not async, and keys that PyJWT fetches by HTTP.
-sys.modules["greenlet"] = ModuleType("greenlet")
-sys.modules["jwt.jwks_client"] = ModuleType("jwt.jwks_client")
-sys.modules["jwt.jwks_client"].PyJWKClient = None
+    def __exit__(self, *_):
+        """Leave it open."""
 
-# ---- trio-websocket asks for trio's version, in a way that brings e-mail and ZIP files with it.
-METADATA = "importlib.metadata"
-sys.modules[METADATA] = ModuleType(METADATA)
-CODE, VERSIONS = marshal.loads((UNPACKED / "precompiled").read_bytes())
-sys.modules[METADATA].version = VERSIONS.__getitem__
+    def seek(self, position):
+        """Go to a position."""
+        self.position = position
+
+    def read(self, size):
+        """Read so many bytes."""
+        return os.pread(self.descriptor, size, self.position)
 
 
-# ---- Extension modules that are not unpacked at the start: see live-appliance.spec.
-class Later(MetaPathFinder):
-    """Puts a module's file into its place before the ordinary finders look there."""
+PROGRAM = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
+pyimod01_archive.open = lambda *_: Held(PROGRAM)
 
-    def find_spec(self, name, path=None, target=None):
-        """Find nothing; unpack the module if it is one of those that wait."""
-        packed = "later:" + name.replace(".", "/")
-        if packed in pyimod02_importers.pyz_archive.toc:
-            module = importlib.import_module(packed)
-            place = UNPACKED / module.PLACE
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(module.CONTENT)
-            place.chmod(0o700)
-            del sys.modules[packed]
-
-
-sys.meta_path.insert(0, Later())
-
-# ---- dataclasses and attrs compile the methods they write; the build has done that already (harvest.py).
+# ---- What the build has compiled already (harvest.py): methods that dataclasses and attrs write, regular expressions.
+PIECES = os.open(UNPACKED / "precompiled", os.O_RDONLY | os.O_CLOEXEC)
+BEGIN = 8 + int.from_bytes(os.pread(PIECES, 8, 0), "big")
+PLACES, VERSIONS = marshal.loads(os.pread(PIECES, BEGIN - 8, 8))
 
 
 def compiled(source):
     """Give what the build has compiled; nothing where it has not seen that source."""
-    code = CODE.get(sha256(repr(source).encode()).digest())
-    return code and marshal.loads(code)
+    place = PLACES.get(sha256(repr(source).encode()).digest()[:16])
+    return place and marshal.loads(os.pread(PIECES, place[1], BEGIN + place[0]))
+
+
+compile_expression = _compiler.compile
+
+
+def expression(pattern, flags=0):
+    """Stand for the compiler of regular expressions."""
+    given = compiled((pattern, int(flags)))
+    return _sre.compile(*given) if given else compile_expression(pattern, flags)
+
+
+_compiler.compile = expression
+from attr import _make  # noqa: E402 – what it imports has such expressions
 
 
 def execute(source, *namespaces):
@@ -96,6 +83,48 @@ def compile_(source, filename, mode):
 
 
 dataclasses.exec, _make.compile = execute, compile_
+
+# ---- trio-websocket asks for trio's version, in a way that brings e-mail and ZIP files with it.
+METADATA = "importlib.metadata"
+sys.modules[METADATA] = ModuleType(METADATA)
+sys.modules[METADATA].version = VERSIONS.__getitem__
+
+
+# ---- Extension modules that are not unpacked at the start, and the libraries they need: see live-appliance.spec.
+class Later:
+    """Puts a module's files into their place before the ordinary finders look there."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Find nothing; unpack the module if it is one of those that wait."""
+        packed = "later:" + name.replace(".", "/")
+        if packed in pyimod02_importers.pyz_archive.toc:
+            try:
+                for each, content in importlib.import_module(packed).FILES:
+                    self.unpack(UNPACKED / each, zlib.decompress(content))
+            except OSError as error:
+                raise self.refusal(error) from None
+            finally:
+                del sys.modules[packed]
+
+    def unpack(self, place, content):
+        """Put a file into its place."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        place.chmod(0o700)
+
+    def refusal(self, error):
+        """Say what is wrong as the bootloader does, and end with its status where a command waits for this."""
+        from appliance.errors import CommandError
+
+        refused = CommandError(
+            f"cannot unpack {error.filename or UNPACKED}: {error.strerror}; make room there, or set TMPDIR to another "
+            "folder"
+        )
+        refused.exit_status = 75  # EX_TEMPFAIL
+        return refused
+
+
+sys.meta_path.insert(0, Later())
 
 # ---- ctypes.util asks /sbin/ldconfig, a program, for what is certain on every Linux with a glibc.
 LIBRARIES = {"c": "libc.so.6", "pthread": "libpthread.so.0"}

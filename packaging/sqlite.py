@@ -44,6 +44,8 @@ OPTIONS = (
     "HAVE_GMTIME_R=1",
     "HAVE_ISNAN=1",
     "HAVE_LOCALTIME_R=1",
+    "HAVE_MALLOC_H=1",
+    "HAVE_MALLOC_USABLE_SIZE=1",  # else each piece of memory takes 8 bytes more, a twentieth of a schema
     "HAVE_USLEEP=1",  # else a lock is waited for in whole seconds
 )
 LIBRARY = "libsqlite3.so.0"

@@ -104,8 +104,9 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    name = host.encode() if host.isascii() else host  # text would have Python read its tables for other names: 2 ms
     (family, kind, proto, _, address), *_ = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     listener = socket.socket(family, kind, proto)
     try:

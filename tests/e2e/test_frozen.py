@@ -202,6 +202,22 @@ def test_a_folder_without_room_is_refused_in_a_line(tmp_path: Path) -> None:
 
 
 @needs_root
+def test_no_room_for_what_only_tls_needs_is_refused_in_a_line(
+    tmp_path: Path, certificate_files: tuple[str, str]
+) -> None:
+    chain, key = certificate_files
+    serve = ("serve", "--db", tmp_path / "a.db", "--port", 0, "--tls-cert", chain, "--tls-key", key)
+    with mounted(tmp_path / "small", "size=16m") as folder:
+        assert run("version", env={"TMPDIR": str(folder)}).returncode == 0
+        refused = run(*map(str, serve), env={"TMPDIR": str(folder)})
+        assert refused.returncode == 75
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith(f"live-appliance: cannot unpack {folder}")
+        assert "make room there, or set TMPDIR" in line
+        assert list(folder.iterdir()) == []
+
+
+@needs_root
 def test_room_that_runs_out_meanwhile_leaves_nothing_behind(tmp_path: Path) -> None:
     with mounted(tmp_path / "scarce", "size=100m,nr_inodes=12") as folder:
         refused = run("version", env={"TMPDIR": str(folder)})
@@ -340,3 +356,31 @@ def test_keys_of_another_issuer_are_known_though_cryptography_waits_to_be_unpack
     checked = run("token", "check", theirs, "--db", tmp_path / "a.db", env={**os.environ, **issuer})
     assert (checked.returncode, "ann" in checked.stdout) == (0, True), checked
     assert list(unpack_in.iterdir()) == []
+
+
+def test_openssl_waits_to_be_unpacked_until_there_is_a_certificate(
+    tmp_path: Path, unpack_in: Path, certificate_files: tuple[str, str]
+) -> None:
+    with serving(tmp_path / "a.db") as live:
+        assert httpx.get(f"http://127.0.0.1:{live.port}/readyz").status_code == 200
+        assert list(unpack_in.rglob("lib*ssl*")) == list(unpack_in.rglob("libcrypto*")) == []
+    with serving(tmp_path / "a.db", "--tls-cert", certificate_files[0], "--tls-key", certificate_files[1]) as live:
+        assert httpx.get(f"https://localhost:{live.port}/readyz", verify=False).status_code == 200
+        assert list(unpack_in.rglob("libcrypto*"))
+
+
+def test_a_server_goes_on_whose_program_was_replaced_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "live-appliance"
+    shutil.copy(PROGRAM[0], program)
+    monkeypatch.setattr("tests.e2e.live.PROGRAM", (str(program),))
+    with serving(tmp_path / "a.db") as live:
+        program.unlink()
+        program.write_bytes(os.urandom(1 << 20))  # what an upgrade puts there; nothing in it is where it was
+        url = f"http://127.0.0.1:{live.port}"
+        attributes = {"email": "ann@example.com", "password": "correct horse"}
+        for action in ("signup", "signin"):  # a password is the first to need bcrypt
+            answer = httpx.post(f"{url}/action/user_account/{action}", json={"attributes": attributes})
+            assert answer.status_code == 200, answer.text
+        assert httpx.get(f"{url}/openapi.json").status_code == 200
