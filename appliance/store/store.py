@@ -31,11 +31,11 @@ from appliance.store import (
     topics,
     watch,
 )  # fmt: skip
-from appliance.store.bridge import Database, connect
+from appliance.store.bridge import connect
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.condition import Condition
 from appliance.store.incarnation import LiveFile
-from appliance.store.look import Beyond, Look, glance, look
+from appliance.store.look import Look, Lookout, open_lookout
 from appliance.store.migration import Suspended
 from appliance.store.readers import Readers, open_readers
 from appliance.store.resources import Resources
@@ -78,8 +78,7 @@ class Store:
         self,
         settings: StoreSettings,
         writer: Writer,
-        glancing: sqlite3.Connection,
-        reader: Database,
+        lookout: Lookout,
         readers: Readers,
         live: LiveFile,
         epoch: str,
@@ -102,8 +101,7 @@ class Store:
         self._secret = settings.secret
         self._catalog: Catalog | None = None
         self._writer = writer
-        self._glancing = glancing
-        self._reader = reader
+        self._lookout = lookout
         self._readers = readers
         self._live = live
         #: Have our lock beside the file again if somebody has deleted it; raises as ``LiveFile.keep``.
@@ -127,26 +125,16 @@ class Store:
 
         ``None`` when nothing was committed by anyone since a look whose ``data_version`` was ``known`` (about
         10 µs of SQL). Raises ``sqlite3.Error`` when the file cannot be read.
-
-        What is little is read right here: to have a thread do it takes five times as long, and the events wait for
-        it. Whoever is in the way of that – a lock, a fault of the disk –, the thread is the one to wait for.
+        One look at a time: the tail's.
         """
-        try:
-            seen = glance(self._glancing, after, known)
-        except sqlite3.Error:
-            seen = Beyond(None)
-        if isinstance(seen, Beyond) or (at_least and seen is not None):
-            version = seen.data_version
-            return await self._reader.run(lambda db: look(db, version, after, at_least))
-        await trio.lowlevel.checkpoint()
-        return seen
+        return await self._lookout.look(after, known, at_least)
 
     def quiet(self, known: int | None) -> bool:
-        """Whether surely nobody has committed anything since a look whose ``data_version`` was ``known`` (10 µs)."""
-        try:
-            return known is not None and self._glancing.execute("PRAGMA data_version").fetchone() == (known,)
-        except sqlite3.Error:
-            return False
+        """Whether surely nobody has committed anything since a look whose ``data_version`` was ``known`` (10 µs).
+
+        Not to be asked while a look is under way.
+        """
+        return self._lookout.quiet(known)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
@@ -283,22 +271,27 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[Store]:
     path, busy = settings.path, settings.busy_timeout_s
+    store: Store | None = None
+
+    def another() -> sqlite3.Connection:
+        if store is not None and connections.identity(path) != store.identity:
+            raise sqlite3.OperationalError("the file was replaced by another")  # to open it would give it the old WAL
+        return connections.open_reader(path, busy_timeout_s=busy)
+
     async with (
         connect(lambda: connections.open_file(path, busy_timeout_s=busy, synchronous=settings.synchronous)) as writing,
         connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading,
-        open_readers(lambda: connections.open_reader(path, busy_timeout_s=busy)) as readers,
+        open_readers(another) as readers,
     ):
         try:
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
-        await reading.run(lambda db: db.execute("SELECT count(*) FROM sqlite_schema").fetchone())  # opens the WAL
-        glancing = connections.open_reader(path, busy_timeout_s=0)
-        store = Store(settings, Writer(writing), glancing, reading, readers, live, epoch, own)
+        lookout = await open_lookout(reading, busy)
+        store = Store(settings, Writer(writing), lookout, readers, live, epoch, own)
         try:
             yield store
         finally:
-            glancing.close()
             if not store.replaced:
                 try:
                     await writing.run(lambda db: incarnation.end(db, checkpoint=settings.checkpoints))
