@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -172,11 +172,13 @@ def create(
     permission: int = permissions.ROW_DEFAULT,
     table_permission: int = TABLE_PERMISSION,
     owner: str | None = None,
+    known: Callable[[str], bool] = lambda table: True,
 ) -> None:
     """Make a standard table, its join table and its ``world`` row, inside a transaction; the system tables are there.
 
-    ``permission`` is what a row gets, ``table_permission`` what the table itself has, ``owner`` whose it is. Raises
-    ``BadRequest`` for what is no name, type or permission, ``TopicExists`` when the name is taken.
+    ``permission`` is what a row gets, ``table_permission`` what the table itself has, ``owner`` whose it is. Columns
+    may refer to tables (folded) that are ``known``. Raises ``BadRequest`` for what is no name, type or permission,
+    ``TopicExists`` when the name is taken.
     """
     _check_name("table", name)
     for bits in (permission, table_permission):
@@ -189,7 +191,7 @@ def create(
     ).fetchone()
     if taken is not None:
         raise TopicExists(f'there is a table or topic "{taken[0]}" already; choose another name', topic=name)
-    for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns), permission):
+    for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
         plan.make(db)
         into_world(db, plan.made.table, TABLE_PERMISSION)
     db.execute(
@@ -199,10 +201,12 @@ def create(
     schema.bump(db)
 
 
-def _definitions(db: sqlite3.Connection, table: str, columns: Sequence[NewColumn]) -> list[str]:
+def _definitions(
+    db: sqlite3.Connection, table: str, columns: Sequence[NewColumn], known: Callable[[str], bool]
+) -> list[str]:
     if len(columns) > COLUMNS_LIMIT:
         raise BadRequest(f"a table may be made with {COLUMNS_LIMIT} columns of its own at most")
-    there = registered(db)
+    there = {folded: each for folded, each in registered(db).items() if each.object_table is None and known(folded)}
     taken = {*COLUMNS, "rowid", "oid", "_rowid_"}
     definitions = []
     for column in columns:
@@ -216,10 +220,10 @@ def _definitions(db: sqlite3.Connection, table: str, columns: Sequence[NewColumn
             definition += f" {TYPES[ascii_fold(column.type)]}"
         elif ascii_fold(column.type) == ascii_fold(table):
             definition += f" TEXT REFERENCES {quote_identifier(table)}(reference_id)"
-        elif target is not None and target.object_table is None:
+        elif target is not None:
             definition += f" TEXT REFERENCES {quote_identifier(target.table)}(reference_id)"
         else:
-            types = [*TYPES, *(each.table for each in there.values() if each.object_table is None)]
+            types = [*TYPES, *(each.table for each in there.values())]
             raise BadRequest(wording.unknown(column.type, "a column's type or a standard table", types))
         definitions.append(definition + " NOT NULL" * column.required + " UNIQUE" * column.unique)
     return definitions

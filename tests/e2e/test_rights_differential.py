@@ -25,6 +25,7 @@ from appliance.store import connections, granting, schema, standard
 from appliance.store.standard import NewColumn
 from tests.e2e.differential import MEMBERS, USERS, Changes, Data, Row, State, state
 from tests.e2e.live import Client, Live, serving, until
+from tests.e2e.server_process import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
 
@@ -232,7 +233,7 @@ def play(live: Live, seed: int) -> None:
     with ExitStack() as opened:
         history = History(live, seed, opened)
         chance = history.changes.chance
-        http = opened.enter_context(httpx.Client(base_url=f"http://localhost:{live.port}"))
+        http = opened.enter_context(httpx.Client(base_url=f"http://localhost:{live.port}", timeout=PATIENCE_S))
         before = history.now()
         followers = [history.reader(user) for user in history.users]
         holders = [history.reader(user, snapshot=True) for user in history.users]

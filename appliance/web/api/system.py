@@ -111,6 +111,7 @@ def create_table(db: sqlite3.Connection, rights: Rights, attributes: Mapping[str
         permission=_bits(attributes, "default_permission", ROW_DEFAULT),
         table_permission=_bits(attributes, "permission", TABLE_DEFAULT),
         owner=owner,
+        known=lambda table: table in rights.granted and rights.granted[table].known(rights.may),
     )
     (reference,) = db.execute("SELECT reference_id FROM world WHERE table_name = ?", (name,)).fetchone()
     return str(reference)

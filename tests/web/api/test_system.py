@@ -138,6 +138,24 @@ async def test_a_table_is_made_only_by_who_may_create_rows_of_world(tmp_path: Pa
         assert ids(await live.ask("GET", "/api/book", "ann")) == []
 
 
+async def test_a_new_table_refers_only_to_tables_that_may_be_known_of(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables={"merger": (), "room": ()}) as live:
+        live.sql("UPDATE world SET permission = permission | 1 | 4 WHERE table_name = 'world'")
+        live.sql("UPDATE world SET permission = 0 WHERE table_name = 'merger'")
+        answers = [
+            await live.create("world", "ann", table_name="book", columns=[{"name": "of_id", "type": each}])
+            for each in ("merger", "MERGER", "murger")
+        ]
+        assert {code(answer) for answer in answers} == {(400, "bad-request")}
+        assert "merger" not in answers[2].text
+        for each in ("room", "book", "text"):
+            columns = [{"name": "of_id", "type": each}]
+            made = await live.create("world", "ann", table_name=f"b_{each}", columns=columns)
+            assert made.status_code == (400 if each == "book" else 201), made.text
+        columns = [{"name": "of_id", "type": "merger"}]
+        assert (await live.create("world", table_name="book", columns=columns)).status_code == 201
+
+
 async def test_a_grant_is_changed_but_not_what_it_is_of(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN) as live:
         ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
