@@ -244,14 +244,12 @@ class Reading:
         if self._hub.table(folded) is None:
             return Wanted.messages(subscription.topic)
         asked: list[tuple[Shape, RowFilter | None]] = []
-        # Where a row's groups decide, those who hold it are told of them, too; and how a row has ended, with those that
-        # joined it to groups, decides who is told of these.
-        other = None
-        if subscription.audience.sight is Sight.BY_ROW:
-            grant = self._hub.access.grant(subscription.topic)
-            other = grant.join_table if subscription.wish.live_set else grant.object_table
+        # Where a row's groups decide, those who hold it are told of them, too.
+        joining = None
+        if subscription.wish.live_set and subscription.audience.sight is Sight.BY_ROW:
+            joining = self._hub.access.grant(subscription.topic).join_table
         for shape in self._hub.shapes.values():
-            if other is not None and ascii_fold(shape.table) == ascii_fold(other):
+            if joining is not None and ascii_fold(shape.table) == ascii_fold(joining):
                 asked.append((shape, None))
             elif ascii_fold(shape.table) == folded:
                 try:
