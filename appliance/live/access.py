@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, courses, guard_of, partings, value_of
+from appliance.live.facts import NOTHING, Facts, courses, guard_of, narrowed, partings, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
@@ -223,7 +223,7 @@ class Access:
             # may rest on a join row of the same transaction, which nobody could ever SELECT.
             joined = value_of(change, image, str(grant.object_column))
             return facts.guards.get((ascii_fold(grant.object_table), str(joined)))
-        guard = guard_of(grant, change, image)
+        guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
             now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))
             guard = guard if now is None else replace(guard, joins=(*now.joins, *guard.joins))
@@ -236,17 +236,23 @@ class Access:
         by_row: Collection[str],
         live_sets: Collection[str],
         tables: Mapping[str, Shape],
+        *,
+        at_once: bool = False,
     ) -> Facts:
         """Read what decisions on these events need.
 
         ``by_row`` are the topics (folded) whose rows say who may read them; ``live_sets`` those that somebody holds the
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
-        ``tables`` are the shapes of now.
+        ``tables`` are the shapes of now. ``at_once``: nobody was told of one
+        of these events before all had happened, so they count as one commit; a page of a replay does not.
         """
+        events_of_rows = (each.event for each in events if isinstance(each.event, Change))
+        changes = [(change, self.grant(change.shape.table)) for change in events_of_rows]
+        narrow = narrowed(changes) if at_once and any(change.joins for change, _ in changes) else {}
         last, between = courses(
-            (each.event, self.grant(each.event.shape.table))
-            for each in events
-            if each.topic in by_row and isinstance(each.event, Change)
+            (narrow.get(change.id, change), grant)
+            for change, grant in changes
+            if ascii_fold(change.shape.table) in by_row
         )
         guards: set[tuple[str, str]] = set()
         rows: set[tuple[str, str]] = set()
@@ -274,7 +280,7 @@ class Access:
         facts = await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
         gone = {key: guard for each in ended for key, guard in self._ended(each, facts)}
         newer = facts.newest > events[-1].id
-        facts = replace(facts, ended=gone, last=last, between=between, newer=newer)
+        facts = replace(facts, ended=gone, narrowed=narrow, last=last, between=between, newer=newer)
         return replace(facts, joined=partings(joining, facts))
 
     def _ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeAlias
 
-from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
 from appliance.store.grants import TableGrant, TableKind
 
@@ -26,6 +27,8 @@ class Facts:
     rows: Mapping[tuple[str, str], Image] = field(default_factory=dict)
     #: What guarded a row when it was deleted, by one of these events.
     ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
+    #: By event id, deletions whose row was joined to some of its groups by one of these events: without those groups.
+    narrowed: Mapping[int, Change] = field(default_factory=dict)
     #: By event id, what guards the row after the last of these events that is of it.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
@@ -126,6 +129,33 @@ def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict
             after = state.get((table, reference), guard.joins if guard is not None else ())
             before = state[table, reference] = _undone(change, column, reference, after)
             found[change.id, reference] = before, after
+    return found
+
+
+def narrowed(changes: Iterable[tuple[Change, TableGrant]]) -> dict[int, Change]:
+    """Give, by event id, the deletions of rows that were joined to a group since before the first of these changes.
+
+    The groups that a deletion names are then those of before, too: nobody could ever SELECT the row by a group that it
+    was joined to by the transaction that has deleted it.
+    """
+    found: dict[int, Change] = {}
+    state: dict[tuple[str, str], list[tuple[Change, Joins]]] = {}
+    for change, grant in sorted(changes, key=lambda each: each[0].id, reverse=True):
+        if grant.object_table is None:
+            if change.op is Op.DELETE and change.joins and change.old is not None:
+                row = ascii_fold(change.shape.table), str(value_of(change, change.old, "reference_id"))
+                state.setdefault(row, []).append((change, change.joins))
+            continue
+        table, column = ascii_fold(grant.object_table), str(grant.object_column)
+        for image in filter(None, (change.old, change.new)):
+            reference = str(value_of(change, image, column))
+            deleted = state.get((table, reference), [])
+            deleted[:] = [(each, _undone(change, column, reference, joins)) for each, joins in deleted]
+    for each, before in chain.from_iterable(state.values()):
+        given = dict(before)
+        joins = tuple((group, held & given[group]) for group, held in each.joins if group in given)
+        if joins != each.joins:
+            found[each.id] = each._replace(joins=joins)
     return found
 
 

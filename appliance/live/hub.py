@@ -192,12 +192,13 @@ class Hub:
 
     # -- subscriptions -----------------------------------------------------------------------------------
 
-    async def facts(self, events: Sequence[Told]) -> Facts:
-        """Read what is needed beside these events to deliver them. The one thing of the hub's that waits."""
+    async def facts(self, events: Sequence[Told], *, at_once: bool = False) -> Facts:
+        """Read what is needed to deliver these events: the one thing that waits. ``at_once``: they are one commit."""
         subscribers = self._subscribers
         while subscribers.by_row:
             known = subscribers.grown
-            found = await self.access.facts(events, subscribers.by_row, subscribers.live_sets, self._tables)
+            topics = subscribers.by_row, subscribers.live_sets
+            found = await self.access.facts(events, *topics, self._tables, at_once=at_once)
             if known == subscribers.grown:  # else somebody has come meanwhile for whom other facts are needed, too
                 return found
         return NOTHING

@@ -234,7 +234,7 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
-            facts = await hub.facts(told)
+            facts = await hub.facts(told, at_once=True)
             self._store.handed_out(highest)
             # Before the hub's position moves: up to there readings ask.
             self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest)
