@@ -28,8 +28,9 @@ ECHO_ONLY = {"events_that_nobody_reads"}
 
 
 #: SQLite keeps the descriptor of the connection that moved the WAL, and gives it to the next one (POSIX locks end with
-#: any descriptor of their file that is closed): whenever that is first done, there is one more.
-SET_ASIDE = 1
+#: any descriptor of their file that is closed): whenever that is first done, there is one more. And the second
+#: connection for readers, with its file and its WAL, is opened when two first read at a time.
+SET_ASIDE = 3
 
 
 class Scene:
