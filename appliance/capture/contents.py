@@ -108,8 +108,8 @@ class Contents:
             marks = bytearray(b"0" * PLACES)
             for each in self._hashes:
                 marks[each % PLACES] = _ONE
-            signs = int(marks, 2).to_bytes(PLACES // 8, "big")
-            self._blocks[self._number] = _Block(frozenset(self._kinds), signs)
+            bits = int(marks, 2).to_bytes(PLACES // 8, "big")
+            self._blocks[self._number] = _Block(frozenset(self._kinds), bits)
             if len(self._blocks) > BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
         self._kinds.clear()

@@ -243,8 +243,8 @@ class Access:
 
         ``by_row`` are the topics (folded) whose rows say who may read them; ``live_sets`` those that somebody holds the
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
-        ``tables`` are the shapes of now. ``at_once``: nobody was told of one
-        of these events before all had happened, so they count as one commit; a page of a replay does not.
+        ``tables`` are the shapes of now. ``at_once``: nobody was told of one of these events before all had happened,
+        so they count as one commit; a page of a replay does not.
         """
         events_of_rows = (each.event for each in events if isinstance(each.event, Change))
         changes = [(change, self.grant(change.shape.table)) for change in events_of_rows]
@@ -258,22 +258,20 @@ class Access:
         rows: set[tuple[str, str]] = set()
         ended: list[Change] = []
         joining: list[tuple[Change, TableGrant]] = []
-        for told in events:
-            if not isinstance(told.event, Change):
-                continue
-            grant = self.grant(told.event.shape.table)
+        for change, grant in changes:
+            topic = ascii_fold(change.shape.table)
             if grant.object_table is not None:
                 table = ascii_fold(grant.object_table)
-                named = {(table, each) for each in _named(told.event, str(grant.object_column))}
+                named = {(table, each) for each in _named(change, str(grant.object_column))}
                 if table in live_sets:
                     rows |= named
-                    joining.append((told.event, grant))
-                if table in live_sets or told.topic in by_row:
+                    joining.append((change, grant))
+                if table in live_sets or topic in by_row:
                     guards |= named
-            elif told.topic in by_row and grant.kind is not TableKind.PLAIN:
-                guards |= {(told.topic, each) for each in _named(told.event, "reference_id")}
-                if told.event.op is Op.DELETE and told.event.old is not None:
-                    ended.append(told.event)
+            elif topic in by_row and grant.kind is not TableKind.PLAIN:
+                guards |= {(topic, each) for each in _named(change, "reference_id")}
+                if change.op is Op.DELETE and change.old is not None:
+                    ended.append(change)
         if not guards:
             return Facts(last=last, between=between) if last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}

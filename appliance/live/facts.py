@@ -132,7 +132,7 @@ def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict
     return found
 
 
-def narrowed(changes: Iterable[tuple[Change, TableGrant]]) -> dict[int, Change]:
+def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
     """Give, by event id, the deletions of rows that were joined to a group since before the first of these changes.
 
     The groups that a deletion names are then those of before, too: nobody could ever SELECT the row by a group that it
@@ -140,7 +140,7 @@ def narrowed(changes: Iterable[tuple[Change, TableGrant]]) -> dict[int, Change]:
     """
     found: dict[int, Change] = {}
     state: dict[tuple[str, str], list[tuple[Change, Joins]]] = {}
-    for change, grant in sorted(changes, key=lambda each: each[0].id, reverse=True):
+    for change, grant in reversed(changes):
         if grant.object_table is None:
             if change.op is Op.DELETE and change.joins and change.old is not None:
                 row = ascii_fold(change.shape.table), str(value_of(change, change.old, "reference_id"))

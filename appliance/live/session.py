@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -206,7 +207,7 @@ class Session:
                 self._answering.cancel()
             if not self._outgoing.closing:  # else it ends already, and soon no task can be started
                 self._closed = trio.Event()
-                self._outgoing.start_soon(self._close)
+                self._outgoing.start_soon(partial(self._close, code, reason, self._closed))
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
         """End the session if its token has expired or its peer is silent; ping it when it is time.
@@ -256,17 +257,15 @@ class Session:
             await exchange.answer(messages)
         self._answering = None
 
-    async def _close(self) -> None:
+    async def _close(self, code: CloseCode, reason: str, closed: trio.Event) -> None:
         """Make the closing handshake; it ends the receiving, too, whatever comes of it."""
-        code, reason = self.ending or (CloseCode.NORMAL, "")
         if code in (CloseCode.TOO_SLOW, CloseCode.POSITION_LOST):
             self._outgoing.discard()
         try:
             with trio.move_on_after(CLOSE_S):
                 await self._connection.aclose(int(code), reason)
         finally:
-            if self._closed is not None:
-                self._closed.set()
+            closed.set()
 
     async def _await_token(self, exchange: Exchange) -> None:
         """Read the first frame, which must bring a token."""
