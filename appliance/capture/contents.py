@@ -1,8 +1,8 @@
 """What there is in each block of the outbox, as far as it was seen: who looks for little need not look at all of it.
 
 To look through a million rows takes SQLite a tenth of a second, most of it for going from one to the next, whatever is
-asked. Which shapes and topics a block's rows are of, and roughly which values are in them, says of most blocks that
-nothing in them can be wanted.
+asked. Which shapes and topics a block's rows are of, from where to where each of their values goes, and roughly which
+values those are, says of most blocks that nothing in them can be wanted.
 
 A block is left out only when all of its rows were seen and none is of a kind in question, or none of those has a value
 in question; of any other it is said that there may be some. No row is ever changed or comes later to a place that was
@@ -11,8 +11,11 @@ seen; so what is known stays true while rows are deleted, and nobody has to be t
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -21,17 +24,26 @@ from appliance.model import Op, SQLiteValue, ascii_fold
 #: Ids of a block. Of 100 wanted rows among a million, each alone in its block, a tenth is read; to pass over all of the
 #: blocks takes 0.5 ms.
 BLOCK: Final = 1024
-#: Blocks of which something is known; the oldest are forgotten. 18 MiB at most, for 4 million rows.
+#: Blocks of which something is known; the oldest are forgotten. 4 million rows take 40 MiB, a hundred at most.
 BLOCKS: Final = 4096
-#: Places for the signs of a block's values, a bit each. Where each row has 4 values of its own, an eighth is read of
-#: the blocks that have not the wanted one. (A Bloom filter with one hash: a second would make it dearer to take note.)
-PLACES: Final = 1 << 15
+#: Bits for the signs of a block's values, so many for each value that is not another's equal, at most all places that
+#: the four 16-bit parts of a hash can name: a Bloom filter with four hashes. Where each row has 4 values of its own, a
+#: fifth is read of the blocks that have none of 100 wanted values.
+PLACES: Final = 1 << 16
+EACH: Final = 16
+LEAST: Final = 1 << 10
+#: So many rows are gone through together, or of fewer so many bytes: one by one a row takes four times as long.
+TOGETHER: Final = 64
+TOGETHER_BYTES: Final = 1 << 20
+#: Of a text so many bytes say where it is in the order; and of about so many of a block's columns, of all tables
+#: together, it is known from where to where their values go: 16 KiB at most.
+LEADING: Final = 32
+COLUMNS: Final = 64
 
 #: A shape's id, or a user topic's folded name.
 Kind: TypeAlias = int | str
-
-#: What is looked for, alternatives: rows of a kind that have, of each of these sets of ``signs``, at least one.
-Sought: TypeAlias = tuple[tuple[Kind, tuple[frozenset[int], ...]], ...]
+#: Where a value that is not NULL is in SQLite's order: numbers, text by the bytes of its UTF-8, blobs all in one place.
+Place: TypeAlias = tuple[int, Any]
 
 _id = itemgetter(0)
 #: ``id, shape, op, cut`` come before a row's values.
@@ -39,24 +51,88 @@ _VALUES: Final = 4
 _ONE: Final = ord("1")
 
 
-def signs(values: Iterable[SQLiteValue]) -> frozenset[int]:
-    """Give the signs of values, equal ones for equal values."""
-    return frozenset(hash(value) % PLACES for value in values)
+class Having(NamedTuple):
+    """What a row must have at ``position``: a value in one of these stretches of the order, or one of ``these``."""
+
+    position: int
+    stretches: tuple[tuple[Place, Place], ...]
+    these: tuple[tuple[Place | None, tuple[int, ...]], ...]
+
+
+#: What is looked for, alternatives: rows of a kind that have all of this.
+Sought: TypeAlias = tuple[tuple[Kind, tuple[Having, ...]], ...]
+
+
+def within(position: int, stretches: Collection[tuple[SQLiteValue, SQLiteValue]]) -> Having:
+    """Have a value that is, in SQLite's order, in one of these stretches, both ends included."""
+    return Having(position, tuple((in_order(low), in_order(high)) for low, high in stretches), ())
+
+
+def one_of(position: int, values: Collection[SQLiteValue]) -> Having:
+    """Have one of these values, or one that equals it."""
+    signs = (tuple(_parts([hash((each, position))])) for each in values)
+    places = (None if each is None else in_order(each) for each in values)
+    return Having(position, (), tuple(zip(places, signs, strict=True)))
+
+
+def _parts(hashes: Collection[int]) -> Iterable[int]:
+    """Give the four parts of each hash: where its bits are."""
+    return memoryview(array("q", hashes)).cast("B").cast("H")
+
+
+def in_order(value: SQLiteValue) -> Place:
+    """Say where a value is, if it is not NULL; what SQLite has before another value is not behind it here."""
+    if isinstance(value, str):
+        return 1, value[:LEADING].encode("utf-8", "surrogateescape")[:LEADING]
+    return (2, b"") if isinstance(value, bytes) else (0, value)
+
+
+def _span(values: set[SQLiteValue]) -> tuple[Place, Place]:
+    """Give the places of the least and the greatest of these values; there is one, and none is ``None``."""
+    try:
+        low, high = min(values), max(values)  # type: ignore[type-var]
+        if not isinstance(low, str) or all(map(str.isascii, values)):  # type: ignore[arg-type]
+            return in_order(low), in_order(high)
+    except TypeError:
+        pass  # values of several classes
+    places = [in_order(each) for each in values]
+    return min(places), max(places)
 
 
 class _Block(NamedTuple):
-    """One block: the kinds of its rows, and which signs their values have, a bit each."""
+    """One block: for each kind of its rows from where to where its values go, and which signs these have, a bit each.
 
-    kinds: frozenset[Kind]
+    The ends of a kind's values follow each other, two for each position, ``None`` where all are NULL. They are ``None``
+    altogether where they are not known.
+    """
+
+    kinds: dict[Kind, tuple[Place | None, ...] | None]
     signs: bytes
 
     def may_hold(self, sought: Sought) -> bool:
         return any(
-            kind in self.kinds and all(any(map(self._has, one_of)) for one_of in having) for kind, having in sought
+            kind in self.kinds and all(self._may_have(each, self.kinds[kind]) for each in having)
+            for kind, having in sought
         )
 
-    def _has(self, sign: int) -> int:
-        return self.signs[sign >> 3] & 0x80 >> (sign & 7)
+    def _may_have(self, having: Having, ends: tuple[Place | None, ...] | None) -> bool:
+        position, stretches, these = having
+        if ends is not None:
+            low, high = ends[2 * position : 2 * position + 2] or (None, None)
+            if low is None or high is None:
+                stretches, these = (), tuple(each for each in these if each[0] is None)
+            else:
+                stretches = tuple(each for each in stretches if each[0] <= high and low <= each[1])
+                these = tuple(each for each in these if each[0] is None or low <= each[0] <= high)
+        return bool(stretches) or any(map(self._has, these))
+
+    def _has(self, value: tuple[Place | None, tuple[int, ...]]) -> bool:
+        mask = 8 * len(self.signs) - 1
+        for part in value[1]:
+            place = part & mask
+            if not self.signs[place >> 3] & 0x80 >> (place & 7):
+                return False
+        return True
 
 
 class Contents:
@@ -71,15 +147,26 @@ class Contents:
         #: The block that is being seen, whether from its first row on, and what is in it so far.
         self._number = -1
         self._whole = False
-        self._kinds: set[Kind] = set()
+        self._kinds: dict[Kind, list[Place | None] | None] = {}
+        self._columns = 0
         self._hashes: set[int] = set()
+        #: Of its rows, what has not yet been gone through, and about how many bytes of values that is.
+        self._rows: list[tuple[Any, ...]] = []
+        self._size = 0
 
-    def note(self, after: int, rows: Sequence[tuple[Any, ...]], end: int) -> None:
-        """Take note of ``rows``, as ``outbox.select_after`` gives them: all that there are in (``after``, ``end``]."""
+    def note(self, after: int, rows: Sequence[tuple[Any, ...]], end: int, size: int) -> None:
+        """Take note of ``rows``, as ``outbox.select_after`` gives them: all that there are in (``after``, ``end``].
+
+        ``size`` is about how many bytes of values they hold.
+        """
         if after != self._end:
             self._blocks.clear()
+            self._rows.clear()
             self._number, self._whole = -1, False
         self._end = end
+        if rows and self._rows and len(rows[0]) != len(self._rows[0]):  # a wider table is new
+            self._go_through()
+        self._size += size
         place = 0
         while place < len(rows):
             number = rows[place][0] // BLOCK
@@ -88,31 +175,58 @@ class Contents:
                 self._number, self._whole = number, after < max(1, number * BLOCK)
             upto = len(rows) if rows[-1][0] // BLOCK == number else bisect_left(rows, (number + 1) * BLOCK, key=_id)
             if self._whole:
-                self._take(rows if upto - place == len(rows) else rows[place:upto])
+                self._rows += rows if upto - place == len(rows) else rows[place:upto]
             place = upto
+        if len(self._rows) >= TOGETHER or self._size > TOGETHER_BYTES:
+            self._go_through()
 
-    def _take(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        # Of each change that there is: whole rows at a time, with as little of Python as can be.
-        hashes = self._hashes
-        for row in rows:
-            hashes.update(map(hash, row[_VALUES:]))
-            kind = row[1]
-            if kind is not None:
-                self._kinds.add(kind)
+    def _go_through(self) -> None:
+        # Of each change that there is: whole columns at a time, with as little of Python as can be.
+        of_shape: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+        for row in self._rows:
+            if row[1] is not None:
+                of_shape[row[1]].append(row)
             elif row[2] == Op.MESSAGE and isinstance(row[4], str):
-                self._kinds.add(ascii_fold(row[4]))
+                self._kinds[ascii_fold(row[4])] = None
+        for shape, some in of_shape.items():
+            ends = self._kinds.setdefault(shape, [] if self._columns < COLUMNS else None)
+            columns = list(zip(*some, strict=True))[_VALUES:]
+            if ends is not None:
+                ends += [None] * (2 * len(columns) - len(ends))
+            for position, column in enumerate(columns):
+                values = set(column)
+                self._hashes.update(map(hash, zip(values, repeat(position))))
+                values.discard(None)
+                if values and ends is not None:
+                    self._extend(ends, 2 * position, *_span(values))
+        self._rows.clear()
+        self._size = 0
+
+    def _extend(self, ends: list[Place | None], at: int, low: Place, high: Place) -> None:
+        before, behind = ends[at], ends[at + 1]
+        if before is None or behind is None:
+            self._columns += 1
+            ends[at], ends[at + 1] = low, high
+        else:
+            ends[at], ends[at + 1] = min(before, low), max(behind, high)
 
     def _finish(self) -> None:
         """Keep what is known of the block that has been seen; the next rows are of another."""
+        self._go_through()
         if self._whole:
             marks = bytearray(b"0" * PLACES)
-            for each in self._hashes:
-                marks[each % PLACES] = _ONE
-            bits = int(marks, 2).to_bytes(PLACES // 8, "big")
-            self._blocks[self._number] = _Block(frozenset(self._kinds), bits)
+            for place in _parts(self._hashes):
+                marks[place] = _ONE
+            bits, size = int(marks, 2), PLACES
+            while size > max(LEAST, EACH * len(self._hashes)):
+                size //= 2  # a place in the upper half is then the one in the lower half
+                bits = bits >> size | bits & ((1 << size) - 1)
+            kinds = {kind: None if ends is None else tuple(ends) for kind, ends in self._kinds.items()}
+            self._blocks[self._number] = _Block(kinds, bits.to_bytes(size // 8, "big"))
             if len(self._blocks) > BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
         self._kinds.clear()
+        self._columns = 0
         self._hashes.clear()
 
     def stretches(self, after: int, upto: int, sought: Sought | None) -> Iterator[tuple[int, int]]:

@@ -237,7 +237,7 @@ class Tail:
             facts = await hub.facts(told, at_once=True)
             self._store.handed_out(highest)
             # Before the hub's position moves: up to there readings ask.
-            self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest)
+            self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest, look.size)
             hub.publish(told, highest, look.size, facts)
             hub.counters.count_read(decoded.events)
             if self._following is not None:

@@ -37,13 +37,16 @@ class Stored(NamedTuple):
 
     ``{}`` in ``sql`` is the value. It is true wherever ``Condition.test`` is, and for a value that was cut (an empty
     blob there) wherever ``if_cut`` is. ``cheap``: what it mostly costs is one comparison. ``among``, where it is not
-    ``None``: only values that equal one of these, to Python, pass the test.
+    ``None``: only values that equal one of these, to Python, pass the test. ``between``, where it is not ``None``: only
+    values that are from the first to the second of one of these pairs, in SQLite's order without
+    collation (of blobs only ``b""`` is said, for all).
     """
 
     sql: str
     parameters: tuple[SQLiteValue, ...] = ()
     cheap: bool = True
     among: tuple[SQLiteValue, ...] | None = None
+    between: tuple[tuple[SQLiteValue, SQLiteValue], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +244,9 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
             raise BadFilter('takes a string or a number; for NULL there is "null"')
         alternatives = _alternatives(column, operand)
         name = quote_identifier(column.name)
-        expressions, tests, stored = [], [], []
+        expressions, tests, stored, between = [], [], [], []
         for each in alternatives:
+            between.append(_stretch(column, sign, each.value))
             if isinstance(each.value, str):
                 expressions.append(f"typeof({name}) = 'text' AND {name} {sign} ?")
                 tests.append(_text_test(column, each.value))
@@ -259,7 +263,7 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
             " OR ".join(expressions),
             tuple(each.bound for each in alternatives),
             test,
-            Stored(f"({' OR '.join(stored)})", tuple(each.value for each in alternatives)),
+            Stored(f"({' OR '.join(stored)})", tuple(each.value for each in alternatives), between=tuple(between)),
         )
 
     def _text_test(column: Column, text: str) -> Test:
@@ -271,6 +275,14 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
         return lambda value: isinstance(value, (int, float)) and relation(value, number)
 
     return build
+
+
+def _stretch(column: Column, sign: str, value: SQLiteValue) -> tuple[SQLiteValue, SQLiteValue]:
+    """Say from where to where values are that compare with one of their class like this."""
+    least, beyond = ("", b"") if isinstance(value, str) else (-math.inf, math.inf)
+    if isinstance(value, str) and column.collation.upper() != "BINARY":
+        return least, beyond
+    return (least, value) if sign.startswith("<") else (value, beyond)
 
 
 def _contains(column: Column, position: int, operand: JSON) -> Condition:
@@ -301,7 +313,7 @@ def _startswith(column: Column, position: int, operand: JSON) -> Condition:
         # low byte of one ASCII character, so it is the greater in each of SQLite's encodings.
         behind = text[:-1] + chr(ord(text[-1]) + 1)
         within = "{} COLLATE BINARY >= ? AND ({} COLLATE BINARY < ? OR {} >= x'')"
-        stored = Stored(f"{within} AND {stored.sql}", (text, behind, text))
+        stored = Stored(f"{within} AND {stored.sql}", (text, behind, text), between=((text, behind), (b"", b"")))
     return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test, stored)
 
 

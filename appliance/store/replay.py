@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from appliance.capture import outbox
-from appliance.capture.contents import Contents, Kind, Sought, signs
+from appliance.capture.contents import Contents, Having, Kind, Sought, one_of, within
 from appliance.capture.decode import Fault, decode
 from appliance.model import Change, Message, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.filters import RowFilter
@@ -57,7 +57,7 @@ class Wanted:
     def rows(cls, shapes: Sequence[tuple[Shape, RowFilter | None]]) -> Wanted:
         """Want the changes of a table: each shape that it has had, with its filter."""
         variants: dict[_Condition, list[int]] = {}
-        sought: list[tuple[Kind, tuple[frozenset[int], ...]]] = []
+        sought: list[tuple[Kind, tuple[Having, ...]]] = []
         for shape, wanted in shapes:
             condition, having = _condition(shape, wanted)
             variants.setdefault(condition, []).append(shape.id)
@@ -255,8 +255,8 @@ class _Condition(NamedTuple):
 _ANY: Final = _Condition("", "", ())
 
 
-def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[_Condition, tuple[frozenset[int], ...]]:
-    """Say which rows of this shape can belong to an event that the filter lets through, and the signs that they have.
+def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[_Condition, tuple[Having, ...]]:
+    """Say which rows of this shape can belong to an event that the filter lets through, and what these have.
 
     Conditions on values that stand in other rows of the same image cannot be put to one row; so only those of the
     part that has the first of them are. Such a row is the first of an event where it is of the first part, unless it is
@@ -269,18 +269,20 @@ def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[_Condition, tupl
         return _ANY, ()
     first, then = _Part(), _Part()
     part: int | None = None
-    having: list[frozenset[int]] = []
+    having: list[Having] = []
     for condition in wanted.conditions:
         place = condition.position + shape.rowid
         if part is not None and place // outbox.WIDTH != part:
             continue
         part = place // outbox.WIDTH
-        stored = condition.stored
+        stored, value = condition.stored, place % outbox.WIDTH
         into = first if stored.cheap else then
-        into.sql.append("(" + stored.sql.replace("{}", outbox.VALUES[place % outbox.WIDTH]) + ")")
+        into.sql.append("(" + stored.sql.replace("{}", outbox.VALUES[value]) + ")")
         into.values += stored.parameters
         if stored.among is not None:
-            having.append(signs(stored.among))
+            having.append(one_of(value, stored.among))
+        if stored.between is not None:
+            having.append(within(value, stored.between))
     if len(wanted.events) < len(_ROW_EVENTS) and not part:
         among = {*wanted.events, *((Op.MORE,) if Op.UPDATE in wanted.events else ())}
         then.sql.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")

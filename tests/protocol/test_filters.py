@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from appliance.capture.contents import in_order
 from appliance.errors import BadFilter
 from appliance.model import Affinity, Column, Image, Op, Shape
 from appliance.protocol.filters import KEYS_LIMIT, compile_table
@@ -58,6 +59,11 @@ def matches(declared: str, stored: object, wanted: object, collation: str = "BIN
     assert possible or not answer, (value, [each.stored for each in compiled.conditions])
     for each in compiled.conditions:
         assert not answer or each.stored.among is None or value in each.stored.among
+        assert (
+            not answer
+            or each.stored.between is None
+            or any(in_order(low) <= in_order(value) <= in_order(high) for low, high in each.stored.between)
+        ), (value, each.stored)
     for position, keys in compiled.equalities:
         assert not answer or equality_key(shape.columns[position])(value) in keys
     return answer

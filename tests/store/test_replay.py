@@ -47,6 +47,8 @@ WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "a filter": [("narrow", {"room": 1})],
     "a filter on the last part": [("wide", {f"c{WIDE - 1}": 2})],
     "two tables": [("wide", {"c0": [0, 2]}), ("narrow", {"name": {"startswith": "y"}})],
+    "a range": [("narrow", {"room": {"gte": 2}, "name": {"lt": "y"}})],
+    "a prefix": [("narrow", {"name": {"startswith": "xx"}}), ("wide", {"c0": {"lte": 1}})],
     "everything of one": [("wide", {})],
     "only deletes": [("narrow", {"EventType": "delete"}), ("wide", {"EventType": ["create", "delete"], "c0": [1, 2]})],
     "only updates": [("narrow", {"EventType": "update", "room": 1}), ("wide", {"EventType": "update"})],
@@ -93,7 +95,7 @@ def test_pages_give_every_wanted_event_once(
         wanted = Wanted.any_of([Wanted.rows([pair]) for pair in filters.items()])
         known, written = Contents(), file.rows()
         begun = int(len(written) * (1 - seen))
-        known.note(begun, written[begun:], upto)
+        known.note(begun, written[begun:], upto, 0)
 
         def due(event: Change | Message) -> bool:
             if not isinstance(event, Change) or event.shape not in filters:
