@@ -18,10 +18,10 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, courses, guard_of, narrowed, partings, value_of
+from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
-from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
+from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring
@@ -236,54 +236,48 @@ class Access:
         by_row: Collection[str],
         live_sets: Collection[str],
         tables: Mapping[str, Shape],
-        *,
-        at_once: bool = False,
+        together: Together,
     ) -> Facts:
         """Read what decisions on these events need.
 
         ``by_row`` are the topics (folded) whose rows say who may read them; ``live_sets`` those that somebody holds the
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
-        ``tables`` are the shapes of now. ``at_once``: nobody was told of one of these events before all had happened,
-        so they count as one commit; a page of a replay does not.
+        ``tables`` are the shapes of now. ``together``: these events and what counts as one commit with them.
         """
-        events_of_rows = (each.event for each in events if isinstance(each.event, Change))
-        changes = [(change, self.grant(change.shape.table)) for change in events_of_rows]
-        narrow = narrowed(changes) if at_once and any(change.joins for change, _ in changes) else {}
-        last, between = courses(
-            (narrow.get(change.id, change), grant)
-            for change, grant in changes
-            if ascii_fold(change.shape.table) in by_row
-        )
         guards: set[tuple[str, str]] = set()
         rows: set[tuple[str, str]] = set()
-        ended: list[Change] = []
-        joining: list[tuple[Change, TableGrant]] = []
-        for change, grant in changes:
-            topic = ascii_fold(change.shape.table)
+        for change in (each.event for each in events if isinstance(each.event, Change)):
+            topic, grant = ascii_fold(change.shape.table), self.grant(change.shape.table)
             if grant.object_table is not None:
                 table = ascii_fold(grant.object_table)
                 named = {(table, each) for each in _named(change, str(grant.object_column))}
                 if table in live_sets:
                     rows |= named
-                    joining.append((change, grant))
                 if table in live_sets or topic in by_row:
                     guards |= named
             elif topic in by_row and grant.kind is not TableKind.PLAIN:
                 guards |= {(topic, each) for each in _named(change, "reference_id")}
-                if change.op is Op.DELETE and change.old is not None:
-                    ended.append(change)
+        course = together.course(by_row, self.grant, self.renewed)
         if not guards:
-            return Facts(last=last, between=between) if last else NOTHING
+            return Facts(last=course.last, between=course.between) if course.last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
         facts = await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
-        gone = {key: guard for each in ended for key, guard in self._ended(each, facts)}
-        newer = facts.newest > events[-1].id
-        facts = replace(facts, ended=gone, narrowed=narrow, last=last, between=between, newer=newer)
-        return replace(facts, joined=partings(joining, facts))
+        gone = {key: guard for each in course.deleted for key, guard in self._ended(each, facts)}
+        facts = replace(
+            facts,
+            ended=gone,
+            narrowed=course.narrowed,
+            last=course.last,
+            between=course.between,
+            newer=facts.newest > events[-1].id,
+        )
+        return replace(facts, joined=partings(course.joining, facts)) if rows else facts
 
     def _ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
-        """Give what guarded a row when it was deleted."""
-        guard = None if change.old is None else self.guard(change, change.old, facts)
+        """Give what guarded a row of a standard table when it was deleted."""
+        if change.old is None or self.grant(change.shape.table).kind is TableKind.PLAIN:
+            return
+        guard = self.guard(change, change.old, facts)
         if guard is not None:
             yield from (((ascii_fold(change.shape.table), each), guard) for each in _named(change, "reference_id"))
 

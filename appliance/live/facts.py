@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias
 
+from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
 from appliance.store.grants import TableGrant, TableKind
@@ -41,6 +42,56 @@ class Facts:
 
 
 NOTHING = Facts()
+
+
+@dataclass(slots=True)
+class Course:
+    """What the changes of each transaction say of each other: see ``Facts``."""
+
+    narrowed: dict[int, Change] = field(default_factory=dict)
+    last: dict[int, Guarded] = field(default_factory=dict)
+    between: set[int] = field(default_factory=set)
+    #: Deletions of rows that are in question, and changes of join tables.
+    deleted: list[Change] = field(default_factory=list)
+    joining: list[tuple[Change, TableGrant]] = field(default_factory=list)
+
+    def add(self, changes: Sequence[tuple[str, Change, TableGrant]], topics: Collection[str]) -> None:
+        """Take up a transaction, of which the rows of these tables (folded) are in question."""
+        narrow: dict[int, Change] = {}
+        if any(change.joins for _, change, _ in changes):
+            narrow = narrowed([(change, grant) for _, change, grant in changes])
+        last, between = courses(
+            (narrow.get(change.id, change), grant) for topic, change, grant in changes if topic in topics
+        )
+        self.narrowed.update(narrow)
+        self.last.update(last)
+        self.between.update(between)
+        for topic, change, grant in changes:
+            if grant.object_table is not None:
+                self.joining.append((change, grant))
+            elif topic in topics and change.op is Op.DELETE:
+                self.deleted.append(change)
+
+
+class Together:
+    """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for."""
+
+    __slots__ = ("_course", "_known", "_transactions")
+
+    def __init__(self, *transactions: Sequence[Told]) -> None:
+        self._transactions = transactions
+        self._known: Hashable = None
+        self._course = Course()
+
+    def course(self, topics: Collection[str], grant: Callable[[str], TableGrant], granted: int) -> Course:
+        """Give the course of these tables' rows (folded); ``granted`` is another number when what is granted is."""
+        known = frozenset(topics), granted
+        if self._known != known:
+            self._known, self._course = known, Course()
+            for events in self._transactions:
+                changes = [(each.topic, each.event) for each in events if isinstance(each.event, Change)]
+                self._course.add([(topic, change, grant(change.shape.table)) for topic, change in changes], topics)
+        return self._course
 
 
 class Places:

@@ -22,7 +22,7 @@ from appliance.errors import BadFilter, BadRequest, UnknownTopic
 from appliance.live import notices
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Wish
-from appliance.live.facts import NOTHING, Facts
+from appliance.live.facts import NOTHING, Facts, Together
 from appliance.live.handing import Due, hand_out
 from appliance.live.joined import Joined, rows_of
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
@@ -192,13 +192,13 @@ class Hub:
 
     # -- subscriptions -----------------------------------------------------------------------------------
 
-    async def facts(self, events: Sequence[Told], *, at_once: bool = False) -> Facts:
-        """Read what is needed to deliver these events: the one thing that waits. ``at_once``: they are one commit."""
+    async def facts(self, events: Sequence[Told], together: Together) -> Facts:
+        """Read what is needed to deliver these events, which count with others as one commit: the one that waits."""
         subscribers = self._subscribers
         while subscribers.by_row:
             known = subscribers.grown
             topics = subscribers.by_row, subscribers.live_sets
-            found = await self.access.facts(events, *topics, self._tables, at_once=at_once)
+            found = await self.access.facts(events, *topics, self._tables, together)
             if known == subscribers.grown:  # else somebody has come meanwhile for whom other facts are needed, too
                 return found
         return NOTHING

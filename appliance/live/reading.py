@@ -34,6 +34,8 @@ import trio
 from appliance.errors import BadFilter, BadRequest, CloseCode
 from appliance.live import notices
 from appliance.live.access import Sight
+from appliance.live.commits import Commits
+from appliance.live.facts import Facts
 from appliance.live.frames import text_frame
 from appliance.live.hub import STRETCH, Hub
 from appliance.live.subscribers import Subscription
@@ -47,8 +49,10 @@ from appliance.store.store import Store
 
 log = structlog.get_logger()
 
-#: Events that a reading looks at between two chances for everybody else: a few milliseconds.
+#: Events that a reading looks at between two chances for everybody else: a few milliseconds; and that it takes from
+#: memory at a time.
 STEP: Final = 100
+STEPS: Final = 10 * STEP
 #: With more events than this in memory, SQLite finds faster what a filter lets through.
 WORTH_ASKING: Final = 4000
 #: Of more subscriptions at once SQLite is not asked which events they want: everything is read.
@@ -104,6 +108,7 @@ class Reading:
         self._hub = hub
         self._store = store
         self._feed = feed
+        self._commits = Commits(hub, store)
         self._subscriptions = list(subscriptions)
         self._position = after
         self._announce = announce
@@ -128,11 +133,11 @@ class Reading:
         if count is None or (count > WORTH_ASKING and self._asks and self._selective()):
             await self._from_outbox()
             return False
-        told = list(islice(self._hub.recent.events_after(self._position), STEP))
+        told = list(islice(self._hub.recent.events_after(self._position), STEPS))
         if not told:
             self._hand_over()
             return True
-        await self._send(told, told[-1].id)
+        await self._send_all(told, told[-1].id)
         return False
 
     async def _room(self) -> None:
@@ -178,11 +183,7 @@ class Reading:
             return
         for fault in page.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)
-        events = [Told(event) for event in page.events]
-        for first in range(0, max(1, len(events)), STEP):
-            some = events[first : first + STEP]
-            if not await self._send(some, page.end if first + STEP >= len(events) else some[-1].id):
-                return
+        await self._send_all([Told(event) for event in page.events], page.end)
 
     async def _page(self, *, complete: bool) -> Page:
         after, upto, wanted, shapes = self._position, self._hub.position.id, self._wanted(), self._hub.shapes
@@ -191,13 +192,33 @@ class Reading:
             lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
         )
 
-    async def _send(self, events: Sequence[Told], end: int) -> bool:
+    async def _send_all(self, events: Sequence[Told], end: int) -> None:
+        """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
+        by_row = self._by_row()
+        try:
+            together = await self._commits.of(events, by_row)
+            for first in range(0, max(1, len(events)), STEP):
+                some = events[first : first + STEP]
+                facts = await self._hub.facts(some, together)
+                # Of other tables it is not known what their transactions did, if by now their rows decide, too.
+                if self._by_row() != by_row:
+                    return
+                if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
+                    return
+        except sqlite3.Error as error:
+            await self._fails(error)
+
+    def _by_row(self) -> frozenset[str]:
+        """Name (folded) the tables of which rows say what a subscription may be told."""
+        some = (each for each in self._subscriptions if not each.ended and each.audience.sight is Sight.BY_ROW)
+        return frozenset(ascii_fold(each.topic) for each in some)
+
+    async def _send(self, events: Sequence[Told], facts: Facts, end: int) -> bool:
         """Send what is due of these events; then the position is ``end``, and more can be sent.
 
         It is less, and false, when the peer takes no more for now: what is left is read again when it does, so that
         nothing is kept for who waits, and everything is decided on rights and subscriptions as they are then.
         """
-        facts = await self._hub.facts(events)
         due: list[tuple[Subscription, bytes]] = []
         size = 0
         for told in events:

@@ -18,6 +18,7 @@ import trio
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
 from appliance.live.access import Stale
+from appliance.live.commits import Commits
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
@@ -74,6 +75,7 @@ class Tail:
         self._store = store
         self._hub = hub
         self._rights = rights
+        self._commits = Commits(hub, store)
         self._generation = catalog.settings.generation
         self._distrusted = False
         self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
@@ -201,7 +203,7 @@ class Tail:
             return look
         for place, row in enumerate(look.rows):
             if row[2] == Op.BREAK and int(str(row[0])) > self._known_break:
-                return replace(look, rows=look.rows[: place + 1], highest=int(str(row[0])), full=False)
+                return replace(look, rows=look.rows[: place + 1], full=False)
         return look
 
     async def _deliver(self, look: Look) -> None:
@@ -234,8 +236,9 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
-            facts = await hub.facts(told, at_once=True)
-            self._store.handed_out(highest)
+            facts = await hub.facts(told, self._commits.begun(told))
+            # Where the newest row was that there is, a transaction has ended.
+            self._store.handed_out(highest, border=highest == look.highest)
             # Before the hub's position moves: up to there readings ask.
             self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest, look.size)
             hub.publish(told, highest, look.size, facts)

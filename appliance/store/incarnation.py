@@ -2,7 +2,8 @@
 
 A database file cannot remember what it was restored over: ``cp backup shop.db`` keeps even its inode. So a second
 file beside it holds which incarnation of the store was served last, the highest event id that was handed out, and
-during which boot. Where the two do not fit together, ids could be given out twice, and a new epoch begins.
+during which boot. Where the two do not fit together, ids could be given out twice, and a new epoch begins. It also
+keeps, through a kill, where the last transactions ended (``borders``).
 The file is also the server's lock (``flock``: one server a database), so that the database itself is never
 opened or closed by anything but SQLite.
 """
@@ -15,6 +16,7 @@ import json
 import os
 import secrets
 import sqlite3
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +25,11 @@ from appliance.errors import StoreInUse, StoreUnusable
 from appliance.store import schema
 from appliance.store.connections import identity, open_again
 
-#: The file is one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
+#: The file begins with one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
+#: Behind it are the last ids that a transaction is known to end with, 8 bytes each.
+BORDERS = 8192
+_BORDER = struct.Struct("<q")
 
 #: A server that stops waits no longer for other writers than this, milliseconds.
 END_PATIENCE_MS = 2000
@@ -46,6 +51,7 @@ class LiveFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._record: Record | None = None
+        self._place = 0
 
     def keep(self, database: Path) -> None:
         """Make the file again if somebody has deleted it: without it a second server could begin.
@@ -86,6 +92,24 @@ class LiveFile:
         """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut)."""
         if self._record is not None and highest > self._record.highest:
             self.write(Record(self._record.incarnation, highest, self._record.boot))
+
+    def note_border(self, position: int) -> None:
+        """Remember, of the last ``BORDERS``, that a transaction ends with this id (``borders``)."""
+        os.pwrite(self._descriptor, _BORDER.pack(position), SIZE + self._place * _BORDER.size)
+        self._place = (self._place + 1) % BORDERS
+
+    def borders(self) -> list[int]:
+        """Give the ids that are remembered so."""
+        kept = os.pread(self._descriptor, BORDERS * _BORDER.size, SIZE)
+        found = [each for (each,) in _BORDER.iter_unpack(kept[: len(kept) - len(kept) % _BORDER.size])]
+        # The next takes the place of the oldest.
+        self._place = (found.index(max(found)) + 1) % BORDERS if found else 0
+        return found
+
+    def forget_borders(self) -> None:
+        """Forget them: the ids mean something else now."""
+        os.ftruncate(self._descriptor, SIZE)
+        self._place = 0
 
 
 @contextlib.contextmanager
@@ -155,7 +179,9 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
     if not kept or not isinstance(epoch, str):
         epoch = secrets.token_hex(8)
     incarnation = secrets.token_hex(8)
-    if before is not None and kept:
+    if not kept:
+        live.forget_borders()
+    elif before is not None:
         # A start that is killed behind the commit must not look like another file.
         live.write(replace(before, boot=boot, coming=incarnation))
     with _full_commit(db), schema.transaction(db):

@@ -19,6 +19,7 @@ from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Principal, Shape, Topic, ascii_fold
 from appliance.store import (
+    borders,
     breaks,
     connections,
     grants,
@@ -95,6 +96,7 @@ class Store:
         self.breaks: Mapping[str, int] = {}
         #: Where in the outbox which kinds of rows are: the tail, which reads them all, takes note.
         self.contents = Contents()
+        self.borders = borders.Borders()
         self.resources = Resources(settings.secret)
         self.secrets = keys.Secrets(settings.secrets)
         self.condition = Condition(settings.path, writer, settings.free_bytes)
@@ -118,7 +120,9 @@ class Store:
 
     async def position(self) -> Position:
         """Give the newest position in the store."""
-        return Position(self.epoch, await self._writer.alone(schema.highest))
+        newest = await self._writer.alone(schema.highest)
+        self.borders.note(newest)
+        return Position(self.epoch, newest)
 
     async def look(self, after: int, known: int | None, at_least: int = 0) -> Look | None:
         """Read what comes after the event id ``after``; so many rows at least, however long they are.
@@ -140,9 +144,11 @@ class Store:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
         return await self._readers.read(work)
 
-    def handed_out(self, highest: int) -> None:
-        """Note that ids up to ``highest`` are about to be sent."""
+    def handed_out(self, highest: int, *, border: bool) -> None:
+        """Note that ids up to ``highest`` are about to be sent; ``border``: a transaction ends with it."""
         self._live.note(highest)
+        if border:
+            self.borders.note(highest)
 
     async def synchronise(self) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now.
@@ -289,6 +295,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
             raise connections.refusal(path, error) from error
         lookout = await open_lookout(reading, busy)
         store = Store(settings, Writer(writing), lookout, readers, live, epoch, own)
+        store.borders = await writing.run(lambda db: borders.known(db, live))
         try:
             yield store
         finally:

@@ -43,7 +43,11 @@ class Person:
 
 @pytest.fixture
 def notes(live: Live) -> str:
-    """A standard table of its own, of which everybody may know."""
+    return new_notes(live)
+
+
+def new_notes(live: Live) -> str:
+    """Make a standard table, of which everybody may know."""
     name = f"note{uuid.uuid4().hex[:8]}"
     with closing(connections.open_file(live.db, busy_timeout_s=10)) as db, schema.transaction(db):
         standard.create(db, name, [NewColumn("text", "text")])
@@ -87,6 +91,13 @@ def begun(client: Client) -> list[tuple[str, Any]]:
     while (event := client.event())["EventType"] != "live":
         found.append((event["EventType"], event["EventData"].get("text")))
     return found
+
+
+def taken_up(live: Live) -> None:
+    """Wait until the server has read all that is committed: what follows is another transaction for it, too."""
+    newest = int(sql(live.db, "SELECT max(id) FROM _appliance_outbox"))
+    with live.client() as client:
+        until(lambda: client.done("ping")["EventId"] >= newest, "it has read everything")
 
 
 def test_each_sees_the_rows_that_are_theirs_to_see(live: Live, notes: str) -> None:
@@ -187,6 +198,7 @@ def test_a_replay_is_judged_by_the_rights_of_now(live: Live, notes: str) -> None
         place = client.done("ping")
     row = insert(live.db, notes, "shared")
     join(live.db, notes, row, theirs)
+    taken_up(live)
     sql(live.db, f"UPDATE {notes} SET text = 'again' WHERE reference_id = '{row}'; "
                  f"DELETE FROM {notes} WHERE reference_id = '{row}'")  # fmt: skip
     for person, seen in ((member, [("delete", "again")]), (other, [])):

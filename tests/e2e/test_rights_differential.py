@@ -6,6 +6,7 @@ memberships, grants. Each holds what it may SELECT and is told of nothing else, 
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import sys
 import tempfile
@@ -150,6 +151,16 @@ def held_against(name: str, reader: Reader, before: State, after: State, *, sing
             assert told[key][0] == "delete" or len(heard) > 1, key
 
 
+def resumed_against(name: str, reader: Reader, states: Sequence[State]) -> None:
+    """Say that one who came back was told of nothing that it could not SELECT after any of the commits, or now."""
+    user, now = reader.user, states[-1]
+    for kind, key, data in reader.heard[name]:
+        there = [each for each in states if key in each.tables[name].rows]
+        assert not there or any(
+            key in each.readable(user, name) or now.reads(user, name, each.tables[name].rows[key]) for each in there
+        ), (kind, key, data)
+
+
 def _differ(one: Row | None, other: Row | None) -> bool:
     if one is None or other is None:
         return True
@@ -232,7 +243,7 @@ def play(live: Live, seed: int) -> None:
     """Play one history and hold everything that is told against the file."""
     with ExitStack() as opened:
         history = History(live, seed, opened)
-        chance = history.changes.chance
+        chance, leaving = history.changes.chance, random.Random(seed)
         http = opened.enter_context(httpx.Client(base_url=f"http://localhost:{live.port}", timeout=PATIENCE_S))
         before = history.now()
         followers = [history.reader(user) for user in history.users]
@@ -244,21 +255,32 @@ def play(live: Live, seed: int) -> None:
             # Somebody goes away, and comes back when it is another's rights by now.
             away = chance.choice(holders) if chance.random() < 0.25 else None
             position = away.client.done("ping") if away else {}
+            absent = leaving.choice(followers) if leaving.random() < 0.3 else None
+            left_at, states = absent.client.done("ping") if absent else {}, [before]
+            if absent:
+                absent.client.connection.close()
             if away:
                 away.client.connection.close()
                 for _ in range(chance.randrange(3)):
                     history.commit()
-                before = history.now()
+                    states.append(history.now())
+                before = states[-1]
                 for reader in followers:
-                    reader.settle(before)
+                    if reader is not absent:
+                        reader.settle(before)
             single = history.commit()
             after = history.now()
             if away:
                 away.resume(history.connect(away.user), position)
+            if absent:
+                absent.heard = {table: [] for table in history.tables}
+                absent.resume(history.connect(absent.user), left_at)
+                for name in history.tables:
+                    resumed_against(name, absent, [*states, after])
             for reader in (*followers, *holders, *choosers):
                 reader.settle(after)
             for name in history.tables:
-                for reader in followers:
+                for reader in filter(lambda each: each is not absent, followers):
                     held_against(name, reader, before, after, single=single)
                 for reader in holders:
                     assert reader.rows.get(name, {}) == after.readable(reader.user, name), reader.heard[name]

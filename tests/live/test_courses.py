@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from appliance.live.access import Access, Reader
-from appliance.live.facts import Facts
+from appliance.live.facts import Facts, Together
 from appliance.live.telling import Told
 from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
 from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
@@ -20,6 +20,7 @@ class Rights(Access):
     """The rights of one plain table whose rows are their owners'."""
 
     def __init__(self) -> None:
+        self.renewed = 0
         self._granted = {"item": TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")}
 
 
@@ -34,7 +35,8 @@ async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, st
         for number, (old, new) in enumerate(steps)
     ]
     rights = Rights()
-    facts = await rights.facts([Told(each) for each in changes], ("item",), (), {"item": SHAPE})
+    told = [Told(each) for each in changes]
+    facts = await rights.facts(told, ("item",), (), {"item": SHAPE}, Together(told))
     return [(_who(rights, each, each.old, facts), _who(rights, each, each.new, facts)) for each in changes]
 
 

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.live.access import Reader
 from appliance.live.audience import Wish
-from appliance.live.facts import Facts
+from appliance.live.facts import Facts, Together
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Principal, Shape, SQLiteValue
 from appliance.store.readers import READERS
@@ -37,7 +37,7 @@ async def test_who_subscribes_while_facts_are_read_has_them_too(tmp_path: Path) 
         found: list[Facts] = []
 
         async def read() -> None:
-            found.append(await hub.facts(made))
+            found.append(await hub.facts(made, Together(made)))
 
         hub.attach(hub.subscribe(peer("ann"), "todo", Wish()))
         async with trio.open_nursery() as nursery:

@@ -1,0 +1,75 @@
+"""Where transactions end: what was noted is found again, from any event, and at the next start."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.store import borders, incarnation, retention, schema
+from appliance.store.borders import Borders
+from appliance.store.connections import open_file
+
+
+@given(st.sets(st.integers(1, 9000), min_size=1), st.integers(1, 9000), st.integers(0, 500))
+def test_the_nearest_on_both_sides_is_found(noted: set[int], event: int, beyond: int) -> None:
+    found, newest = Borders(), max(event, *noted) + beyond
+    for each in sorted(noted):
+        found.note(each)
+    assert found.before(event) == max((each for each in noted if each < event), default=0)
+    assert found.end(event, newest) == min((each for each in noted if each >= event), default=newest)
+    assert found.is_one(event) == (event in noted)
+
+
+@given(st.sets(st.integers(1, 300), min_size=1), st.sets(st.integers(1, 300), min_size=1))
+def test_stretches_are_whole_transactions_and_hold_the_events(noted: set[int], events: set[int]) -> None:
+    found, newest = Borders(), max(noted | events)
+    for each in sorted(noted):
+        found.note(each)
+    stretches = found.stretches(sorted(events), newest)
+    ids = {each for after, end in stretches for each in range(after + 1, end + 1)}
+    ends = {0, newest, *noted}
+    assert {each for stretch in stretches for each in stretch} <= ends
+    wanted = {
+        each for each in range(1, newest + 1) if (found.before(each), found.end(each, newest)) in
+        {(found.before(event), found.end(event, newest)) for event in events}
+    }  # fmt: skip
+    assert ids == wanted
+    assert all(end < after for (_, end), (after, _) in pairwise(stretches))
+
+
+def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(borders, "BLOCKS", 3)
+    found = Borders()
+    for each in range(0, 10 * borders.BLOCK, 100):
+        found.note(each)
+    assert found.before(7 * borders.BLOCK) == 0
+    assert found.before(9 * borders.BLOCK) == 9200
+    assert not found.is_one(100)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_last_are_known_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.setattr(incarnation, "BORDERS", 4)
+    path = tmp_path / "a.db"
+    db = open_file(path, busy_timeout_s=1)
+    schema.prepare(db)
+    db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * 9)
+    for noted in ((1, 3, 5, 6, 7), (8, 9)):
+        with incarnation.hold(path) as live:
+            incarnation.begin(db, live, schema.highest(db))
+            known = borders.known(db, live)
+            for each in noted:
+                known.note(each)
+    retention.mark(db, 2, 0.0, 0)
+    if not kept:
+        db.execute("DELETE FROM _appliance_outbox WHERE id = 9")
+        schema.put(db, "incarnation", "another")
+    with incarnation.hold(path) as live:
+        incarnation.begin(db, live, schema.highest(db))
+        known = borders.known(db, live)
+    db.close()
+    assert [each for each in range(1, 10) if known.is_one(each)] == ([2, 6, 7, 8, 9] if kept else [2])
