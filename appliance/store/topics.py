@@ -37,7 +37,13 @@ def destroy(db: sqlite3.Connection, name: str) -> int:
     """Delete a topic; give the generation. Its messages stay until they are trimmed. Raises ``UnknownTopic``."""
     if db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,)).rowcount == 0:
         raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+    _forget_keys(db, name)
     return schema.bump(db)
+
+
+def _forget_keys(db: sqlite3.Connection, name: str) -> None:
+    """Forget what idempotency keys have sent to a topic: another of its name has none of it."""
+    db.execute("DELETE FROM _appliance_sent WHERE topic = ?", (name,))
 
 
 def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
@@ -51,6 +57,7 @@ def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
         with schema.transaction(db):
             for name in ended:
                 db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,))
+                _forget_keys(db, name)
             schema.bump(db)
     return ended
 

@@ -101,6 +101,19 @@ def test_a_token_may_come_in_the_header_or_in_the_first_frame(live: Live) -> Non
         assert client.close_code() == 4401
 
 
+def test_of_two_tokens_the_one_in_the_query_counts_and_no_other_mends_it(live: Live) -> None:
+    bearer = {"Authorization": f"Bearer {live.token}"}
+    for bad in ("wrong", "", signed(live, key="x" * 64)):
+        assert refusal(f"{live.url}?token={bad}", additional_headers=bearer) == (401, "unauthorized")
+        assert refusal(f"{live.url}?token={bad}&auth=frame", additional_headers=bearer) == (401, "unauthorized")
+        asked = urllib.request.Request(f"http://localhost:{live.port}/api/world?token={bad}", headers=bearer)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(asked)
+    for other in ("Bearer wrong", "Basic eDp5"):  # as a proxy in front may send
+        with connect(f"{live.url}?token={live.token}", additional_headers={"Authorization": other}) as connection:
+            assert Client(connection).topics() == ["t"]
+
+
 def test_an_expired_token_ends_the_open_connection_and_a_fresh_one_extends_it(live: Live) -> None:
     short = signed(live, exp=int(time.time()) + 2)
     with live.client(short) as one, live.client(short) as two:

@@ -57,6 +57,21 @@ def test_a_key_counts_for_one_principal_and_one_topic(db: sqlite3.Connection, ch
     assert messages(db) == 2
 
 
+def test_a_key_ends_with_its_topic(db: sqlite3.Connection) -> None:
+    publish(db)
+    kept = publish(db, topic="talk")
+    topics.destroy(db, "News")
+    topics.create(db, Topic("news", True, 0, None))
+
+    again = publish(db)
+    assert not again.replayed
+    assert publish(db) == Sent(again.event_id, replayed=True)
+    assert publish(db, topic="talk") == Sent(kept.event_id, replayed=True)
+    db.execute("CREATE TABLE news(id)")
+    assert topics.end_taken(db, ["news"]) == ["news"]
+    assert db.execute("SELECT topic FROM _appliance_sent").fetchall() == [("talk",)]
+
+
 def test_a_key_is_forgotten_after_a_day_and_not_before(db: sqlite3.Connection) -> None:
     publish(db)
 
