@@ -15,6 +15,9 @@ from typing import NamedTuple, TypeAlias
 #: its bytes can be had back; every other ``str`` is clean.
 SQLiteValue: TypeAlias = int | float | str | bytes | None
 
+#: The encoding of a file that nobody has given another (https://sqlite.org/pragma.html#pragma_encoding).
+UTF_8 = "UTF-8"
+
 #: The values of one row, in the order of ``Shape.columns``.
 Row: TypeAlias = tuple[SQLiteValue, ...]
 
@@ -54,13 +57,15 @@ class Column:
 
     ``declared`` is the declared type as written (``""`` when there is none). ``collation`` is the column's own
     (``BINARY``, ``NOCASE``, ``RTRIM`` or an application's). ``affinity`` follows from ``declared``, but for the
-    columns of STRICT tables declared ANY, whose affinity is BLOB.
+    columns of STRICT tables declared ANY, whose affinity is BLOB. ``encoding`` is the file's, of which BINARY compares
+    the bytes: ``UTF-8``, ``UTF-16le`` or ``UTF-16be``.
     """
 
     name: str
     declared: str
     affinity: Affinity
     collation: str = "BINARY"
+    encoding: str = UTF_8
 
     @property
     def boolean(self) -> bool:

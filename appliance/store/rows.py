@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from appliance.errors import Conflict, Invalid, RequestError, TooLarge, Unavailable
 from appliance.model import Image, SQLiteValue, ascii_fold, quote_identifier
-from appliance.protocol.operators import COLLATIONS
+from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.wording import quote
 from appliance.store.connections import text
 from appliance.store.resources import Resource

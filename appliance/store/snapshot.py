@@ -15,7 +15,7 @@ from appliance.capture.expressions import Value, outbox_row, vector
 from appliance.capture.shape import Table
 from appliance.errors import BadRequest
 from appliance.model import Affinity, Image, Shape, SQLiteValue, ascii_fold, quote_identifier
-from appliance.protocol.operators import COLLATIONS
+from appliance.protocol.collations import COLLATIONS
 from appliance.store import catalog, connections, schema
 
 #: Rows of one page, and about how many bytes of values it stops at.

@@ -302,14 +302,19 @@ def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:
     ).fetchone()
     if row is None:
         inserted = db.execute('INSERT INTO _appliance_shape("table", layout) VALUES(?, ?)', (table, layout))
-        return load(int(inserted.lastrowid or 0), table, layout)
-    return load(row[0], table, layout)
+        return load(int(inserted.lastrowid or 0), table, layout, _encoding(db))
+    return load(row[0], table, layout, _encoding(db))
 
 
 def load_shapes(db: sqlite3.Connection) -> dict[int, Shape]:
     """Give every shape that a row of the outbox may have, by its id."""
     rows = db.execute('SELECT id, "table", layout FROM _appliance_shape').fetchall()
-    return {shape_id: load(shape_id, table, layout) for shape_id, table, layout in rows}
+    encoding = _encoding(db)
+    return {shape_id: load(shape_id, table, layout, encoding) for shape_id, table, layout in rows}
+
+
+def _encoding(db: sqlite3.Connection) -> str:
+    return str(db.execute("PRAGMA encoding").fetchone()[0])
 
 
 def captured(db: sqlite3.Connection) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing, suppress
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from appliance.capture.contents import in_order
 from appliance.errors import BadFilter
-from appliance.model import Affinity, Column, Image, Op, Shape
+from appliance.model import UTF_8, Affinity, Column, Image, Op, Shape
+from appliance.protocol.collations import equality_key
 from appliance.protocol.filters import KEYS_LIMIT, compile_table
-from appliance.protocol.operators import ITEMS_LIMIT, OPERATORS, equality_key
+from appliance.protocol.operators import ITEMS_LIMIT, OPERATORS
 
 DECLARED = [
     "INTEGER",
@@ -30,15 +32,19 @@ DECLARED = [
 ]
 
 
-def column(declared: str, collation: str = "BINARY", name: str = "c") -> Column:
-    return Column(name, declared, Affinity.of(declared), collation)
+ENCODINGS = [UTF_8, "UTF-16le", "UTF-16be"]
 
 
-def matches(declared: str, stored: object, wanted: object, collation: str = "BINARY") -> bool:
+def column(declared: str, collation: str = "BINARY", name: str = "c", encoding: str = UTF_8) -> Column:
+    return Column(name, declared, Affinity.of(declared), collation, encoding)
+
+
+def matches(declared: str, stored: object, wanted: object, collation: str = "BINARY", encoding: str = UTF_8) -> bool:
     """Ask the compiled filter, and SQLite with the filter's own SQL, which must agree."""
-    shape = Shape(1, "t", (column(declared, collation),))
+    shape = Shape(1, "t", (column(declared, collation, encoding=encoding),))
     compiled = compile_table({"c": wanted}, shape)
     with closing(sqlite3.connect(":memory:")) as db:
+        db.execute(f"PRAGMA encoding='{encoding}'")
         db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         db.execute(f"CREATE TABLE t (c {declared} COLLATE {collation})")
         db.execute("INSERT INTO t VALUES (?)", (stored,))
@@ -128,23 +134,45 @@ def near(draw: st.DrawFn) -> tuple[object, object]:
 @given(
     declared=st.sampled_from(DECLARED),
     collation=st.sampled_from(["BINARY", "NOCASE", "RTRIM"]),
+    encoding=st.sampled_from(ENCODINGS),
     case=st.tuples(STORED, WANTED) | st.tuples(STORED, OPERATOR) | near(),
 )
-@example("INTEGER", "BINARY", (42, "42"))
-@example("REAL", "BINARY", (float(2**53), {"lt": 2**53 + 1}))
-@example("TEXT", "NOCASE", ("a\0b", "A\0C"))
-@example("TEXT", "BINARY", (b"text:\xff\xc3\xa9", {"contains": "é"}))
-@example("", "BINARY", (b"\xa9\xc3\xa9", {"contains": "é"}))
-@example("REAL", "BINARY", (1e20, {"startswith": "1.0e+"}))
-@example("TEXT", "BINARY", ("1.0e+20", 1e20))
-@example("INTEGER", "BINARY", ("abc", {"gt": 5}))
-@example("BLOB", "BINARY", (b"a", {"gt": 5}))
-@example("TEXT", "RTRIM", ("a  ", {"gt": "a"}))
-@example("", "NOCASE", (b"a", "A"))
-def test_a_filter_matches_what_its_sql_matches(declared: str, collation: str, case: tuple[object, object]) -> None:
+@example("INTEGER", "BINARY", UTF_8, (42, "42"))
+@example("REAL", "BINARY", UTF_8, (float(2**53), {"lt": 2**53 + 1}))
+@example("TEXT", "NOCASE", UTF_8, ("a\0b", "A\0C"))
+@example("TEXT", "BINARY", UTF_8, (b"text:\xff\xc3\xa9", {"contains": "é"}))
+@example("", "BINARY", UTF_8, (b"\xa9\xc3\xa9", {"contains": "é"}))
+@example("REAL", "BINARY", UTF_8, (1e20, {"startswith": "1.0e+"}))
+@example("TEXT", "BINARY", UTF_8, ("1.0e+20", 1e20))
+@example("INTEGER", "BINARY", UTF_8, ("abc", {"gt": 5}))
+@example("BLOB", "BINARY", UTF_8, (b"a", {"gt": 5}))
+@example("TEXT", "RTRIM", UTF_8, ("a  ", {"gt": "a"}))
+@example("", "NOCASE", UTF_8, (b"a", "A"))
+@example("TEXT", "BINARY", "UTF-16le", ("15", {"gt": "\ue000"}))
+@example("TEXT", "BINARY", "UTF-16be", ("\U0001f600", {"lt": "\ue000"}))
+@example("TEXT", "NOCASE", "UTF-16be", ("\U0001f600", {"gt": "\ue000"}))
+@example("TEXT", "BINARY", "UTF-16be", ("\uffff", "\ufffd"))
+@example("TEXT", "BINARY", "UTF-16le", (b"text:\xff\xff", "\uffff"))
+@example("TEXT", "BINARY", "UTF-16le", (b"K\0\0\xff", {"contains": "K"}))
+@example("TEXT", "BINARY", "UTF-16le", (b"text:a\0\x05\xda", {"gte": "a\u0100"}))
+def test_a_filter_matches_what_its_sql_matches(
+    declared: str, collation: str, encoding: str, case: tuple[object, object]
+) -> None:
     stored, wanted = case
+    if encoding != UTF_8 and isinstance(stored, bytes) and stored.startswith(b"text:"):
+        # What is no UTF-16, but for a half of a pair at the end, can be read as other text than it is.
+        assume(
+            len(stored) % 2 and not re.search("[\ud800-\udfff].", stored[5:].decode(encoding, "surrogatepass"), re.S)
+        )
     with suppress(BadFilter):
-        matches(declared, stored, wanted, collation)
+        matches(declared, stored, wanted, collation, encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@given(stored=st.text(max_size=4), other=st.text(max_size=4), relation=st.sampled_from(["gt", "gte", "lt", "lte"]))
+def test_text_is_in_the_order_that_it_has_in_the_file(encoding: str, stored: str, other: str, relation: str) -> None:
+    for operand in (other, stored[:1] + other, stored):
+        matches("TEXT", stored, {relation: operand}, "BINARY", encoding)
 
 
 JSON_VALUES = st.recursive(
@@ -172,7 +200,7 @@ def test_any_json_either_compiles_or_is_a_bad_filter(filters: dict[str, object])
 ENDS = "a~\x7f\xfe\xff\u0100\u01ff\ud7fe\ud7ff\ue000\ufffd\U0001f3fe\U0010ffff"
 
 
-@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @given(prefix=st.text(ENDS, max_size=3), rest=st.text(ENDS + "\0\uffff", max_size=2))
 def test_text_with_a_prefix_is_found_where_it_stands_in_any_encoding(encoding: str, prefix: str, rest: str) -> None:
     compiled = compile_table({"c": {"startswith": prefix}}, Shape(1, "t", (column("TEXT"),)))

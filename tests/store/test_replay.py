@@ -6,6 +6,7 @@ import random
 import sqlite3
 import tempfile
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,31 @@ def test_pages_give_every_wanted_event_once(
             found += page.events
             position = page.end
         assert [each for each in found if due(each)] == [each for each in whole if (each.id or 0) > after and due(each)]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_text_of_any_encoding_is_replayed_as_it_is_told(tmp_path: Path, encoding: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(contents, "BLOCK", 4)
+    chance = random.Random(1)
+    texts = ["".join(chance.choices("a~\x7f\xffĀ\ud7ff\ue000\ufffd\U0001f600", k=2)) for _ in range(60)]
+    path = tmp_path / "a.db"
+    with closing(Captured(path, DDL, prepare=lambda db: db.execute(f"PRAGMA encoding='{encoding}'"))) as file:
+        file.writer.executemany("INSERT INTO narrow(name) VALUES(?)", [(each,) for each in texts])
+        shapes = watch.load_shapes(file.server)
+        (shape,) = (each for each in shapes.values() if each.table == "narrow")
+        written, known = file.rows(), Contents()
+        known.note(0, written, len(written), 0)
+        for operator, text in product(("gt", "gte", "lt", "lte", "eq", "startswith", "contains"), texts[:20]):
+            asked = compile_table({"name": {operator: text}}, shape)
+            wanted = Wanted.rows([(shape, asked)])
+            page = replay.page(file.server, 0, len(written), wanted, shapes, known, complete=True)
+            events = decode(written, shapes, more=False).events
+            told = [each.id for each in events if asked.admits(each.new)]
+            assert [each.id for each in page.events if asked.admits(each.new)] == told
+            expression, parameters = asked.sql
+            assert file.writer.execute(f"SELECT id FROM narrow WHERE {expression}", parameters).fetchall() == [
+                each.new.values[:1] for each in events if asked.admits(each.new)
+            ]
 
 
 def test_a_page_from_before_what_is_kept_says_so_and_gives_nothing(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from appliance import __version__
 from appliance.model import JSON, Column, ascii_fold
+from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
-from appliance.protocol.operators import COLLATIONS, OPERATORS
+from appliance.protocol.operators import OPERATORS
 from appliance.protocol.permissions import MOST, Verb
 from appliance.protocol.values import legible
 from appliance.store.grants import TableGrant

@@ -12,9 +12,9 @@ from typing import Final
 
 from appliance.errors import BadFilter, BadJson, BadRequest
 from appliance.model import JSON, SQLiteValue, ascii_fold
+from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.filters import RowFilter, compile_table
 from appliance.protocol.json import decode, encode
-from appliance.protocol.operators import COLLATIONS
 from appliance.protocol.wording import quote, unknown
 from appliance.store import rows
 from appliance.store.resources import Resource
