@@ -265,16 +265,16 @@ async def _serve_on(
 
 
 async def _announcements(store: Store, tail: Tail) -> None:
-    """Have the system stir the tail; where it cannot, the tail polls."""
-    if not tail.announced:
-        return
-    try:
-        await announcements.listen(store.path, tail.stir)
-        reason = "the WAL file went away"
-    except OSError as error:
-        reason = str(error)
-    tail.announced = False
-    log.warning("polling", reason=reason)
+    """Have the system stir the tail; where it cannot, a poll tells it."""
+    if tail.announced:
+        try:
+            await announcements.listen(store.path, tail.stir)
+            reason = "the WAL file went away"
+        except OSError as error:
+            reason = str(error)
+        tail.announced = False
+        log.warning("polling", reason=reason)
+    await announcements.poll(store.path, tail.notice)
 
 
 def _status(hub: Hub, sessions: Sessions, health: Health) -> str:

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from appliance.errors import ApplianceError
+from appliance.live.beat import next_beat
 from appliance.store import accounts, retention, schema
 from appliance.store.retention import BATCH_ROWS, BATCH_S, Clock, Kept
 from appliance.store.store import Store
@@ -60,7 +61,7 @@ class Keeper:
                 if not self._failing:
                     log.warning("not_trimmed", reason=str(error))
                 self._failing = True
-            await trio.sleep(min(MARK_EVERY_S, self._limits.age_s / MARKS))
+            await trio.sleep_until(next_beat(min(MARK_EVERY_S, self._limits.age_s / MARKS)))
 
     async def turn(self, clock: Clock) -> None:
         """Set a mark if anything was written since the last one, and delete what is to go."""

@@ -9,6 +9,7 @@ import trio
 
 from appliance.errors import CloseCode
 from appliance.live.access import Reader
+from appliance.live.beat import next_beat
 from appliance.model import Principal
 
 #: How often every session is looked at, seconds.
@@ -113,7 +114,7 @@ class Sessions:
     async def keep(self) -> None:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""
         while True:
-            await trio.sleep(CHECK_EVERY_S)
+            await trio.sleep_until(next_beat(CHECK_EVERY_S))
             now = trio.current_time()
             for session in tuple(self._open):
                 session.check(now, self.pings.every_s, self.pings.within_s)

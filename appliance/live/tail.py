@@ -8,7 +8,6 @@ pinned. Whether a look can find anything is first asked of ``PRAGMA data_version
 from __future__ import annotations
 
 import sqlite3
-import threading
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,6 +17,7 @@ import trio
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
 from appliance.live.access import Stale
+from appliance.live.beat import next_beat
 from appliance.live.commits import Commits
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
@@ -25,7 +25,7 @@ from appliance.live.telling import Told
 from appliance.live.turns import Turns
 from appliance.model import Op
 from appliance.store.catalog import Catalog
-from appliance.store.connections import identity, wal_sign
+from appliance.store.connections import identity
 from appliance.store.look import Look
 from appliance.store.store import Store
 
@@ -33,10 +33,8 @@ log = structlog.get_logger()
 
 #: The slowest poll, seconds: what finds a commit that nothing has announced, and a file that was replaced.
 SAFETY_POLL_S: Final = 1.0
-#: Polls without a sign from the system, seconds: soon after something happened, and in quiet.
+#: The poll where the system announces nothing, for as long after something happened as follows, seconds.
 BUSY_POLL_S: Final = 0.005
-IDLE_POLL_S: Final = 0.05
-#: For how long after an event the busy poll goes on, seconds.
 BUSY_FOR_S: Final = 1.0
 #: A write to the WAL is announced a little before its commit can be seen: looks after an announcement, seconds.
 RECHECKS_S: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
@@ -69,7 +67,7 @@ class Tail:
     """Reads the outbox from the hub's position on. ``wake`` may be called from anywhere in the trio thread."""
 
     def __init__(self, store: Store, hub: Hub, rights: Rights, catalog: Catalog, *, announced: bool) -> None:
-        #: Whether the system announces writes, so that a slow poll is enough.
+        #: Whether the system announces each write (``stir``), so that a slow poll is enough.
         self.announced = announced
         self.state = TailState(skipped=dict(catalog.skipped))
         self._store = store
@@ -94,7 +92,6 @@ class Tail:
         self._told_at: float | None = None
         self._following: float | None = None
         self._last_event = -BUSY_FOR_S
-        self._wal_sign: tuple[int, int] | None = None
 
     def wake(self) -> None:
         """Look now: we have committed."""
@@ -111,6 +108,11 @@ class Tail:
         """Look now and some more times shortly: somebody is writing to the WAL."""
         self._told_at = self._told_at or trio.current_time()
         self._rechecks = RECHECKS_S
+        self._woken.set()
+
+    def notice(self) -> None:
+        """Look now, and often for a while: somebody has written to the WAL, and may be going on."""
+        self._last_event = trio.current_time()
         self._woken.set()
 
     async def caught_up(self) -> None:
@@ -304,47 +306,16 @@ class Tail:
         if not self._rechecks:
             self._following = None  # the word was of something that concerns nobody
         if self._rechecks:
-            delay, self._rechecks = self._rechecks[0], self._rechecks[1:]
-        elif self.announced:
-            delay = SAFETY_POLL_S
-        elif now - self._last_event < BUSY_FOR_S:
-            delay = BUSY_POLL_S
+            until, self._rechecks = now + self._rechecks[0], self._rechecks[1:]
+        elif not self.announced and now - self._last_event < BUSY_FOR_S:
+            until = now + BUSY_POLL_S
         else:
-            await self._wait_for_sign(now + SAFETY_POLL_S)
-            delay = 0
-        with trio.move_on_after(delay):
+            until = next_beat(SAFETY_POLL_S)
+        with trio.move_on_at(until):
             await self._woken.wait()
         self._woken = trio.Event()
         if identity(self._store.path) != self._store.identity:
             raise StoreReplaced("the file was replaced by another")
-
-    async def _wait_for_sign(self, until: float) -> None:
-        """Wait in quiet, without the system's word, until the WAL looks different: a look at it costs 2 µs, not 100.
-
-        Two commits within one tick of its clock may look like one: so this is for when nothing has happened for long.
-        """
-        woken, polls = threading.Event(), int((until - trio.current_time()) / IDLE_POLL_S)
-
-        def poll() -> None:
-            # In a thread: to turn trio's loop at each look takes three times as much of the processor.
-            for _ in range(polls):
-                if wal_sign(self._store.path) != self._wal_sign or woken.wait(IDLE_POLL_S):
-                    return
-
-        async def heed() -> None:
-            try:
-                await self._woken.wait()
-            finally:
-                woken.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(heed)
-            await trio.to_thread.run_sync(poll)
-            nursery.cancel_scope.cancel()
-        sign = wal_sign(self._store.path)
-        if sign != self._wal_sign:
-            self._wal_sign = sign
-            self._last_event = trio.current_time()
 
     def _failed(self, reason: str | None) -> None:
         if reason is not None and self.state.failing is None:

@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from appliance.errors import ApplianceError
+from appliance.live.beat import next_beat
 from appliance.live.tail import StoreReplaced
 from appliance.store import connections, incarnation
 from appliance.store.store import Store
@@ -66,7 +67,7 @@ class Watchman:
                 if not self._failing:
                     log.warning("not_looked_after", reason=str(error))
                 self._failing = True
-            await trio.sleep(LOOK_S)
+            await trio.sleep_until(next_beat(LOOK_S))
 
     async def look(self) -> None:
         """Look once. Raises ``StoreReplaced``, ``sqlite3.Error`` and ``ApplianceError``."""

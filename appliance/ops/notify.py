@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 import trio
 
+from appliance.live.beat import next_beat
 from appliance.live.tail import TailState
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class ServiceManager:
             if (now := status()) != told:
                 self._tell(f"STATUS={now}")
                 told = now
-            await trio.sleep(every_s)
+            await trio.sleep_until(next_beat(every_s))
 
     def _tell(self, *lines: str) -> None:
         if not self.waits:

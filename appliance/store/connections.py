@@ -304,15 +304,6 @@ def wal_identity(path: Path) -> tuple[int, int] | None:
     return identity(Path(f"{path}-wal"))
 
 
-def wal_sign(path: Path) -> tuple[int, int] | None:
-    """Give what changes in the WAL file when somebody commits, as far as its clock tells: its size and time. 2 µs."""
-    try:
-        status = os.stat(f"{path}-wal")
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
 def identity(path: Path) -> tuple[int, int] | None:
     """Identify a file without opening it; ``None`` when it is not there."""
     try:

@@ -48,19 +48,20 @@ class Record:
 class LiveFile:
     """The open, locked file beside the database. Made by ``hold``."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, database: Path) -> None:
+        self._database = database.resolve()  # one for one file, by whatever link it is reached
+        self._descriptor = _lock(self._database)
         self._record: Record | None = None
         self._place = 0
 
-    def keep(self, database: Path) -> None:
+    def keep(self) -> None:
         """Make the file again if somebody has deleted it: without it a second server could begin.
 
         Raises ``StoreInUse`` when another server has been quicker, ``StoreUnusable``.
         """
         status = os.fstat(self._descriptor)
-        if identity(_beside(database)) != (status.st_dev, status.st_ino):
-            anew = _lock(database)
+        if identity(_beside(self._database)) != (status.st_dev, status.st_ino):
+            anew = _lock(self._database)
             os.close(self._descriptor)
             self._descriptor = anew
             if self._record is not None:
@@ -118,7 +119,7 @@ def hold(database: Path) -> Iterator[LiveFile]:
 
     Raises ``StoreInUse`` when another process holds it, ``StoreUnusable`` when it cannot be made.
     """
-    live = LiveFile(_lock(database))
+    live = LiveFile(database)
     try:
         yield live
     finally:
@@ -126,7 +127,7 @@ def hold(database: Path) -> Iterator[LiveFile]:
 
 
 def _beside(database: Path) -> Path:
-    return Path(f"{database.resolve()}-live")  # one for one file, by whatever link it is reached
+    return Path(f"{database}-live")
 
 
 def _lock(database: Path) -> int:
@@ -150,7 +151,7 @@ def _lock(database: Path) -> int:
 
 def is_held(database: Path) -> bool:
     """Whether a server holds ``<database>-live`` just now."""
-    if not _beside(database).exists():
+    if not _beside(database.resolve()).exists():
         return False
     try:
         with hold(database):

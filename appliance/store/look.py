@@ -82,7 +82,8 @@ class Lookout:
         if isinstance(seen, Beyond) or (at_least and seen is not None):
             version = seen.data_version
             return await self._database.run(lambda db: self._look(db, version, after, at_least))
-        await trio.lowlevel.checkpoint()
+        if seen is not None:  # else there is nothing to do, and who asks waits
+            await trio.lowlevel.checkpoint()
         return seen
 
     def quiet(self, known: int | None) -> bool:

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,7 +106,7 @@ class Store:
         self._readers = readers
         self._live = live
         #: Have our lock beside the file again if somebody has deleted it; raises as ``LiveFile.keep``.
-        self.keep_lock = partial(live.keep, settings.path)
+        self.keep_lock = live.keep
 
     def on_commit(self, committed: Callable[[], None]) -> None:
         """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""

@@ -118,10 +118,10 @@ def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path
         _, epoch = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)
         live.note(3)
-        live.keep(path)
+        live.keep()
         Path(f"{path}-live").unlink()
         assert not incarnation.is_held(path)
-        live.keep(path)
+        live.keep()
         assert incarnation.is_held(path)
     with incarnation.hold(path) as live:
         assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
@@ -132,7 +132,7 @@ def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None
     with incarnation.hold(path) as first:
         Path(f"{path}-live").unlink()
         with incarnation.hold(path), pytest.raises(StoreInUse):
-            first.keep(path)
+            first.keep()
 
 
 def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
