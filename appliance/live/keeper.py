@@ -18,7 +18,7 @@ import trio
 from appliance.errors import ApplianceError
 from appliance.live.beat import next_beat
 from appliance.store import accounts, retention, schema
-from appliance.store.retention import BATCH_ROWS, BATCH_S, Clock, Kept
+from appliance.store.retention import BATCH_ROWS, BATCH_S, Clock, Found, Kept
 from appliance.store.store import Store
 
 log = structlog.get_logger()
@@ -29,6 +29,8 @@ MARK_EVERY_S: Final = 10.0
 MARKS: Final = 10
 #: Seconds between two batches of deletions: the write lock is free for far longer than it is held.
 PAUSE_S: Final = 0.01
+#: Seconds between two looks for dead tokens that need not be remembered any more: they lived for a day at least.
+FORGET_EVERY_S: Final = 3600.0
 
 
 class Keeper:
@@ -44,6 +46,7 @@ class Keeper:
         self._position = position
         self._batch = BATCH_ROWS // 10
         self._failing = False
+        self._forgotten = -FORGET_EVERY_S
 
     async def run(self) -> None:
         """Keep the bounds for as long as the server lives."""
@@ -54,7 +57,9 @@ class Keeper:
                     last = await self._store.read(retention.last_mark)
                     clock = Clock(last[1] if last is not None else None)
                 await self.turn(clock)
-                await self.forget_dead(time.time())
+                if trio.current_time() - self._forgotten >= FORGET_EVERY_S:
+                    await self.forget_dead(time.time())
+                    self._forgotten = trio.current_time()
                 self._failing = False
             except (sqlite3.Error, ApplianceError) as error:
                 # Locked or full just now; what is to be deleted is still there at the next turn.
@@ -65,17 +70,19 @@ class Keeper:
 
     async def turn(self, clock: Clock) -> None:
         """Set a mark if anything was written since the last one, and delete what is to go."""
-        await self._mark(clock)
-        upto = await self._store.read(lambda db: retention.due(db, self._limits, clock.now()))
-        trimmed = 0
-        while True:
-            last = min(upto, self._position())
-            if last <= await self._store.read(schema.oldest):
-                break
+        found = await self._look(clock)
+        if (size := found.unmarked) is not None:
+            upto, now = found.highest, clock.now()
+            await self._store.commit(lambda db: retention.mark(db, upto, now, size))
+            found = await self._look(clock)
+        oldest, trimmed = found.kept.oldest, 0
+        while (last := min(found.upto, self._position())) > oldest:
             trimmed += await self._trim(last)
             await trio.sleep(PAUSE_S)
-        self.kept = await self._store.read(retention.kept)
+            oldest = await self._store.read(schema.oldest)
+        self.kept = found.kept
         if trimmed:
+            self.kept = await self._store.read(retention.kept)
             log.info("trimmed", rows=trimmed, oldest=self.kept.oldest)
 
     async def forget_dead(self, now: float) -> None:
@@ -84,13 +91,10 @@ class Keeper:
         if await self._store.read(lambda db: accounts.outlived(db, before)):
             await self._store.commit(lambda db: accounts.forget_outlived(db, before))
 
-    async def _mark(self, clock: Clock) -> None:
-        highest, last = await self._store.read(lambda db: (schema.highest(db), retention.last_mark(db)))
-        before = last[0] if last is not None else 0
-        if highest > before:
-            now = clock.now()
-            size = await self._store.read(lambda db: retention.measure(db, before, highest))
-            await self._store.commit(lambda db: retention.mark(db, highest, now, size))
+    async def _look(self, clock: Clock) -> Found:
+        """In one crossing: where nothing happens, that is the whole of a turn."""
+        now = clock.now()
+        return await self._store.read(lambda db: retention.look(db, self._limits, now))
 
     async def _trim(self, last: int) -> int:
         rows, seconds = await self._store.commit(lambda db: retention.trim(db, last, self._batch))

@@ -50,6 +50,7 @@ class LiveFile:
 
     def __init__(self, database: Path) -> None:
         self._database = database.resolve()  # one for one file, by whatever link it is reached
+        self._path = _beside(self._database)
         self._descriptor = _lock(self._database)
         self._record: Record | None = None
         self._place = 0
@@ -60,7 +61,7 @@ class LiveFile:
         Raises ``StoreInUse`` when another server has been quicker, ``StoreUnusable``.
         """
         status = os.fstat(self._descriptor)
-        if identity(_beside(self._database)) != (status.st_dev, status.st_ino):
+        if identity(self._path) != (status.st_dev, status.st_ino):
             anew = _lock(self._database)
             os.close(self._descriptor)
             self._descriptor = anew

@@ -51,6 +51,16 @@ class Kept:
         return self.newest - self.oldest
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to do: bytes since the last mark, if there is anything since; the id up to which rows are to go."""
+
+    highest: int
+    unmarked: int | None
+    upto: int
+    kept: Kept
+
+
 class Clock:
     """Tells the time for marks, in seconds since 1970: never back, and never by a leap while the server runs.
 
@@ -118,6 +128,14 @@ def kept(db: sqlite3.Connection) -> Kept:
     stretches = _stretches(db, oldest)
     before = db.execute("SELECT max(at) FROM _appliance_mark WHERE id <= ?", (oldest,)).fetchone()[0]
     return Kept(oldest, newest, sum(int(size) for *_, size in stretches), before)
+
+
+def look(db: sqlite3.Connection, limits: Retention, now: float) -> Found:
+    """Say what there is to do at this time."""
+    highest, last = schema.highest(db), last_mark(db)
+    before = last[0] if last is not None else 0
+    unmarked = measure(db, before, highest) if highest > before else None
+    return Found(highest, unmarked, due(db, limits, now), kept(db))
 
 
 def due(db: sqlite3.Connection, limits: Retention, now: float) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +18,8 @@ from appliance.store.connections import open_file
 from appliance.store.retention import Clock, Retention
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
+
+T = TypeVar("T")
 
 
 class Set(Clock):
@@ -96,6 +99,24 @@ async def test_an_idle_store_is_not_written(tmp_path: Path) -> None:
             clock.time += 3600
             await keeper.turn(clock)
             assert db.execute("PRAGMA data_version").fetchone() == before
+
+
+async def test_an_idle_store_is_asked_once_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock, asked = tmp_path / "a.db", Set(), 0
+    async with opened(path, Retention()) as store:
+        read = store.read
+
+        async def counted(work: Callable[[sqlite3.Connection], T]) -> T:
+            nonlocal asked
+            asked += 1
+            return await read(work)
+
+        keeper = Keeper(store, lambda: 1 << 62)
+        write(path, 10)
+        await keeper.turn(clock)
+        monkeypatch.setattr(store, "read", counted)
+        await keeper.turn(clock)
+        assert asked == 1
 
 
 async def test_a_store_that_is_locked_is_tried_again(tmp_path: Path) -> None:
