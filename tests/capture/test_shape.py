@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex, dump, load, shape_of, warnings
-from appliance.model import Affinity, Column, Shape
+from appliance.model import UTF_8, Affinity, Column, Shape
 
 
 def column(name: str, declared: str = "", key: int = 0, *, virtual: bool = False) -> TableColumn:
@@ -71,4 +71,4 @@ COLUMNS = st.builds(Column, NAMES, NAMES, st.sampled_from(Affinity), NAMES)
     )
 )
 def test_a_shape_that_is_written_down_can_be_read(shape: Shape) -> None:
-    assert load(shape.id, shape.table, dump(shape)) == shape
+    assert load(shape.id, shape.table, dump(shape), UTF_8) == shape

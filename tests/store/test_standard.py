@@ -12,7 +12,7 @@ import pytest
 
 from appliance.capture.shape import dump, load
 from appliance.errors import BadRequest, StoreUnusable, TopicExists
-from appliance.model import Op
+from appliance.model import UTF_8, Op
 from appliance.store import grants, schema, standard
 from appliance.store.standard import ADMINISTRATORS, BUILT_IN, GUESTS, USERS, NewColumn, join_table
 from tests.capture.support import Captured, Replica
@@ -94,12 +94,12 @@ def test_id_is_not_captured_and_reference_id_is_the_key(file: Captured) -> None:
     assert names == ["reference_id", "version", "created_at", "updated_at", "permission", "user_account_id", "title",
                      "done"]  # fmt: skip
     assert (shape.key, shape.rowid, shape.standard) == ((0,), False, True)
-    assert load(shape.id, shape.table, dump(shape)) == shape
+    assert load(shape.id, shape.table, dump(shape), UTF_8) == shape
 
 
 def test_a_layout_of_before_there_were_standard_tables_is_read_and_written_as_it_was() -> None:
     layout = '{"columns": [["id", "INTEGER", "INTEGER", "BINARY"]], "key": [0], "rowid": false}'
-    shape = load(1, "t", layout)
+    shape = load(1, "t", layout, UTF_8)
     assert not shape.standard
     assert dump(shape) == layout
 
