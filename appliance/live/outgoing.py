@@ -17,7 +17,7 @@ from trio_websocket import WebSocketConnection
 
 from appliance.errors import CloseCode
 from appliance.live.frames import FrameGate, Violation, close_frame
-from appliance.live.sending import OUTGOING_LIMIT, WRITE_S, Carrier, Sending, StartSoon
+from appliance.live.sending import OUTGOING_LIMIT, WRITE_S, Carrier, Sending, Tasks
 from appliance.live.unsent import Unsent
 
 UNANSWERED: Final = 64 << 10  # bytes of whole messages that wait to be answered when more is read
@@ -31,12 +31,12 @@ class Outgoing(Sending, trio.abc.Stream):
 
     Args:
       carrier: what carries the bytes, with the connection's own socket.
-      start_soon: starts the task that writes what the socket did not take; there is none while nothing waits.
+      tasks: where the task is that writes what the socket did not take; there is none while nothing waits.
       head: an upgrade request in our own words, the first thing that the WebSocket library reads.
       early: what the client sent behind its request.
 
     Resource handling: it shuts the socket down, but closes nothing; who opened the socket closes it, after the
-    nursery of ``start_soon`` has ended.
+    nursery of ``tasks`` has ended.
 
     Errors: ``offer`` never raises. A peer that is gone, or takes nothing for ``write_s``, ends the reader with
     an end of file, so that ``get_message`` raises ``ConnectionClosed``; ``ended`` then says why.
@@ -51,7 +51,7 @@ class Outgoing(Sending, trio.abc.Stream):
         self,
         carrier: Carrier,
         *,
-        start_soon: StartSoon,
+        tasks: Tasks,
         head: bytes,
         early: bytes = b"",
         gate: FrameGate | None = None,
@@ -59,7 +59,7 @@ class Outgoing(Sending, trio.abc.Stream):
         together: Unsent | None = None,
         write_s: float = WRITE_S,
     ) -> None:
-        super().__init__(carrier, start_soon, limit=limit, together=together, write_s=write_s)
+        super().__init__(carrier, tasks, limit=limit, together=together, write_s=write_s)
         #: Bytes that the peer has sent, and when it was last heard (``trio.current_time()``).
         self.received = 0
         self.last_received = trio.current_time()

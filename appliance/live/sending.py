@@ -23,10 +23,10 @@ WRITE_S: Final = 30.0  # seconds in which a peer must take something
 _VECTOR = 64  # frames a system call; Linux takes 1024 (IOV_MAX)
 
 
-class StartSoon(Protocol):
-    """``Nursery.start_soon`` of the nursery that the connection's tasks live in."""
+class Tasks(Protocol):
+    """The nursery that the connection's tasks live in."""
 
-    def __call__(self, task: Callable[[], Awaitable[object]], /) -> None:
+    def start_soon(self, task: Callable[[], Awaitable[object]], /) -> None:
         """Start a task in that nursery."""
 
 
@@ -64,7 +64,7 @@ class Sending(trio.abc.SendStream):
 
     Args:
       carrier: what carries the bytes.
-      start_soon: starts the task that writes what the socket did not take; there is none while nothing waits.
+      tasks: where the task is that writes what the socket did not take; there is none while nothing waits.
       limit: bytes that may wait.
       together: what waits in all connections.
       write_s: seconds in which the peer must take something.
@@ -78,19 +78,16 @@ class Sending(trio.abc.SendStream):
     # A server holds 20,000 of these, and so many attributes in a dictionary take a kilobyte more.
     __slots__ = (
         "_awaited", "_carrier", "_empty", "_flushing", "_gone", "_limit", "_parted", "_queue", "_room", "_taken",
-        "_together", "_torn", "_unsent", "_write_s", "ended", "sent", "start_soon",
+        "_tasks", "_together", "_torn", "_unsent", "_write_s", "ended", "sent",
     )  # fmt: skip
 
-    def __init__(
-        self, carrier: Carrier, start_soon: StartSoon, *, limit: int, together: Unsent | None, write_s: float
-    ) -> None:
+    def __init__(self, carrier: Carrier, tasks: Tasks, *, limit: int, together: Unsent | None, write_s: float) -> None:
         #: Why we ended the connection, where it was not the WebSocket library that did.
         self.ended: CloseCode | None = None
         #: Bytes of frames that the socket took.
         self.sent = 0
-        #: Starts a task that ends with the connection.
-        self.start_soon = start_soon
         self._carrier = carrier
+        self._tasks = tasks
         self._limit = limit
         self._together = together or Unsent(limit)
         self._write_s = write_s
@@ -104,6 +101,10 @@ class Sending(trio.abc.SendStream):
         self._room: trio.Event | None = None
         self._parted = False  # our Close frame is queued or sent; nothing may follow it
         self._gone = False  # nothing can be sent any more
+
+    def start_soon(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Start a task that ends with the connection."""
+        self._tasks.start_soon(task)
 
     @property
     def unsent(self) -> int:

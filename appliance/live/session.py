@@ -234,7 +234,7 @@ class Session:
             exchange = Exchange(self, self._outgoing, answers, at_once)
             if self._reader is None:
                 await self._await_token(exchange)
-            self._outgoing.answer_at_once(exchange.answer_at_once)
+            self._outgoing.answer_at_once(exchange)
             while True:  # and no variable here keeps the last message
                 await self._answer(exchange, self._outgoing.apart(await self._connection.get_message()))
         except (ConnectionClosed, trio.BrokenResourceError):

@@ -77,7 +77,8 @@ class Sessions:
 
     def __init__(self, pings: Pings = PINGS) -> None:
         self.pings = pings
-        self._open: dict[Session, User | None] = {}
+        #: Whether it is known whose it is.
+        self._open: dict[Session, bool] = {}
         self._by_user: Counter[User] = Counter()
         self._gone = NOTHING
 
@@ -98,15 +99,16 @@ class Sessions:
 
     def add(self, session: Session, user: User | None) -> None:
         """Take a session up, or note whose it is; ``remove`` is to follow."""
-        self._open[session] = user
+        self._open[session] = user is not None
         if user is not None:
             self._by_user[user] += 1
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
-        user = self._open.pop(session)
+        known = self._open.pop(session)
         self._gone = _sum([self._gone, session.traffic._replace(subscriptions=0)])
-        if user is not None:
+        if known:
+            user = session.principal.issuer, session.principal.subject
             self._by_user[user] -= 1
             if not self._by_user[user]:
                 del self._by_user[user]

@@ -34,6 +34,9 @@ _EXHAUSTED_S = 0.1  # seconds to wait then; a closed connection frees a descript
 _ACCEPT_BATCH = 16  # connections taken at a stretch before others have their turn: some 20 ms of work
 _TURNED_AWAY = 64  # connections over the limit that get a 503 at the same time; the rest is only closed
 
+#: What the tasks are called: one name for all, which trio would make anew for each.
+_CONNECTION = "appliance.web.door.Door._connection"
+
 #: How a connection ends when its peer goes away. Nobody's fault, and not worth a line.
 _DEPARTED = (Hangup, ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -132,7 +135,7 @@ class Door:
                 exhausted = False
                 self._counters.connections += 1
                 if self.connections < self._limits.connections:
-                    nursery.start_soon(self._connection, raw, address)
+                    nursery.start_soon(self._connection, raw, address, name=_CONNECTION)
                     continue
                 self._counters.turned_away += 1
                 if self._turned_away < _TURNED_AWAY and self._certificate is None:
@@ -144,11 +147,12 @@ class Door:
         """Serve one connection; whatever goes wrong in it ends here."""
         # A WebSocket lives in this coroutine, and there may be 20,000 of them: nothing is kept for it in vain.
         self.connections += 1
-        remote = address[0].removeprefix("::ffff:")
+        remote, port = address[0].removeprefix("::ffff:"), address[1]
+        del address
         try:
             stream = Tcp(raw) if self._certificate is None else Tls(raw, self._certificate.context)
             try:
-                http = await self._open(stream, (remote, address[1]))
+                http = await self._open(stream, (remote, port))
                 while http is not None:
                     upgrade = await self._converse(http)
                     if upgrade is None:

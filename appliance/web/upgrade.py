@@ -37,9 +37,9 @@ class Upgrade:
     """A client's wish for a WebSocket: to be answered by ``reject`` or taken by ``accepted``.
 
     ``path`` is the request's path. ``query`` has the first value of each field; it may hold a token and is never
-    logged. ``headers`` are lower-case names and their values, several of one name joined by commas; once the upgrade
-    is accepted, both are empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also where
-    a trusted proxy says so.
+    logged. ``headers`` are lower-case names and their values, several of one name joined by commas. Once the upgrade is
+    accepted, all three are empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also
+    where a trusted proxy says so.
     """
 
     __slots__ = ("_key", "headers", "http", "path", "query", "remote", "secure")
@@ -70,7 +70,7 @@ class Upgrade:
     def leave(self) -> tuple[Http, bytes]:
         """Leave HTTP: give its side of the connection, and the key of the request for the WebSocket."""
         (http, self.http), (key, self._key) = (self._present(), None), (self._key, b"")
-        self.headers = self.query = _NOTHING  # not needed any more, and there may be 20,000 of them
+        self.path, self.headers, self.query = "", _NOTHING, _NOTHING  # not needed any more, and there may be 20,000
         return http, key
 
     def _present(self) -> Http:
@@ -105,7 +105,7 @@ class Accepted:
         self._nursery = await self._tasks.__aenter__()
         self._outgoing = Outgoing(
             http.wire.stream,
-            start_soon=self._nursery.start_soon,
+            tasks=self._nursery,
             head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n",
             early=http.leave(),

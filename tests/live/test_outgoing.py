@@ -37,7 +37,7 @@ class Pair:
         self.client = client
         self.nursery = nursery
         self.started = 0
-        self.outgoing = Outgoing(carrier, start_soon=self.start_soon, head=b"GET", **options)
+        self.outgoing = Outgoing(carrier, tasks=self, head=b"GET", **options)
 
     def start_soon(self, task: object) -> None:
         self.started += 1
