@@ -94,7 +94,6 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
         reload.fix(port=announcement.addresses[0][1])  # the same port if it has to begin anew
         announce(announcement)
         manager.ready()
-        memory.settle()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -242,7 +241,6 @@ async def _serve_on(
         background.start_soon(tail.run)
         background.start_soon(_announcements, store, tail)
         background.start_soon(keeper.run)
-        background.start_soon(watchman.run)
         background.start_soon(sessions.keep)
         background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
         async with trio.open_nursery() as connections:
@@ -255,6 +253,7 @@ async def _serve_on(
             tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
             code = await store.commit(setup_code)
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
+            background.start_soon(_settle, background, watchman)
             with reload.concerning(renewed):
                 await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
@@ -262,6 +261,12 @@ async def _serve_on(
             inner.stop_accepting()
             await sessions.end_all()
         background.cancel_scope.cancel()
+
+
+async def _settle(background: trio.Nursery, watchman: Watchman) -> None:
+    """Give back what only the start needed; the watchman's first look, too, reads the schema with a new connection."""
+    await background.start(watchman.run)
+    memory.settle()
 
 
 async def _announcements(store: Store, tail: Tail) -> None:

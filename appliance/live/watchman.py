@@ -57,17 +57,22 @@ class Watchman:
         self._not_before = 0.0
         self._failing = False
 
-    async def run(self) -> None:
-        """Look for as long as the server lives. Raises ``StoreReplaced``."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look for as long as the server lives; started once it has looked. Raises ``StoreReplaced``."""
+        await self._try()
+        task_status.started()
         while True:
-            try:
-                await self.look()
-                self._failing = False
-            except (sqlite3.Error, ApplianceError) as error:
-                if not self._failing:
-                    log.warning("not_looked_after", reason=str(error))
-                self._failing = True
             await trio.sleep_until(next_beat(LOOK_S))
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self.look()
+            self._failing = False
+        except (sqlite3.Error, ApplianceError) as error:
+            if not self._failing:
+                log.warning("not_looked_after", reason=str(error))
+            self._failing = True
 
     async def look(self) -> None:
         """Look once. Raises ``StoreReplaced``, ``sqlite3.Error`` and ``ApplianceError``."""

@@ -341,6 +341,7 @@ def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
     taken = topics.end_taken(db, synced.shapes)
     grants.adopt(db, synced.shapes)
     settings = _settings(db)
+    db.execute("PRAGMA shrink_memory").fetchall()  # the pages of all the schema: the next writes want others
     return Catalog(
         tables={ascii_fold(name): shape for name, shape in synced.shapes.items()},
         # Were a table taken off the watch only now, the next look would find a generation that nobody has seen.
