@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from re import _compiler
 
-import stand_ins  # noqa: F401 – so that the same is imported as in the program
+import stand_ins  # so that the same is imported as in the program
 from attr import _make
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +66,8 @@ sys.path.insert(0, str(ROOT))
 from appliance.cli import commands  # noqa: E402
 
 commands.get_command(None, "serve")  # imports it, and whatever it imports makes its classes
+if used := [name for name in stand_ins.STAND_INS if not isinstance(sys.modules[name], stand_ins.StandIn)]:
+    sys.exit(f"a start has come to use {', '.join(used)}: look at packaging/stand_ins.py")
 at_start = sorted(name for name, module in sys.modules.items() if getattr(module, "__spec__", None) is not None)
 for name in commands.list_commands(None):
     commands.get_command(None, name)

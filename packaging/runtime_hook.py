@@ -2,7 +2,6 @@
 
 import _sre
 import builtins
-import ctypes.util
 import dataclasses
 import importlib
 import marshal
@@ -125,15 +124,3 @@ class Later:
 
 
 sys.meta_path.insert(0, Later())
-
-# ---- ctypes.util asks /sbin/ldconfig, a program, for what is certain on every Linux with a glibc.
-LIBRARIES = {"c": "libc.so.6", "pthread": "libpthread.so.0"}
-search = ctypes.util.find_library
-
-
-def find_library(name):
-    """Stand for ``ctypes.util.find_library``."""
-    return LIBRARIES.get(name) or search(name)
-
-
-ctypes.util.find_library = find_library
