@@ -78,7 +78,11 @@ STRICT: Final[dict[str, Schema]] = {
 SYSTEM: Final[dict[tuple[str, str], Schema]] = {
     (USER_ACCOUNT, "email"): {"type": "string", "pattern": "^[a-z0-9]{1,64}@[a-z0-9]{1,63}\\.[a-z]{2,16}$"},
     (USER_ACCOUNT, "name"): {"type": "string", "pattern": f"^[ -~]{{0,{NAME_LIMIT}}}$"},
-    (USER_ACCOUNT, "password"): {"type": "string", "pattern": f"^[ -~]{{{SHORTEST},{LONGEST}}}$"},
+    (USER_ACCOUNT, "password"): {
+        "type": ["string", "null"],
+        "pattern": f"^[ -~]{{{SHORTEST},{LONGEST}}}$",
+        "description": "null: there is none, and nobody signs in",
+    },
     (USERGROUP, "name"): {"type": "string", "pattern": f"^[A-Z][a-z0-9 -]{{0,{NAME_LIMIT - 2}}}[0-9]$"},
     (WORLD, "owner_column"): {"type": ["string", "null"], "description": "a column of the table"},
 }

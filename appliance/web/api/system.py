@@ -35,11 +35,10 @@ def insert(
     """Insert a row of any table; an account and a group with all that belongs to them. Raises ``RequestError``."""
     rest = dict(values)
     if grant.kind is TableKind.ACCOUNT:
-        email, password, name = (rest.pop(each, None) for each in ("email", "password", "name"))
-        confirmed = bool(rest.pop("confirmed", False))
-        made = accounts.add(
-            db, _text("email", email), _hash(password), name=_text("name", name or ""), confirmed=confirmed
-        )
+        email, password, name = rest.pop("email", None), rest.pop(_PASSWORD, None), rest.pop("name", "")
+        # A null is left for the column to refuse.
+        confirmed = rest.get("confirmed") is not None and bool(rest.pop("confirmed"))
+        made = accounts.add(db, _text("email", email), _hash(password), name=_text("name", name), confirmed=confirmed)
         reference = made.reference_id
     elif grant.table == USERGROUP:
         reference = accounts.add_group(db, _text("name", rest.pop("name", None)))
