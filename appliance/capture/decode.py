@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
-from appliance.capture.outbox import WIDTH, parts
-from appliance.model import Change, Image, Message, Op, Shape
+from appliance.capture.outbox import LONG_TEXT, WIDTH, parts
+from appliance.model import Affinity, Change, Image, Message, Op, Shape
 
 #: ``id, shape, op, cut, v0 …``
 _ID, _SHAPE, _OP, _CUT, _VALUES = 0, 1, 2, 3, 4
@@ -38,16 +38,21 @@ class Decoded:
 
 
 class _Layout(NamedTuple):
-    """Where the values of one shape's images stand: ``span`` rows an image, and the last one's end if that is one."""
+    """Where the values of one shape's images stand: ``span`` rows an image, and the last one's end if that is one.
+
+    ``texts`` are the places of those that ``outbox.LONG_TEXT`` may stand for.
+    """
 
     shape: Shape
     span: int
     end: int
+    texts: frozenset[int]
 
     @classmethod
     def of(cls, shape: Shape) -> _Layout:
         width = shape.width
-        return cls(shape, parts(width), _VALUES + width)
+        texts = (place for place, each in enumerate(shape.columns) if each.affinity is Affinity.TEXT)
+        return cls(shape, parts(width), _VALUES + width, frozenset(place + shape.rowid for place in texts))
 
 
 def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more: bool) -> Decoded:
@@ -78,7 +83,7 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
             faults.append(Fault(row[_ID], reason, layout is None))
             place += 1
             continue
-        shape, span, _ = layout
+        shape, span = layout.shape, layout.span
         joins: tuple[tuple[str, int], ...] = ()
         begin = place
         if op == _GRANTS:
@@ -93,6 +98,9 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
         last = place + (2 * span if op == _UPDATE else span)
         if last > place + 1:
             broken = next((at for at in range(place + 1, min(last, count)) if rows[at][_OP] != _MORE), None)
+            # The new image of a row that an insert has replaced is written as any inserted row is.
+            if broken == place + span and op == _UPDATE and rows[broken][_SHAPE:_CUT] == (row[_SHAPE], _CREATE):
+                broken = next((at for at in range(broken + 1, min(last, count)) if rows[at][_OP] != _MORE), None)
             if broken is not None or (last > count and not more):
                 end = count if broken is None else broken
                 faults.append(Fault(rows[end - 1][_ID], "its continuation is missing"))
@@ -136,24 +144,30 @@ def _message(row: tuple[Any, ...]) -> Message:
 
 
 def _image(rows: Sequence[tuple[Any, ...]], place: int, layout: _Layout) -> Image:
-    shape, span, end = layout
+    shape, span, end, texts = layout
     cut = _WHOLE
     if span == 1:
         row = rows[place]
         values = row[_VALUES:end]
-        if row[_CUT]:
-            values, cut = _cut([row], values)
+        if row[_CUT] or (texts and LONG_TEXT in values):
+            values, cut = _cut([row], values, texts)
     else:
         own = rows[place : place + span]
         values = sum((row[_VALUES : _VALUES + WIDTH] for row in own), ())[: shape.width]
-        if any(row[_CUT] for row in own):
-            values, cut = _cut(own, values)
+        if any(row[_CUT] for row in own) or (texts and LONG_TEXT in values):
+            values, cut = _cut(own, values, texts)
     if not shape.rowid:
         return Image(values, None, cut)
     return Image(values[1:], cast(int, values[0]), frozenset(position - 1 for position in cut) if cut else _WHOLE)
 
 
-def _cut(rows: Sequence[tuple[Any, ...]], values: tuple[Any, ...]) -> tuple[tuple[Any, ...], frozenset[int]]:
-    """Take out the values that were too long; in a row that has any they stand as empty blobs."""
-    cut = frozenset(position for position, value in enumerate(values) if value == b"" and rows[position // WIDTH][_CUT])
-    return tuple(None if position in cut else value for position, value in enumerate(values)), cut
+def _cut(
+    rows: Sequence[tuple[Any, ...]], values: tuple[Any, ...], texts: frozenset[int]
+) -> tuple[tuple[Any, ...], frozenset[int]]:
+    """Take out the values that were too long: a number stands for them, or an empty blob in a row that has any."""
+    cut = frozenset(
+        place
+        for place, value in enumerate(values)
+        if (value == LONG_TEXT and place in texts) or (value == b"" and rows[place // WIDTH][_CUT])
+    )
+    return tuple(None if place in cut else value for place, value in enumerate(values)), cut

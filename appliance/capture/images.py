@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.capture.expressions import Value, any_of, outbox_row
+from appliance.capture.expressions import Value, any_of, collated, of, outbox_row, vector
 from appliance.capture.outbox import WIDTH, parts
 from appliance.capture.shape import Table
 from appliance.model import Affinity, Column, Op, Shape, quote_identifier
@@ -46,7 +46,8 @@ class Images:
 
     def _value(self, column: Column) -> Value:
         number = column.name == self._table.integer_key or (self._table.strict and column.affinity in _NUMBERS)
-        return Value(quote_identifier(column.name), number, no_number=column.affinity is Affinity.TEXT)
+        no_number, plain = column.affinity is Affinity.TEXT, column.collation == "BINARY"
+        return Value(quote_identifier(column.name), number, no_number, plain)
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
@@ -79,20 +80,21 @@ class Images:
 
     def _changes(self, was: str = "OLD", now: str = "NEW") -> list[str]:
         """Say of each captured value that it has changed, to the bit."""
-        found = []
+        columns = [(quote_identifier(each.name), each.collation) for each in self._shape.columns]
         if self._shape.rowid:
-            found.append(f"{was}.{self._table.rowid}<>{now}.{self._table.rowid}")
+            columns.insert(0, (str(self._table.rowid), "BINARY"))
+        before = [collated(of(was, name), "BINARY", plain=collation) for name, collation in columns]
+        found = [f"{vector(before)} IS NOT {vector([of(now, name) for name, _ in columns])}"]
         for column in self._shape.columns:
-            name = quote_identifier(column.name)
-            found.append(f"{was}.{name} COLLATE BINARY IS NOT {now}.{name}")
+            value, new = of(was, quote_identifier(column.name)), of(now, quote_identifier(column.name))
             # 1 IS 1.0: two values may be equal and yet of two types. Numeric affinities make the one of the other, but
             # for the least of all integers; TEXT and REAL know only one kind of number.
             if column.name != self._table.integer_key:
-                other_type = f"typeof({was}.{name})<>typeof({now}.{name})"
+                other_type = f"typeof({value})<>typeof({new})"
                 if column.affinity is Affinity.BLOB:
                     found.append(other_type)
                 elif column.affinity in (Affinity.INTEGER, Affinity.NUMERIC):
-                    found.append(f"{was}.{name}={INTEGER_MIN} AND {other_type}")
+                    found.append(f"{value}={INTEGER_MIN} AND {other_type}")
         return found
 
     def _image(self, row: str, op: str, source: str = "") -> list[str]:

@@ -1,8 +1,9 @@
 """The outbox: the tables that the triggers write into, and how they are read.
 
 A row of the outbox is an event, or a part of one: an image that has more values than fit goes on in the next rows
-(op ``more``), and an update's old image is followed by the new one, which begins on a row of its own. So our
-record is never much longer than the user's, whatever length limit the writer has set. An event's id is its last row's.
+(op ``more``), and an update's old image is followed by the new one, which begins on a row of its own: ``more`` again,
+or ``create`` where an insert has replaced the row. So our record is never much longer than the user's, whatever length
+limit the writer has set. An event's id is its last row's.
 
 The columns have no type and no constraint but the key: an outer ``OR IGNORE`` would otherwise swallow the event.
 
@@ -21,8 +22,11 @@ from appliance.model import Op
 #: hostile input (https://sqlite.org/security.html: 100 columns) a writer can still open the file.
 WIDTH: Final = 24
 
-#: A longer value is not stored: it stands as an empty blob in a row whose ``cut`` is 1. Bytes.
+#: A longer value is not stored. Bytes.
 VALUE_LIMIT: Final = 1 << 20
+#: What stands for it in a column of TEXT affinity, which holds no numbers. In others that is an empty blob, in a row
+#: whose ``cut`` is 1: to find that out takes another test of each value.
+LONG_TEXT: Final = int.from_bytes(b"long")
 
 #: So many rows are kept, whoever writes and whether or not a server runs, unless configured otherwise.
 ROW_BOUND: Final = 1_000_000
@@ -42,8 +46,8 @@ DDL: Final = (
     id INTEGER PRIMARY KEY, shape, op, cut, {", ".join(VALUES)}
 )""",
     """CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout)""",
-    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger. ``fate``: the op that a copy
-    # has turned out to be.
+    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger. ``fate``: 1 where the
+    # row has turned out to be displaced and several statements ask for that.
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
     id INTEGER PRIMARY KEY, shape, part, fate, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",

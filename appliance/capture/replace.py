@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.capture import passwords
-from appliance.capture.expressions import any_of, collated, equal, outbox_row, vector
+from appliance.capture.expressions import any_of, collated, equal, of, outbox_row, vector
 from appliance.capture.images import Images, Trigger
 from appliance.capture.joins import JOIN_PART, SCRATCH, Joins
 from appliance.capture.outbox import KEYS, VALUES
@@ -27,8 +27,8 @@ from appliance.model import Op, Shape, ascii_fold, quote_identifier
 #: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
 RING = 32
 
-#: Characters of a trigger that does the work of several; a writer with recommended limits reads no more than 100,000.
-SQL_LENGTH = 50_000
+#: Terms of a compound SELECT that a writer with SQLite's recommended limits reads.
+COMPOUND = 3
 
 
 def covers(table: Table, shape: Shape) -> bool:
@@ -45,10 +45,9 @@ class Recipe(Images):
 
     def __init__(self, table: Table, shape: Shape) -> None:
         super().__init__(table, shape)
-        # A row of the table in a subquery goes by the table's name, but where NEW and OLD are meant by that.
-        shadowed = ascii_fold(table.name) in ("new", "old")
-        self._row = "_appliance_row" if shadowed else self._name
-        self._from = f"{self._name} AS {self._row}" if shadowed else self._name
+        # In a subquery of the table, NEW and OLD are not to mean the table.
+        shadows = ascii_fold(table.name) in ("new", "old")
+        self._from = f"{self._name} AS _appliance_row" if shadows else self._name
         # What tells rows apart: the rowid, or the key of a WITHOUT ROWID table under its index's collations.
         primary = next((each for each in table.uniques if each.primary), None)
         key = primary.columns if primary else tuple((each.name, each.collation) for each in table.key)
@@ -68,13 +67,13 @@ class Recipe(Images):
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
-        # The plain insert is newer than the other, so that it looks for copies before the other has used them up.
-        after = (self._update(), self._delete(), self._displaced_by_update(), self._insert_displacing(), self._insert())
+        # What was displaced is told before the row that took its place, so that trigger is the newer.
+        after = (self._update(), self._delete(), self._displaced_by_update(), self._insert(), self._insert_displacing())
         return (*after, *self._before(), *self._before_delete(), *self._ended_tokens())
 
     def _insert(self) -> Trigger:
-        body = [*self._image("NEW", str(int(Op.CREATE))), *self._keep()]
-        return self._trigger("insert", "AFTER INSERT", f"NOT {self._has_scratch()}", body)
+        """Tell of the new row, always as a ``create``: behind an update's old image it is that update's new one."""
+        return self._trigger("insert", "AFTER INSERT", None, [*self._image("NEW", str(int(Op.CREATE))), *self._keep()])
 
     def _delete(self) -> Trigger:
         body = [
@@ -100,12 +99,14 @@ class Recipe(Images):
             self._trigger("removed", "AFTER DELETE", None, of_old),
         ]
 
-    def _end_displaced(self) -> tuple[str, ...]:
-        """End the tokens of the accounts that a REPLACE has displaced: those of the copies that have a fate."""
+    def _end_displaced(self, displaced: str) -> tuple[str, ...]:
+        """End the tokens of the accounts that a REPLACE has displaced."""
         if not self._table.accounts:
             return ()
         reference = KEYS[len(self._identity)]
-        return passwords.end_tokens(reference, f"FROM {SCRATCH} WHERE (shape,part)=({self._id},0) AND fate>0")
+        # Marked first: what says so is too deep an expression for a subquery of a subquery.
+        mark = f"UPDATE {SCRATCH} SET fate=1 WHERE shape={self._id} AND {displaced}"
+        return mark, *passwords.end_tokens(reference, f"FROM {SCRATCH} WHERE (shape,part)=({self._id},0) AND fate=1")
 
     def _there_again(self) -> list[str]:
         """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.
@@ -114,24 +115,24 @@ class Recipe(Images):
         """
         if not self._table.acted:
             return []
-        return self._image(self._row, str(int(Op.CREATE)), f" FROM {self._from} WHERE {self._keyed('OLD')}")
+        return self._image("", str(int(Op.CREATE)), f" FROM {self._from} WHERE {self._keyed('OLD')}")
 
     def _changed_again(self) -> list[str]:
         """Tell of a row that a foreign key's action has changed once more, or deleted: that was told before this."""
         if not self._table.acted:
             return []
         here = f" FROM {self._from} WHERE {self._keyed('NEW')}"
-        again = f"{here} AND {any_of(self._changes('NEW', self._row))}"
+        again = f"{here} AND {any_of(self._changes('NEW', ''))}"
         return [
             *self._image("NEW", str(int(Op.UPDATE)), again),
-            *self._image(self._row, str(int(Op.MORE)), again),
+            *self._image("", str(int(Op.MORE)), again),
             *self._image("NEW", str(int(Op.DELETE)), f" WHERE NOT EXISTS(SELECT 1{here})"),
         ]
 
     def _keyed(self, row: str) -> str:
         """Say that a row of the table has the key of ``NEW`` or ``OLD``."""
         key = self._key or self._identity
-        return equal([(f"{self._row}.{name}", f"{row}.{name}", collation) for name, collation in key])
+        return equal([(name, f"{row}.{name}", collation) for name, collation in key])
 
     def _has_scratch(self) -> str:
         return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"
@@ -163,7 +164,7 @@ class Recipe(Images):
             rowid = str(self._table.rowid)
             names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
             columns = ("rowid", "oid", "_rowid_", *names)
-            found.append(_Way(f"{self._row}.{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
+            found.append(_Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
         return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
 
     def _way(self, unique: UniqueIndex) -> _Way:
@@ -172,7 +173,7 @@ class Recipe(Images):
         # The comparison has the column's own collation, unless the index has another.
         conflict = equal(
             [
-                (f"{self._row}.{name}", f"NEW.{name}", "" if collation == declared.get(bare) else collation)
+                (name, f"NEW.{name}", "" if collation == declared.get(bare) else collation)
                 for name, bare, collation in columns
             ],
             plain="",
@@ -203,9 +204,9 @@ class Recipe(Images):
         theres = [self._there(way) for way in ways]
         for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
             when = f"{way.moved} AND {there}" if way.moved else there
-            of = f" OF {','.join(way.columns)}" if way.columns else ""
+            event = f"BEFORE UPDATE OF {','.join(way.columns)}" if way.columns else "BEFORE UPDATE"
             body = self._copies(way.conflict, f" AND NOT {self._own()}")
-            made.append(self._trigger(f"before_update_{number}", f"BEFORE UPDATE{of}", when, body))
+            made.append(self._trigger(f"before_update_{number}", event, when, body))
         # SQLite loads for BEFORE UPDATE triggers only the columns that they name, and computes generated ones from what
         # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
         named = [f"NEW.{quote_identifier(each.name)}" for each in self._table.columns if not each.generated]
@@ -213,22 +214,24 @@ class Recipe(Images):
         computed = len(named) < len(self._table.columns)
         update = any_of([*loads, has]) if computed else has
         made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
-        return [*made, *self._before_insert(ways, theres, has)]
+        return [*made, self._before_insert(ways, theres, has)]
 
-    def _before_insert(self, ways: list[_Way], theres: list[str], has: str) -> list[Trigger]:
+    def _before_insert(self, ways: list[_Way], theres: list[str], has: str) -> Trigger:
         """Copy the rows at risk in one trigger: each costs a writer also when there is nothing to do.
 
         Copies that came to nothing may stay till then: they are as their rows are, for what changes a row clears them.
         """
         stale = [has] if self._table.nested or self._table.accounts else []
-        body = [*self._clear(), *(copy for way in ways for copy in self._copies(way.conflict))]
-        whole = self._trigger("before_insert_all", "BEFORE INSERT", any_of([*stale, *theres]), body)
-        if len(whole.sql) <= SQL_LENGTH:
-            return [whole]
-        made = [self._trigger("before_insert_clear", "BEFORE INSERT", has, self._clear())]
-        for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
-            made.insert(0, self._trigger(f"before_insert_{number}", "BEFORE INSERT", there, self._copies(way.conflict)))
-        return made
+        conflicts = [way.conflict for way in ways]
+        if len(ways) > 1:
+            # One statement for up to three ways: of each way's own, the copied values would be most of the SQL.
+            identity = ",".join(name for name, _ in self._identity)
+            finds = [f"SELECT {identity} FROM {self._from} WHERE {conflict}" for conflict in conflicts]
+            unions = [" UNION ALL ".join(finds[at : at + COMPOUND]) for at in range(0, len(finds), COMPOUND)]
+            conflicts = [f"{self._compared()} IN ({each})" for each in unions]
+        anew = len(conflicts) == 1 and not self._table.nested
+        body = [*self._clear(), *(copy for conflict in conflicts for copy in self._copies(conflict, anew=anew))]
+        return self._trigger("before_insert", "BEFORE INSERT", any_of([*stale, *theres]), body)
 
     def _there(self, way: _Way) -> str:
         """Say that a row of the table stands in the way of NEW."""
@@ -237,7 +240,7 @@ class Recipe(Images):
 
     def _own(self) -> str:
         """Say that a row of the table is the one that is being updated."""
-        return equal([(f"{self._row}.{name}", f"OLD.{name}", collation) for name, collation in self._identity])
+        return equal([(name, f"OLD.{name}", collation) for name, collation in self._identity])
 
     def _clear(self) -> list[str]:
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
@@ -248,57 +251,63 @@ class Recipe(Images):
         newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id}{parts} {place}"
         return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
 
-    def _copies(self, conflict: str, others: str = "") -> list[str]:
-        """Copy the rows at risk to the scratch table, those that are not there yet."""
+    def _compared(self) -> str:
+        """Give what tells a row of the table apart, to be compared."""
+        return vector([collated(name, collation) for name, collation in self._identity])
+
+    def _copies(self, conflict: str, others: str = "", *, anew: bool = False) -> list[str]:
+        """Copy the rows at risk to the scratch table, those that are not there yet; ``anew``: it was just cleared."""
         written = []
-        identity = vector([collated(f"{self._row}.{name}", collation) for name, collation in self._identity])
         keys = ",".join(KEYS[: len(self._identity)])
         for part in range(self._parts):
             there = f"SELECT {keys} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
-            source = f"FROM {self._from} WHERE ({identity} NOT IN ({there}){others}) AND ({conflict})"
-            written.append(self._into_scratch(self._row, part, source))
+            found = conflict if anew else f"({self._compared()} NOT IN ({there}){others}) AND ({conflict})"
+            written.append(self._into_scratch("", part, f"FROM {self._from} WHERE {found}"))
         return [*written, self._joins.note_copied()] if self._joins else written
 
     def _into_scratch(self, row: str, part: int, source: str) -> str:
-        """Copy one part of ``row``, of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
+        """Copy one part of ``row``, or of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
         columns, shown, cut = outbox_row(self._of_part(row, part))
         keys = ",".join(KEYS[: len(self._kept)])
-        values = ",".join([*(f"{row}.{name}" for name in self._kept), cut, *shown])
+        values = ",".join([*(of(row, name) for name in self._kept), cut, *shown])
         return f"INSERT INTO {SCRATCH}(shape,part,{keys},cut{columns}) SELECT {self._id},{part},{values} {source}"
 
     def _insert_displacing(self) -> Trigger:
-        first = f"CASE WHEN EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND fate={int(Op.UPDATE)})"
-        fate = f"CASE WHEN {self._same_key()} THEN {int(Op.UPDATE)} ELSE {int(Op.DELETE)} END"
-        body = [
-            self._fate(fate, any_of([self._is("NEW"), self._gone()])),
-            self._from_scratch(),
-            *self._image("NEW", f"{first} THEN {int(Op.MORE)} ELSE {int(Op.CREATE)} END"),
-            *self._end_displaced(),
-            self._settle(),
-            *self._keep(),
-        ]
+        body = self._tell_displaced([self._is("NEW"), self._gone()], replaced=self._same_key())
         return self._trigger("insert_displacing", "AFTER INSERT", self._has_scratch(), body)
 
     def _displaced_by_update(self) -> Trigger:
-        body = [
-            self._fate(str(int(Op.DELETE)), f"NOT {self._is('OLD')} AND {any_of([self._is('NEW'), self._gone()])}"),
-            self._from_scratch(),
-            *self._end_displaced(),
-            self._settle(),
-        ]
+        body = self._tell_displaced([self._is("NEW"), self._gone()], unless=self._is("OLD"))
         if self._table.nested:
             body += self._keep_in_step()
         body += self._keep()
         when = None if self._table.disturbed else self._has_scratch()
         return self._trigger("displaced_by_update", "AFTER UPDATE", when, body)
 
-    def _fate(self, fate: str, condition: str) -> str:
-        # One statement for all: each has registers that a trigger pays for also when it has nothing to do.
-        return f"UPDATE {SCRATCH} SET fate={fate} WHERE shape={self._id} AND {condition}"
+    def _tell_displaced(self, signs: list[str], *, unless: str = "", replaced: str = "") -> list[str]:
+        """Tell of the rows that are gone, which copies that have one of ``signs`` are of, then clear these.
 
-    def _settle(self) -> str:
-        """Clear the copies that are done with: in the midst of another statement, only those that have a fate."""
-        return f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (" AND fate IS NOT NULL" if self._table.nested else "")
+        The one that was ``replaced`` goes last: it is the old image of an update, to be followed by the new one. Each
+        row's parts stand together. Nothing is marked first: an UPDATE has a register for each column, twice, and a
+        trigger pays for its registers also when it has nothing to do.
+        """
+        displaced = any_of(signs, unless)
+        told = displaced
+        fate, joins, order = str(int(Op.DELETE)), "", ",".join([*KEYS[: len(self._identity)], "part"])
+        if replaced:
+            fate, order = f"CASE WHEN {replaced} THEN {int(Op.UPDATE)} ELSE {fate} END", f"{replaced},{order}"
+        if self._joins:
+            joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
+            told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless)
+        values = "".join(f",{name}" for name in VALUES[: self._shape.width])
+        return [
+            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
+            f"SELECT shape,CASE part WHEN 0 THEN {fate}{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
+            f"WHERE shape={self._id} AND {told} ORDER BY {order}",
+            *self._end_displaced(displaced),
+            # In the midst of another statement, other copies may still be wanted.
+            f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (f" AND {displaced}" if self._table.nested else ""),
+        ]
 
     def _keep(self) -> list[str]:
         """Copy the row that was written, where the statement round this one may displace it.
@@ -327,20 +336,6 @@ class Recipe(Images):
         if self._joins:
             written.append(f"UPDATE {SCRATCH} SET {','.join(kept)} WHERE {self._joins.of_old}")
         return written
-
-    def _from_scratch(self) -> str:
-        """Write the copies that have a fate into the outbox: those deleted first, and each row's parts together."""
-        values = "".join(f",{name}" for name in VALUES[: self._shape.width])
-        order = ",".join([*KEYS[: len(self._identity)], "part"])
-        joins, rows = "", ""
-        if self._joins:
-            joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
-            rows = f" AND (part,fate)<>({JOIN_PART},{int(Op.UPDATE)})"
-        return (
-            f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
-            f"SELECT shape,CASE part WHEN 0 THEN fate{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
-            f"WHERE shape={self._id} AND fate IS NOT NULL{rows} ORDER BY fate DESC,{order}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

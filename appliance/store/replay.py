@@ -284,7 +284,8 @@ def _condition(shape: Shape, wanted: RowFilter | None) -> tuple[_Condition, tupl
         if stored.between is not None:
             having.append(within(value, stored.between))
     if len(wanted.events) < len(_ROW_EVENTS) and not part:
-        among = {*wanted.events, *((Op.MORE,) if Op.UPDATE in wanted.events else ())}
+        # An update's new image is written as a create where an insert has replaced the row.
+        among = {*wanted.events, *((Op.MORE, Op.CREATE) if Op.UPDATE in wanted.events else ())}
         then.sql.insert(0, f"op IN ({','.join(str(int(op)) for op in sorted(among))})")
     made = _Condition(
         "".join(f"{each} AND " for each in first.sql),

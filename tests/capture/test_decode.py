@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.capture.decode import Decoded, Fault, decode
-from appliance.capture.outbox import WIDTH
+from appliance.capture.outbox import LONG_TEXT, WIDTH
 from appliance.model import Affinity, Change, Column, Image, Message, Op, Shape
 
 Row = tuple[Any, ...]
@@ -53,6 +53,23 @@ def test_an_image_that_is_too_wide_goes_on_in_the_next_row() -> None:
     assert decode(rows, SHAPES, more=False).events == [Change(4, Op.UPDATE, WIDE, Image(new), Image(old))]
 
 
+def test_a_create_behind_an_updates_old_image_is_its_new_one() -> None:
+    old, new = tuple(range(WIDTH + 2)), tuple(range(100, 102 + WIDTH))
+    rows = [
+        row(1, 1, 2, "a", 1), row(2, 1, 1, "a", 2), row(3, 1, 1, "b", 3),
+        row(4, 3, 2, *old[:WIDTH]), row(5, 3, 0, *old[WIDTH:]), row(6, 3, 1, *new[:WIDTH]), row(7, 3, 0, *new[WIDTH:]),
+    ]  # fmt: skip
+    assert decode(rows, SHAPES, more=False) == Decoded([
+        Change(2, Op.UPDATE, NARROW, Image(("a", 2)), Image(("a", 1))),
+        Change(3, Op.CREATE, NARROW, Image(("b", 3)), None),
+        Change(7, Op.UPDATE, WIDE, Image(new), Image(old)),
+    ], 7, [])  # fmt: skip
+    for there in range(3, 6):
+        assert decode(rows[:there], SHAPES, more=True).consumed == 3
+    broken = decode([*rows[3:6], row(7, 1, 1, "c", 4)], SHAPES, more=False)
+    assert (broken.faults, [event.id for event in broken.events]) == ([Fault(6, "its continuation is missing")], [7])
+
+
 def test_an_image_that_just_fits_is_one_row() -> None:
     values = tuple(range(WIDTH - 1))
     (event,) = decode([row(1, 4, 3, 7, *values)], SHAPES, more=False).events
@@ -77,6 +94,18 @@ def test_a_cut_value_is_counted_from_the_columns_also_behind_a_rowid_and_in_a_la
     assert event.new is not None
     assert event.new.cut == {WIDTH}
     assert (event.new.values[0], event.new.values[WIDTH:]) == (b"", (None, b"x"))
+
+
+@pytest.mark.parametrize(("declared", "is_cut"), [("TEXT", True), ("", False), ("INTEGER", False)])
+def test_a_number_stands_for_a_long_value_where_there_is_none_otherwise(declared: str, is_cut: bool) -> None:
+    columns = (Column("n", "INTEGER", Affinity.INTEGER), Column("c", declared, Affinity.of(declared)))
+    for shape in (Shape(1, "t", columns, key=(0,)), Shape(1, "t", columns, key=(), rowid=True)):
+        rowid = LONG_TEXT if shape.rowid else None
+        values = [LONG_TEXT] * (2 + shape.rowid)
+        (event,) = decode([row(1, 1, 1, *values)], {1: shape}, more=False).events
+        assert isinstance(event, Change)
+        image = Image((LONG_TEXT, None), rowid, frozenset({1})) if is_cut else Image((LONG_TEXT, LONG_TEXT), rowid)
+        assert event.new == image
 
 
 def test_a_cut_old_image_leaves_the_new_one_whole() -> None:
@@ -111,7 +140,7 @@ def test_a_row_of_no_kind_is_a_fault(op: Any) -> None:
 
 
 def test_what_comes_instead_of_a_continuation_is_not_lost() -> None:
-    rows = [row(1, 1, 2, "a", 1), row(2, 1, 1, "b", 1), row(3, 3, 1, 0), row(4, None, 4, "t", "s", b"1")]
+    rows = [row(1, 1, 2, "a", 1), row(2, 4, 1, 7), row(3, 3, 1, 0), row(4, None, 4, "t", "s", b"1")]
     decoded = decode(rows, SHAPES, more=False)
     assert [event.id for event in decoded.events] == [2, 4]
     assert decoded.faults == [Fault(1, "its continuation is missing"), Fault(3, "its continuation is missing")]

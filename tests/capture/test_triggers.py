@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.capture.expressions import any_of
-from appliance.capture.outbox import VALUE_LIMIT
+from appliance.capture.outbox import LONG_TEXT, VALUE_LIMIT
 from appliance.capture.shape import Table, TableColumn, UniqueIndex, shape_of
 from appliance.capture.triggers import triggers
 from tests.capture.support import Captured, Replica, nothing_secret
@@ -29,8 +29,8 @@ def test_the_triggers_are_these_to_the_letter() -> None:
     assert [trigger.name for trigger in made] == [
         f"_appliance_7_{kind}"
         for kind in (
-            "update", "delete", "displaced_by_update", "insert_displacing", "insert", "before_update_0",
-            "before_update_1", "before_update_clear", "before_insert_all",
+            "update", "delete", "displaced_by_update", "insert", "insert_displacing", "before_update_0",
+            "before_update_1", "before_update_clear", "before_insert",
         )
     ]  # fmt: skip
 
@@ -135,12 +135,14 @@ def test_an_outer_or_ignore_or_or_replace_does_not_reach_into_the_outbox(tmp_pat
     file.close()
 
 
-def test_a_long_value_is_cut_in_every_way_of_writing(tmp_path: Path) -> None:
-    file = Captured(tmp_path / "a.db", "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b UNIQUE)")
+@pytest.mark.parametrize("declared", ["", "TEXT", "TEXT COLLATE NOCASE", "INTEGER", "BLOB COLLATE NOCASE", "REAL"])
+def test_a_long_value_is_cut_in_every_way_of_writing(tmp_path: Path, declared: str) -> None:
+    file = Captured(tmp_path / "a.db", f"CREATE TABLE t(id INTEGER PRIMARY KEY, a {declared}, b UNIQUE)")
     exact, long = b"x" * VALUE_LIMIT, "y" * (VALUE_LIMIT + 1)
     file.writer.execute("INSERT INTO t VALUES(1, ?, 1), (2, ?, 2)", (exact, long))
     file.writer.execute("UPDATE t SET b = b + 10")
     file.writer.execute("REPLACE INTO t VALUES(2, 'short', 11)")
+    file.writer.execute("UPDATE t SET a = ?", (long.encode(),))
     file.writer.execute("DELETE FROM t")
     images = [(event.op.name, event.old, event.new) for event in file.events()]
     shown = [
@@ -150,8 +152,45 @@ def test_a_long_value_is_cut_in_every_way_of_writing(tmp_path: Path) -> None:
     whole, cut = (True, []), (None, [1])
     assert shown == [
         ("CREATE", None, whole), ("CREATE", None, cut), ("UPDATE", whole, whole), ("UPDATE", cut, cut),
-        ("DELETE", whole, None), ("UPDATE", cut, ("short", [])), ("DELETE", ("short", []), None),
+        ("DELETE", whole, None), ("UPDATE", cut, ("short", [])), ("UPDATE", ("short", []), cut), ("DELETE", cut, None),
     ]  # fmt: skip
+    file.close()
+
+
+@pytest.mark.parametrize("number", [LONG_TEXT, float(LONG_TEXT), str(LONG_TEXT)])
+@pytest.mark.parametrize("declared", ["TEXT", "INTEGER", "REAL", "", "BLOB", "NUMERIC"])
+def test_what_stands_for_a_long_value_may_be_written_itself(tmp_path: Path, declared: str, number: float | str) -> None:
+    file = Captured(tmp_path / "a.db", f"CREATE TABLE t(id INTEGER PRIMARY KEY, a {declared})")
+    for sql in ("INSERT INTO t(a) VALUES(?)", "REPLACE INTO t VALUES(1, ?)", "UPDATE t SET id = 2, a = ?"):
+        file.writer.execute(sql, (number,))
+    assert [event.new.cut for event in file.events() if event.new] == [frozenset()] * 2
+    replica = Replica()
+    replica.load(file)
+    assert replica.content("t") == file.content("t")
+    file.close()
+
+
+def test_a_value_is_looked_at_by_way_of_more_than_three_unique_indexes(tmp_path: Path) -> None:
+    columns = ", ".join(f"c{number} UNIQUE" for number in range(7))
+    file = Captured(tmp_path / "a.db", f"CREATE TABLE t(id INTEGER PRIMARY KEY, {columns})")
+    file.writer.execute(
+        "INSERT INTO t VALUES(1, 1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2, 2, 2), (3, 3, 3, 3, 3, 3, 3, 3)"
+    )
+    file.events()
+    said = file.said("REPLACE INTO t VALUES(2, 1, 2, 2, 3, 1, 9, 3)")
+    assert [(op, old[0]) for op, _, old, _ in said] == [("delete", 1), ("delete", 3), ("update", 2)]
+    file.close()
+
+
+@pytest.mark.parametrize("name", ["new", "Old"])
+@pytest.mark.parametrize("rowid", ["", " WITHOUT ROWID"])
+def test_a_table_may_be_called_as_what_a_trigger_sees(tmp_path: Path, name: str, rowid: str) -> None:
+    file = Captured(tmp_path / "a.db", f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, a UNIQUE, b){rowid}")
+    file.said(f"INSERT INTO {name} VALUES(1, 1, 1), (2, 2, 2), (3, 3, 3)")
+    assert [each[0] for each in file.said(f"REPLACE INTO {name} VALUES(1, 2, 5)")] == ["delete", "update"]
+    assert [each[0] for each in file.said(f"UPDATE OR REPLACE {name} SET a = 3 WHERE id = 1")] == ["delete", "update"]
+    assert [each[0] for each in file.said(f"UPDATE {name} SET b = 9")] == ["update"]
+    assert [each[0] for each in file.said(f"DELETE FROM {name}")] == ["delete"]
     file.close()
 
 

@@ -36,7 +36,7 @@ def test_a_table_that_is_captured_before_any_event_is_complete_from_the_beginnin
 @pytest.mark.parametrize("written", [0, 3])
 def test_triggers_made_anew_are_a_break_after_all_that_was_before(file: Captured, change: str, written: int) -> None:
     if "_appliance_2" in change:
-        (name,) = file.writer.execute("SELECT name FROM sqlite_schema WHERE tbl_name='t' AND name LIKE '%_insert'")
+        (name,) = file.writer.execute("SELECT name FROM sqlite_schema WHERE tbl_name='t' AND name GLOB '*[0-9]_insert'")
         change = f'DROP TRIGGER "{name[0]}"'
     for _ in range(written):
         file.writer.execute("INSERT INTO u VALUES(1)")

@@ -52,6 +52,7 @@ WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "a prefix": [("narrow", {"name": {"startswith": "xx"}}), ("wide", {"c0": {"lte": 1}})],
     "everything of one": [("wide", {})],
     "only deletes": [("narrow", {"EventType": "delete"}), ("wide", {"EventType": ["create", "delete"], "c0": [1, 2]})],
+    "only creates": [("narrow", {"EventType": "create", "room": 1})],
     "only updates": [("narrow", {"EventType": "update", "room": 1}), ("wide", {"EventType": "update"})],
     "only updates of the last part": [("wide", {"EventType": ["update", "delete"], f"c{WIDE - 1}": {"ne": 1}})],
 }

@@ -1,0 +1,119 @@
+-- A store of format 3, as `.dump` writes it: made by the program before 0.1.0 was released.
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE orders(id INTEGER PRIMARY KEY, item TEXT, total REAL, paid BOOLEAN DEFAULT 0);
+INSERT INTO orders VALUES(1,'chair',49.499999999999999998,1);
+INSERT INTO orders VALUES(2,'table',121.0,0);
+CREATE TABLE notes(text);
+CREATE TABLE IF NOT EXISTS "_appliance_meta" (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO _appliance_meta VALUES('clean',1);
+INSERT INTO _appliance_meta VALUES('epoch','0f3a5b72885e9fdb');
+INSERT INTO _appliance_meta VALUES('format',3);
+INSERT INTO _appliance_meta VALUES('generation',2);
+INSERT INTO _appliance_meta VALUES('incarnation','0a7bb58d4d8af866');
+INSERT INTO _appliance_meta VALUES('journal_mode','delete');
+INSERT INTO _appliance_meta VALUES('program','0.1.0');
+INSERT INTO _appliance_meta VALUES('schema_version',43);
+INSERT INTO _appliance_meta VALUES('secrecy','{"columns": ["password", "passwd", "secret", "token", "hash", "api_key", "*_password", "*_secret", "*_token", "*_hash", "*_key", "otp*"], "reveal": []}');
+INSERT INTO _appliance_meta VALUES('secret','10bee842bcc80bf2636d953e41da5dcd934e4cc3180c781441fffd155f18c6a2');
+CREATE TABLE IF NOT EXISTS "_appliance_topic" (
+    name TEXT PRIMARY KEY COLLATE NOCASE, durable INTEGER NOT NULL, permission INTEGER NOT NULL, owner TEXT
+) WITHOUT ROWID;
+INSERT INTO _appliance_topic VALUES('lobby',1,589696,'administrator');
+CREATE TABLE IF NOT EXISTS "_appliance_unwatched" (
+    "table" TEXT PRIMARY KEY COLLATE NOCASE
+) WITHOUT ROWID;
+INSERT INTO _appliance_unwatched VALUES('notes');
+CREATE TABLE IF NOT EXISTS "_appliance_break" (
+    "table" TEXT PRIMARY KEY COLLATE NOCASE, id INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO _appliance_break VALUES('notes',0);
+INSERT INTO _appliance_break VALUES('orders',5);
+CREATE TABLE IF NOT EXISTS "_appliance_sent" (
+    issuer TEXT NOT NULL, sender TEXT NOT NULL, topic TEXT NOT NULL COLLATE NOCASE, key TEXT NOT NULL,
+    digest BLOB NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(issuer, sender, topic, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS "_appliance_standard" (
+    "table" TEXT PRIMARY KEY COLLATE NOCASE, kind TEXT NOT NULL, object_table TEXT, object_column TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS "_appliance_account" (
+    subject TEXT PRIMARY KEY, not_before INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS "_appliance_revoked" (
+    token_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS "_appliance_outbox" (
+    id INTEGER PRIMARY KEY, shape, op, cut, v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19, v20, v21, v22, v23
+);
+INSERT INTO _appliance_outbox VALUES(1,NULL,4,NULL,'lobby','administrator',X'7b2268656c6c6f223a22776f726c64227d',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(2,2,1,NULL,2,'table',120.0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(3,2,2,NULL,1,'chair',49.499999999999999998,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(4,2,0,NULL,1,'chair',49.499999999999999998,1,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(5,NULL,5,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(6,2,2,NULL,2,'table',120.0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO _appliance_outbox VALUES(7,2,0,NULL,2,'table',121.0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout);
+INSERT INTO _appliance_shape VALUES(1,'notes','{"columns": [["text", "", "BLOB", "BINARY"]], "key": [], "rowid": true}');
+INSERT INTO _appliance_shape VALUES(2,'orders','{"columns": [["id", "INTEGER", "INTEGER", "BINARY"], ["item", "TEXT", "TEXT", "BINARY"], ["total", "REAL", "REAL", "BINARY"], ["paid", "BOOLEAN", "NUMERIC", "BINARY"]], "key": [0], "rowid": false}');
+CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
+    id INTEGER PRIMARY KEY, shape, part, fate, cut, k0, k1, k2, k3, k4, k5, k6, k7, v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19, v20, v21, v22, v23
+);
+CREATE TABLE IF NOT EXISTS "_appliance_mark" (id INTEGER PRIMARY KEY, at, bytes);
+INSERT INTO _appliance_mark VALUES(0,1795647131.2637662887,0);
+INSERT INTO _appliance_mark VALUES(4,1795647131.2637662887,229);
+CREATE INDEX "_appliance_sent_at" ON "_appliance_sent"(at);
+CREATE TRIGGER "_appliance_trim" AFTER INSERT ON "_appliance_outbox"
+WHEN NEW.id % 64 = 0
+BEGIN
+DELETE FROM _appliance_outbox
+WHERE id <= NEW.id - 1000000 AND id < (SELECT min(id) FROM _appliance_outbox) + 256;
+END;
+CREATE INDEX "_appliance_account_ended" ON "_appliance_account"(not_before);
+CREATE TRIGGER "_appliance_2_update" AFTER UPDATE ON "orders" FOR EACH ROW
+WHEN CASE WHEN OLD."id" COLLATE BINARY IS NOT NEW."id" THEN 1 WHEN OLD."item" COLLATE BINARY IS NOT NEW."item" THEN 1 WHEN OLD."total" COLLATE BINARY IS NOT NEW."total" THEN 1 WHEN OLD."paid" COLLATE BINARY IS NOT NEW."paid" THEN 1 WHEN OLD."paid"=-9223372036854775808 AND typeof(OLD."paid")<>typeof(NEW."paid") THEN 1 ELSE 0 END
+BEGIN
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) VALUES(2,2,CASE WHEN length(CAST(OLD."item" AS BLOB))>1048576 THEN 1 WHEN OLD."total" COLLATE BINARY>='' AND length(CAST(OLD."total" AS BLOB))>1048576 THEN 1 WHEN OLD."paid" COLLATE BINARY>='' AND length(CAST(OLD."paid" AS BLOB))>1048576 THEN 1 END,OLD."id",CASE WHEN length(CAST(OLD."item" AS BLOB))>1048576 THEN x'' ELSE OLD."item" END,CASE WHEN OLD."total" COLLATE BINARY>='' AND length(CAST(OLD."total" AS BLOB))>1048576 THEN x'' ELSE OLD."total" END,CASE WHEN OLD."paid" COLLATE BINARY>='' AND length(CAST(OLD."paid" AS BLOB))>1048576 THEN x'' ELSE OLD."paid" END);
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) VALUES(2,0,CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN 1 WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN 1 WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN 1 END,NEW."id",CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN x'' ELSE NEW."item" END,CASE WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN x'' ELSE NEW."total" END,CASE WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN x'' ELSE NEW."paid" END);
+END;
+CREATE TRIGGER "_appliance_2_delete" AFTER DELETE ON "orders" FOR EACH ROW
+BEGIN
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) VALUES(2,3,CASE WHEN length(CAST(OLD."item" AS BLOB))>1048576 THEN 1 WHEN OLD."total" COLLATE BINARY>='' AND length(CAST(OLD."total" AS BLOB))>1048576 THEN 1 WHEN OLD."paid" COLLATE BINARY>='' AND length(CAST(OLD."paid" AS BLOB))>1048576 THEN 1 END,OLD."id",CASE WHEN length(CAST(OLD."item" AS BLOB))>1048576 THEN x'' ELSE OLD."item" END,CASE WHEN OLD."total" COLLATE BINARY>='' AND length(CAST(OLD."total" AS BLOB))>1048576 THEN x'' ELSE OLD."total" END,CASE WHEN OLD."paid" COLLATE BINARY>='' AND length(CAST(OLD."paid" AS BLOB))>1048576 THEN x'' ELSE OLD."paid" END);
+DELETE FROM _appliance_scratch WHERE shape=2 AND k0=OLD.rowid;
+END;
+CREATE TRIGGER "_appliance_2_displaced_by_update" AFTER UPDATE ON "orders" FOR EACH ROW
+WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=2)
+BEGIN
+UPDATE _appliance_scratch SET fate=3 WHERE shape=2 AND NOT k0=OLD.rowid AND CASE WHEN k0=NEW.rowid THEN 1 WHEN k0 NOT IN (SELECT rowid FROM "orders") THEN 1 ELSE 0 END;
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) SELECT shape,CASE part WHEN 0 THEN fate ELSE 0 END,cut,v0,v1,v2,v3 FROM _appliance_scratch WHERE shape=2 AND fate IS NOT NULL ORDER BY fate DESC,k0,part;
+DELETE FROM _appliance_scratch WHERE shape=2;
+END;
+CREATE TRIGGER "_appliance_2_insert_displacing" AFTER INSERT ON "orders" FOR EACH ROW
+WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=2)
+BEGIN
+UPDATE _appliance_scratch SET fate=CASE WHEN k0=NEW.rowid THEN 2 ELSE 3 END WHERE shape=2 AND CASE WHEN k0=NEW.rowid THEN 1 WHEN k0 NOT IN (SELECT rowid FROM "orders") THEN 1 ELSE 0 END;
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) SELECT shape,CASE part WHEN 0 THEN fate ELSE 0 END,cut,v0,v1,v2,v3 FROM _appliance_scratch WHERE shape=2 AND fate IS NOT NULL ORDER BY fate DESC,k0,part;
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) VALUES(2,CASE WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=2 AND fate=2) THEN 0 ELSE 1 END,CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN 1 WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN 1 WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN 1 END,NEW."id",CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN x'' ELSE NEW."item" END,CASE WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN x'' ELSE NEW."total" END,CASE WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN x'' ELSE NEW."paid" END);
+DELETE FROM _appliance_scratch WHERE shape=2;
+END;
+CREATE TRIGGER "_appliance_2_insert" AFTER INSERT ON "orders" FOR EACH ROW
+WHEN NOT EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=2)
+BEGIN
+INSERT INTO _appliance_outbox(shape,op,cut,v0,v1,v2,v3) VALUES(2,1,CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN 1 WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN 1 WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN 1 END,NEW."id",CASE WHEN length(CAST(NEW."item" AS BLOB))>1048576 THEN x'' ELSE NEW."item" END,CASE WHEN NEW."total" COLLATE BINARY>='' AND length(CAST(NEW."total" AS BLOB))>1048576 THEN x'' ELSE NEW."total" END,CASE WHEN NEW."paid" COLLATE BINARY>='' AND length(CAST(NEW."paid" AS BLOB))>1048576 THEN x'' ELSE NEW."paid" END);
+END;
+CREATE TRIGGER "_appliance_2_before_update_0" BEFORE UPDATE OF rowid,oid,_rowid_,"id" ON "orders" FOR EACH ROW
+WHEN OLD.rowid<>NEW.rowid AND EXISTS(SELECT 1 FROM (SELECT 1 FROM "orders" WHERE "orders".rowid=NEW.rowid))
+BEGIN
+INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1,v2,v3) SELECT 2,0,"orders".rowid,CASE WHEN length(CAST("orders"."item" AS BLOB))>1048576 THEN 1 WHEN "orders"."total" COLLATE BINARY>='' AND length(CAST("orders"."total" AS BLOB))>1048576 THEN 1 WHEN "orders"."paid" COLLATE BINARY>='' AND length(CAST("orders"."paid" AS BLOB))>1048576 THEN 1 END,"orders"."id",CASE WHEN length(CAST("orders"."item" AS BLOB))>1048576 THEN x'' ELSE "orders"."item" END,CASE WHEN "orders"."total" COLLATE BINARY>='' AND length(CAST("orders"."total" AS BLOB))>1048576 THEN x'' ELSE "orders"."total" END,CASE WHEN "orders"."paid" COLLATE BINARY>='' AND length(CAST("orders"."paid" AS BLOB))>1048576 THEN x'' ELSE "orders"."paid" END FROM "orders" WHERE ("orders".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=2 AND part=0) AND NOT "orders".rowid=OLD.rowid) AND ("orders".rowid=NEW.rowid);
+END;
+CREATE TRIGGER "_appliance_2_before_update_clear" BEFORE UPDATE ON "orders" FOR EACH ROW
+WHEN EXISTS(SELECT 1 FROM _appliance_scratch WHERE shape=2)
+BEGIN
+DELETE FROM _appliance_scratch WHERE shape=2;
+END;
+CREATE TRIGGER "_appliance_2_before_insert_all" BEFORE INSERT ON "orders" FOR EACH ROW
+WHEN CASE WHEN EXISTS(SELECT 1 FROM (SELECT 1 FROM "orders" WHERE "orders".rowid=NEW.rowid)) THEN 1 ELSE 0 END
+BEGIN
+DELETE FROM _appliance_scratch WHERE shape=2;
+INSERT INTO _appliance_scratch(shape,part,k0,cut,v0,v1,v2,v3) SELECT 2,0,"orders".rowid,CASE WHEN length(CAST("orders"."item" AS BLOB))>1048576 THEN 1 WHEN "orders"."total" COLLATE BINARY>='' AND length(CAST("orders"."total" AS BLOB))>1048576 THEN 1 WHEN "orders"."paid" COLLATE BINARY>='' AND length(CAST("orders"."paid" AS BLOB))>1048576 THEN 1 END,"orders"."id",CASE WHEN length(CAST("orders"."item" AS BLOB))>1048576 THEN x'' ELSE "orders"."item" END,CASE WHEN "orders"."total" COLLATE BINARY>='' AND length(CAST("orders"."total" AS BLOB))>1048576 THEN x'' ELSE "orders"."total" END,CASE WHEN "orders"."paid" COLLATE BINARY>='' AND length(CAST("orders"."paid" AS BLOB))>1048576 THEN x'' ELSE "orders"."paid" END FROM "orders" WHERE ("orders".rowid NOT IN (SELECT k0 FROM _appliance_scratch WHERE shape=2 AND part=0)) AND ("orders".rowid=NEW.rowid);
+END;
+COMMIT;
