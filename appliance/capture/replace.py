@@ -300,10 +300,12 @@ class Recipe(Images):
             joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
             told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless)
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
+        # Where there is but one row at a time to be displaced, its copy is one, or its parts stand in their order.
+        one = len(self._ways()) == 1 and not (self._table.nested or self._joins)
         return [
             f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
             f"SELECT shape,CASE part WHEN 0 THEN {fate}{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
-            f"WHERE shape={self._id} AND {told} ORDER BY {order}",
+            f"WHERE shape={self._id} AND {told}" + ("" if one else f" ORDER BY {order}"),
             *self._end_displaced(displaced),
             # In the midst of another statement, other copies may still be wanted.
             f"DELETE FROM {SCRATCH} WHERE shape={self._id}" + (f" AND {displaced}" if self._table.nested else ""),
