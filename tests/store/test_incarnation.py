@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StoreInUse
-from appliance.store import incarnation, schema
+from appliance.store import connections, incarnation, schema
 from appliance.store.connections import open_file
 from appliance.store.incarnation import LiveFile, Record
 
@@ -71,6 +71,37 @@ def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, 
     incarnation.end(db)
     live.write(Record(own, 0, "another boot"))
     assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
+@pytest.mark.parametrize("held_s", [1.9, 3600.0])
+def test_an_end_waits_for_another_program_s_lock_and_not_for_long(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, held_s: float
+) -> None:
+    incarnation.begin(db, live, schema.highest(db))
+    db.execute("PRAGMA busy_timeout=0").fetchall()
+    now = 0.0
+
+    class Clock:
+        """Time passes only in sleep; the other program ends its transaction after ``held_s``."""
+
+        monotonic = staticmethod(lambda: now)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            if now >= held_s and other.in_transaction:
+                other.execute("ROLLBACK")
+
+    monkeypatch.setattr(connections, "time", Clock)
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        if held_s < 2:
+            incarnation.end(db)
+        else:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                incarnation.end(db)
+    assert (schema.get(db, "clean"), now < 2.5) == (int(held_s < 2), True)
 
 
 @pytest.mark.parametrize("committed", [True, False])
