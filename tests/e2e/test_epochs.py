@@ -33,7 +33,9 @@ def delete_lock(db: Path) -> None:
 def lose_power(db: Path) -> None:
     """Leave what a power cut leaves of a server that ran: no clean mark, and another boot comes."""
     lock = Path(f"{db}-live")
-    lock.write_text(json.dumps({**json.loads(lock.read_text()), "boot": "another"}))
+    record, _, rest = lock.read_bytes().partition(b"\n")
+    anew = json.dumps({**json.loads(record), "boot": "another"}).encode()
+    lock.write_bytes(anew.ljust(len(record)) + b"\n" + rest)
 
 
 def nothing(db: Path) -> None:
