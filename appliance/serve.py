@@ -171,7 +171,7 @@ async def _serve_on(
     accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
     keeper = Keeper(store, lambda: hub.position.id)
     keeper.token_lifetime_s = config.token_lifetime_s
-    watchman = Watchman(store, lambda: hub.position.id, checkpoints=config.checkpoint == "auto")
+    watchman = Watchman(store, checkpoints=config.checkpoint == "auto")
     metrics = MetricsPage(
         Metrics(
             Sources(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -20,7 +19,7 @@ import trio
 from appliance.errors import ApplianceError
 from appliance.live.beat import next_beat
 from appliance.live.tail import StoreReplaced
-from appliance.store import connections, incarnation
+from appliance.store import connections
 from appliance.store.store import Store
 
 log = structlog.get_logger()
@@ -41,15 +40,10 @@ PAUSE_S: Final = 60.0
 
 
 class Watchman:
-    """Looks after the store's file. ``checkpoints``: whether the WAL is ours to keep short.
+    """Looks after the store's file. ``checkpoints``: whether the WAL is ours to keep short."""
 
-    ``position`` is up to where events have been sent.
-    """
-
-    def __init__(self, store: Store, position: Callable[[], int], *, checkpoints: bool) -> None:
+    def __init__(self, store: Store, *, checkpoints: bool) -> None:
         self._store = store
-        self._position = position
-        self._seen: tuple[int, int] | None = None
         self._settled = 0.0
         self._checkpoints = checkpoints
         self._patience_s = PATIENCE_S[0]
@@ -82,22 +76,14 @@ class Watchman:
             return
         if (status.st_dev, status.st_ino) != self._store.identity:
             return  # The tail finds that, too; and to open the new file now would bring the old one's WAL into it.
-        await self._compare((status.st_mtime_ns, status.st_size))
+        if not await self._store.is_ours():
+            self._store.replaced = True
+            raise StoreReplaced("another database was copied over the file")
         self._store.keep_lock()
         await self._store.condition.try_writing()
         await self._store.resume_abandoned()
         if self._checkpoints:
             await self._checkpoint()
-
-    async def _compare(self, state: tuple[int, int]) -> None:
-        """See whether the file is still ours, whenever somebody has written to it: a checkpoint, as a rule."""
-        if state == self._seen:
-            return
-        same = partial(incarnation.is_same, self._store.path, self._store.incarnation, self._position())
-        if not await trio.to_thread.run_sync(same):
-            self._store.replaced = True
-            raise StoreReplaced("another database was copied over the file")
-        self._seen = state
 
     async def _checkpoint(self) -> None:
         try:

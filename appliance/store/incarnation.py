@@ -85,6 +85,11 @@ class LiveFile:
         self._record = record
         os.pwrite(self._descriptor, json.dumps(asdict(record)).encode().ljust(SIZE - 1) + b"\n", 0)
 
+    @property
+    def highest(self) -> int:
+        """The highest id that was handed out, as far as was noted."""
+        return self._record.highest if self._record is not None else 0
+
     def forget(self) -> None:
         """Have the next server begin a new epoch, whatever is in the database then."""
         self._record = None
@@ -204,6 +209,53 @@ def is_same(database: Path, incarnation: str, position: int) -> bool:
         db.execute("BEGIN")
         there = schema.exists(db)
         return there and schema.get(db, "incarnation") == incarnation and schema.highest(db) >= position
+
+
+class Guard:
+    """Says whether the file is still the one that was opened: whoever copies another over it does not tell SQLite.
+
+    Our connections keep pages of before, and would put them into the other file with whatever they write.
+    """
+
+    def __init__(self, database: Path, incarnation: str, live: LiveFile) -> None:
+        self._database = database
+        self._incarnation = incarnation
+        self._live = live
+        self._identity = identity(database)
+        self._seen: tuple[int, int] | None = None
+
+    def is_ours(self, db: sqlite3.Connection) -> bool:
+        """Look at the file: 3 µs, or 1 ms when it was written to since, by a checkpoint as a rule.
+
+        It must hold all that was handed out, and all that ``db``, which writes for us, has seen. Raises
+        ``sqlite3.Error``.
+        """
+        try:
+            status = os.stat(self._database)
+        except FileNotFoundError:
+            return False
+        if (status.st_dev, status.st_ino) != self._identity:
+            return False  # to open it would bring the old one's WAL into it
+        state = status.st_mtime_ns, status.st_size
+        if state != self._seen:
+            handed_out = self._live.highest
+            try:
+                seen = schema.highest(db)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+                is_same(self._database, self._incarnation, handed_out)  # raises where the file is damaged
+                return False  # the file is sound, but does not go with the pages that are kept
+            if not is_same(self._database, self._incarnation, max(handed_out, seen)):
+                return False
+            self._seen = state
+        return True
+
+    def end(self, db: sqlite3.Connection, *, checkpoint: bool) -> None:
+        """Mark a clean end as ``end`` does, if the file is ours. Raises ``sqlite3.Error``."""
+        if not self.is_ours(db):
+            raise sqlite3.OperationalError("the file was replaced by another")
+        end(db, checkpoint=checkpoint)
 
 
 def end(db: sqlite3.Connection, *, checkpoint: bool = True) -> None:

@@ -105,8 +105,8 @@ class Store:
         self._lookout = lookout
         self._readers = readers
         self._live = live
-        #: Have our lock beside the file again if somebody has deleted it; raises as ``LiveFile.keep``.
-        self.keep_lock = live.keep
+        #: Say whether the file is ours; have our lock beside it again. They raise as ``Guard`` and ``LiveFile`` say.
+        self.is_ours, self.keep_lock = writer.is_ours, live.keep
 
     def on_commit(self, committed: Callable[[], None]) -> None:
         """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""
@@ -293,14 +293,15 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
         lookout = await open_lookout(reading, busy)
-        store = Store(settings, Writer(writing), lookout, readers, live, epoch, own)
+        guard = incarnation.Guard(path, own, live)
+        store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, own)
         store.borders = await writing.run(lambda db: borders.known(db, live))
         try:
             yield store
         finally:
             if not store.replaced:
                 try:
-                    await writing.run(lambda db: incarnation.end(db, checkpoint=settings.checkpoints))
+                    await writing.run(lambda db: guard.end(db, checkpoint=settings.checkpoints))
                 except sqlite3.Error as error:
                     log.error("store_not_marked_clean", reason=str(error))
 

@@ -45,10 +45,14 @@ class Job(Generic[T]):
         return cast(T, self.result)
 
 
-class Writer:
-    """The one connection that writes for the server."""
+def _nobody() -> None:
+    """Do nothing, for whom nobody waits."""
 
-    def __init__(self, database: Database) -> None:
+
+class Writer:
+    """The one connection that writes for the server, for as long as ``ours`` says of it that the file is ours."""
+
+    def __init__(self, database: Database, ours: Callable[[sqlite3.Connection], bool] = lambda _: True) -> None:
         #: Called after each commit.
         self.committed: Callable[[], None] = _nobody
         #: Why the last write could not be done: locked, full, read-only. ``None`` when the last one was done.
@@ -56,6 +60,7 @@ class Writer:
         #: How long it took from asking for a write to its commit.
         self.seconds = Histogram()
         self._database = database
+        self._ours = ours
         self._waiting: list[Job[object]] = []
         self._turn = trio.Lock()
 
@@ -94,7 +99,7 @@ class Writer:
     async def _commit_all(self) -> None:
         batch, self._waiting = self._waiting, []
         try:
-            await self._database.run(lambda db: _commit(db, batch))
+            await self._database.run(lambda db: self._commit(db, batch))
         except Exception as error:
             for each in batch:
                 if not each.done:
@@ -114,50 +119,58 @@ class Writer:
 
         Raises: what ``work`` raises, SQLite's errors translated as ``commit`` does.
         """
+
+        def checked(db: sqlite3.Connection) -> T:
+            self._check(db)
+            return work(db)
+
         with trio.CancelScope(shield=True):
             async with self._turn:
                 try:
-                    result = await self._database.run(work)
+                    result = await self._database.run(checked)
                 except sqlite3.Error as error:
                     raise _translated(error) from error
         return result
 
+    async def is_ours(self) -> bool:
+        """Say whether the file is ours. Raises ``sqlite3.Error``."""
+        return await self._database.run(self._ours)
 
-def _nobody() -> None:
-    """Wait for no commit."""
+    def _check(self, db: sqlite3.Connection) -> None:
+        if not self._ours(db):
+            raise Unavailable("another file came in the place of the database; the server begins anew")
 
+    def _commit(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
+        try:
+            self._commit_together(db, batch)
+        except (sqlite3.IntegrityError, ApplianceError):
+            # A deferred foreign key, or a user's RAISE(ROLLBACK), takes all of it along: each by itself, then.
+            if len(batch) == 1:
+                raise
+            for job in batch:
+                try:
+                    self._commit_together(db, [job])
+                except (sqlite3.IntegrityError, ApplianceError) as error:
+                    job.fail(error)
 
-def _commit(db: sqlite3.Connection, batch: list[Job[object]]) -> None:
-    try:
-        _commit_together(db, batch)
-    except (sqlite3.IntegrityError, ApplianceError):
-        # A deferred foreign key, or a user's RAISE(ROLLBACK), takes all of the transaction along: each by itself, then.
-        if len(batch) == 1:
-            raise
+    def _commit_together(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
         for job in batch:
-            try:
-                _commit_together(db, [job])
-            except (sqlite3.IntegrityError, ApplianceError) as error:
-                job.fail(error)
-
-
-def _commit_together(db: sqlite3.Connection, batch: list[Job[object]]) -> None:
-    for job in batch:
-        job.error = None
-    with schema.transaction(db):
+            job.error = None
+        with schema.transaction(db):
+            self._check(db)
+            for job in batch:
+                db.execute("SAVEPOINT job")
+                try:
+                    job.result = job.work(db)
+                    db.execute("RELEASE job")
+                except Exception as error:
+                    if not db.in_transaction:  # a full disk may have rolled back all of it, or a user's trigger
+                        raise
+                    job.error = _translated(error) if isinstance(error, sqlite3.Error) else error
+                    db.execute("ROLLBACK TO job")
+                    db.execute("RELEASE job")
         for job in batch:
-            db.execute("SAVEPOINT job")
-            try:
-                job.result = job.work(db)
-                db.execute("RELEASE job")
-            except Exception as error:
-                if not db.in_transaction:  # a full disk may have rolled back all of it, or a user's trigger
-                    raise
-                job.error = _translated(error) if isinstance(error, sqlite3.Error) else error
-                db.execute("ROLLBACK TO job")
-                db.execute("RELEASE job")
-    for job in batch:
-        job.done = True
+            job.done = True
 
 
 def _translated(error: sqlite3.Error) -> ApplianceError:

@@ -72,7 +72,7 @@ async def test_a_long_wal_is_begun_anew_beside_readers_that_never_pause(tmp_path
         lengthen(path)
         assert wal_bytes(path) > 2 << 20
         with Relay(path):
-            keeper = Watchman(store, lambda: 0, checkpoints=True)
+            keeper = Watchman(store, checkpoints=True)
             while wal_bytes(path) > 1 << 20:
                 keeper._not_before = 0.0
                 await keeper.look()
@@ -83,7 +83,7 @@ async def test_a_reader_that_stays_is_left_alone_for_ever_longer(tmp_path: Path)
     path = tmp_path / "a.db"
     async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
         lengthen(path)
-        keeper = Watchman(store, lambda: 0, checkpoints=True)
+        keeper = Watchman(store, checkpoints=True)
         with closing(connect(path)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM t").fetchone()
@@ -109,7 +109,7 @@ async def test_a_wal_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()), checkpoints=False)) as store:
         lengthen(path)
         length = wal_bytes(path)
-        await Watchman(store, lambda: 0, checkpoints=False).look()
+        await Watchman(store, checkpoints=False).look()
         for _ in range(3):
             await store.commit(lambda db: db.execute("INSERT INTO t VALUES(zeroblob(5000000))"))
         assert wal_bytes(path) > length + 15_000_000  # no checkpoint of ours at a commit, either

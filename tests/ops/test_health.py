@@ -61,7 +61,7 @@ async def write(store: Store) -> None:
 
 async def test_a_locked_store_is_a_problem_until_it_can_be_written(tmp_path: Path) -> None:
     async with open_bridge(), open_store(await open_one(tmp_path / "a.db")) as store:
-        watchman = Watchman(store, lambda: 0, checkpoints=True)
+        watchman = Watchman(store, checkpoints=True)
         await watchman.look()
         assert store.condition.problems() == []
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -84,7 +84,7 @@ async def test_a_full_store_is_a_problem_until_there_is_room(tmp_path: Path) -> 
             await write(store)
         assert store.condition.problems() == ["the store cannot be written: database or disk is full"]
         await store.commit(lambda db: db.execute("PRAGMA max_page_count=100000").fetchone())
-        await Watchman(store, lambda: 0, checkpoints=True).look()
+        await Watchman(store, checkpoints=True).look()
         assert store.condition.problems() == []
         await write(store)
 

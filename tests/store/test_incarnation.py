@@ -11,7 +11,7 @@ import pytest
 from appliance.errors import StoreInUse
 from appliance.store import connections, incarnation, schema
 from appliance.store.connections import open_file
-from appliance.store.incarnation import LiveFile, Record
+from appliance.store.incarnation import Guard, LiveFile, Record
 
 
 @pytest.fixture
@@ -187,3 +187,21 @@ def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
         backup.write_bytes(b"")
         shutil.copyfile(backup, path)
         assert not incarnation.is_same(path, own, 4)
+
+
+def test_a_copy_that_lacks_what_our_connection_has_seen_is_not_ours_though_nothing_of_that_was_handed_out(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    db.execute("PRAGMA journal_mode=WAL")
+    own, _ = incarnation.begin(db, live, schema.highest(db))
+    guard = Guard(path, own, live)
+    with closing(sqlite3.connect(backup)) as target:
+        db.backup(target)
+    add_events(db, 3)
+    db.execute("PRAGMA wal_checkpoint").fetchone()
+    assert guard.is_ours(db)
+    shutil.copyfile(backup, path)
+    assert not guard.is_ours(db)
+    path.unlink()
+    assert not guard.is_ours(db)

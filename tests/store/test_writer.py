@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -9,9 +10,12 @@ import pytest
 import trio
 
 from appliance.errors import Conflict, TopicExists, Unavailable
+from appliance.model import Topic
 from appliance.store.bridge import Database, connect, open_bridge
 from appliance.store.connections import open_file
-from appliance.store.writer import Writer
+from appliance.store.secrecy import Secrecy
+from appliance.store.store import StoreSettings, open_store
+from appliance.store.writer import Job, Writer
 
 
 @asynccontextmanager
@@ -139,3 +143,32 @@ async def test_a_connection_that_cannot_be_opened_leaves_no_thread(tmp_path: Pat
     with pytest.RaisesGroup(sqlite3.OperationalError, flatten_subgroups=True):
         async with opened(tmp_path / "missing" / "a.db"):
             pass
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_nothing_is_written_into_a_file_that_came_in_the_place_of_ours(tmp_path: Path, copied: bool) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
+
+        def send() -> Job[int]:
+            return store.send("news", "ann", b"x" * 5000)
+
+        await store.create_topic(Topic("news", True, 0, None))
+        with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(backup)) as target:
+            await store.sent(send())
+            db.backup(target)
+            await store.sent(send())
+            # As after half a minute without a write: all is in the file.
+            assert len(set(db.execute("PRAGMA wal_checkpoint").fetchone()[1:])) == 1
+        await store.sent(send())  # a checkpoint does not look like another file
+        with closing(sqlite3.connect(path)) as db:
+            assert len(set(db.execute("PRAGMA wal_checkpoint").fetchone()[1:])) == 1
+        if copied:
+            shutil.copyfile(backup, path)
+        else:
+            shutil.copyfile(backup, tmp_path / "other.db")
+            (tmp_path / "other.db").replace(path)
+        for write in (store.sent(send()), store.position(), store.read_shapes()):
+            with pytest.raises(Unavailable, match="another"):
+                await write
+    assert path.read_bytes() == backup.read_bytes()
