@@ -48,6 +48,7 @@ class Client:
     #: What was asked and came last, in short: where to look when something is wrong.
     trail: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     _asked: int = 0
+    _epoch: str = ""
 
     def run(self) -> None:
         """Follow until the world ends; whatever is wrong is among its failures."""
@@ -60,6 +61,12 @@ class Client:
                 self._ended(error)
                 self.world.stop.wait(0.05 + chance.random() * 0.2)
             except Wrong as wrong:
+                if self._epoch in self.world.torn:
+                    # Until the server has seen it, what it reads is of two files; then all are told to begin anew.
+                    self.seen["torn"] += 1
+                    for follower in self.followers:
+                        follower.anew()
+                    continue
                 self.world.failures += [f"client {self.number}: {wrong}", *self.trail]
                 self.world.stop.set()
             except Exception as error:
@@ -162,10 +169,15 @@ class Client:
 
     def _subscribe(self, connection: ClientConnection, follower: Follower) -> None:
         wish = follower.wish()
+        epoch = wish.get("epoch")
+        dead = epoch in self.world.dead
         reply = self._ask(connection, "subscribe", wish, follower)
+        if dead and reply["EventData"].get("recovered"):
+            raise Wrong(f"resumed in an epoch that has ended: {reply} for {wish}")
         if reply["EventType"] == "error":
             oldest = reply["EventData"].get("oldest")
-            if reply["EventData"]["code"] != "gap" or wish.get("since", oldest) >= oldest:
+            ended = epoch in self.world.ending and reply["EventData"].get("epoch") != epoch
+            if reply["EventData"]["code"] != "gap" or (wish.get("since", oldest) >= oldest and not ended):
                 raise Wrong(f"refused: {reply} for {wish}")
             follower.gap()
             reply = self._ask(connection, "subscribe", follower.wish(), follower)
@@ -183,6 +195,7 @@ class Client:
                 self._take(frame)
                 continue
             self.trail.append(f"{method} {attributes}: {frame['EventType']} {frame['EventData']}"[:400])
+            self._epoch = frame["EventData"].get("epoch", self._epoch)
             if begins is not None and frame["EventType"] == "response":
                 begins.begun(frame["EventData"])
             return frame

@@ -18,7 +18,8 @@ from tests.e2e.live import PROGRAM, token
 from tests.e2e.server_process import ROOT
 from tests.soak.clients import PATIENCE_S, Barrier, Client, Editor, Publisher
 from tests.soak.followers import Again, Follower, Log, Messages, Passing, Rows
-from tests.soak.world import WIDTH, World
+from tests.soak.restoring import TORN, Restoring
+from tests.soak.world import WIDTH, WRITERS, World
 
 #: So few rows, seconds and bytes are kept that slow clients now and then lose their place, and that a flood of so many
 #: rows is now and then more than all that is kept.
@@ -29,7 +30,22 @@ RETENTION = (
     ("--retention-rows", "60000", "--retention-bytes", "1000000"),
 )
 FLOODS = (500, 2000, 4000)
-WRITERS = 2
+#: How often each thing happens, beside the others.
+WEIGHTS = {
+    "kill": 4,
+    "stop": 2,
+    "pause": 1,
+    "reshape": 2,
+    "vacuum": 1,
+    "flood": 2,
+    "checkpoint": 1,
+    "hold the lock": 1,
+    "hold a snapshot": 1,
+    "compare": 3,
+    "back up": 1,
+    "restore": 1,
+    "copy over": 1,
+}
 START_S = 60.0
 #: Log lines of the server that nothing in a soak explains.
 NEVER = ("error", "Traceback", "Error")
@@ -147,6 +163,7 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         Client(world, number, url, follows, slow=number % 3 == 2)
         for number, follows in enumerate(followers(chance))
     ]  # fmt: skip
+    restoring = Restoring(world, publisher, editor, lambda: server.port, key)
     happened: Counter[str] = Counter()
     until = time.monotonic() + seconds
     writers = [lambda number=number: world.write(number) for number in range(WRITERS)]
@@ -154,7 +171,7 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         try:
             while time.monotonic() < until and not world.stop.is_set():
                 world.stop.wait(chance.random() * min(6.0, seconds / 8))
-                happened[_step(chance, world, server, publisher, editor, clients)] += 1
+                happened[_step(chance, world, server, restoring, clients)] += 1
             if not world.stop.is_set():
                 _compare(world, publisher, editor, clients)
                 happened["compared"] += 1
@@ -163,7 +180,8 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     if server.end(signal.SIGTERM) != 0:
         world.failures.append("the server did not end in order")
     log = (folder / "soak.log").read_text()
-    unexplained = [line for line in log.splitlines() if not any(word in line for word in EXPLAINED)]
+    explained = (*EXPLAINED, TORN) if world.torn else EXPLAINED
+    unexplained = [line for line in log.splitlines() if not any(word in line for word in explained)]
     world.failures += [line for line in unexplained if any(word in line for word in NEVER)][:10]
     return {
         "seed": seed,
@@ -189,9 +207,7 @@ def _make_topics(url: str) -> None:
         client.done("create-topic", name="fleeting", durable=False)
 
 
-def _step(
-    chance: random.Random, world: World, server: Server, publisher: Publisher, editor: Editor, clients: list[Client]
-) -> str:
+def _step(chance: random.Random, world: World, server: Server, restoring: Restoring, clients: list[Client]) -> str:
     steps: dict[str, Callable[[], object]] = {
         "kill": lambda: _restart(chance, world, server, signal.SIGKILL),
         "stop": lambda: _restart(chance, world, server, signal.SIGTERM),
@@ -202,9 +218,14 @@ def _step(
         "checkpoint": world.checkpoint,
         "hold the lock": lambda: world.hold_lock(chance.random() * 2),
         "hold a snapshot": lambda: world.hold_snapshot(chance.random() * 3),
-        "compare": lambda: _compare(world, publisher, editor, clients),
+        "compare": lambda: _compare(world, restoring.publisher, restoring.editor, clients),
+        "back up": restoring.back_up,
+        "restore": lambda: restoring.restored(chance, server.end, server.start),
+        "copy over": lambda: restoring.copied_over(chance, server.process.pid),
     }
-    (what,) = chance.choices(tuple(steps), (4, 2, 1, 2, 1, 2, 1, 1, 1, 3))
+    (what,) = chance.choices(tuple(steps), [WEIGHTS[each] for each in steps])
+    if what in ("restore", "copy over") and not restoring.backups:
+        what = "back up"
     steps[what]()
     return what
 

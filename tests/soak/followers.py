@@ -57,8 +57,13 @@ class Follower:
 
     def gap(self) -> None:
         """Take note that the position is not kept any more: begin anew."""
-        self.position = None
         self.seen["gap"] += 1
+        self.anew()
+
+    def anew(self) -> None:
+        """Go on from no position."""
+        self.position = None
+        self.last = 0
 
     def passed(self, position: int, epoch: str) -> None:
         """Everything up to ``position`` has come."""
@@ -100,8 +105,8 @@ class Log(Follower):
 
     row: int | None = None
 
-    def gap(self) -> None:
-        super().gap()
+    def anew(self) -> None:
+        super().anew()
         self.row = None
 
     def notice(self, event: Event) -> None:
@@ -128,8 +133,8 @@ class Messages(Follower):
 
     number: int | None = None
 
-    def gap(self) -> None:
-        super().gap()
+    def anew(self) -> None:
+        super().anew()
         self.number = None
 
     def notice(self, event: Event) -> None:
@@ -199,9 +204,10 @@ class Again(Follower):
         self.last = reply["EventId"]
         self._expected = deque(sorted(each for each in self.known if resumed and each > self.last))
 
-    def gap(self) -> None:
-        super().gap()
+    def anew(self) -> None:
+        super().anew()
         self.known.clear()
+        self._expected.clear()
 
     def take(self, event: Event) -> None:
         # The position goes back with the wish, and forth again with what is known.

@@ -26,6 +26,7 @@ CREATE TABLE note(id INTEGER PRIMARY KEY, body TEXT, n INTEGER);
 WIDTH = 40
 SCHEMA += f"CREATE TABLE wide(id INTEGER PRIMARY KEY, {', '.join(f'c{number}' for number in range(1, WIDTH))});"
 KEYS = 80
+WRITERS = 2
 #: The position from which on a table is captured as it is now.
 BREAK = """SELECT max(id) FROM _appliance_break WHERE "table" = ?"""
 #: What a foreign program waits for the lock, seconds.
@@ -34,7 +35,11 @@ LOCK_S = 60.0
 
 @dataclass
 class World:
-    """The file, its writers, and whether they may go on. ``written``: rows of ``log`` that were acknowledged."""
+    """The file, its writers, and whether they may go on. ``written``: rows of ``log`` that were acknowledged.
+
+    ``ending`` are the epochs that end because another file comes in the place of this one, ``torn`` those of which
+    the server still serves the file while it comes, ``dead`` those that have ended.
+    """
 
     db: Path
     seed: int
@@ -42,7 +47,11 @@ class World:
     failures: list[str] = field(default_factory=list)
     written: int = 0
     commits: int = 0
+    ending: set[str] = field(default_factory=set)
+    torn: set[str] = field(default_factory=set)
+    dead: set[str] = field(default_factory=set)
     _pens: threading.Lock = field(default_factory=threading.Lock)
+    _writers: dict[int, sqlite3.Connection] = field(default_factory=dict)
     _columns: int = 0
 
     def make(self) -> None:
@@ -61,21 +70,34 @@ class World:
     def write(self, number: int) -> None:
         """Write until the end, in transactions of every size, some of them rolled back."""
         chance = random.Random(f"{self.seed} {number}")
+        turn = 0
         try:
-            with closing(self.open()) as db:
-                db.execute(f"PRAGMA recursive_triggers={number % 2}")
-                db.execute("PRAGMA foreign_keys=ON")
-                turn = 0
-                while not self.stop.is_set():
-                    with self._pens:
-                        for _ in range(chance.randrange(1, 20)):
-                            if self.stop.is_set():
-                                break
-                            turn += 1
-                            self._transaction(db, chance, number, turn)
-                    self.stop.wait(chance.random() ** 4 * 0.2)
+            while not self.stop.is_set():
+                with self._pens:
+                    db = self._writer(number)
+                    for _ in range(chance.randrange(1, 20)):
+                        if self.stop.is_set():
+                            break
+                        turn += 1
+                        self._transaction(db, chance, number, turn)
+                self.stop.wait(chance.random() ** 4 * 0.2)
         except sqlite3.Error as error:
             self.failures.append(f"writer {number}: {error!r}")
+
+    def _writer(self, number: int) -> sqlite3.Connection:
+        """Give a writer's connection, which it keeps."""
+        if number not in self._writers:
+            db = sqlite3.connect(self.db, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
+            db.execute(f"PRAGMA recursive_triggers={number % 2}")
+            db.execute("PRAGMA foreign_keys=ON")
+            self._writers[number] = db
+        return self._writers[number]
+
+    def close_writers(self) -> None:
+        """Close the writers' connections, in stillness; they open others."""
+        for db in self._writers.values():
+            db.close()
+        self._writers.clear()
 
     def _transaction(self, db: sqlite3.Connection, chance: random.Random, number: int, turn: int) -> None:
         db.execute("BEGIN IMMEDIATE")
