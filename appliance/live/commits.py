@@ -4,34 +4,33 @@ Who is told of an event rests on what its transaction did beside it (``facts``):
 transaction makes readable and takes back. The tail has whole transactions before it, but for those that are longer than
 one look; a replay begins and ends its pages anywhere, and leaves out what nobody wants. So what it decides on is had
 from memory, or read anew, as far back and ahead as where transactions are known to end (``store.borders``). Where that
-is not known, what lies between is taken for one.
+is not known, what lies between is taken for one. A row without anything that names it, neither a key nor a rowid, is
+known by the events in hand alone.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
 
-from appliance.capture.contents import Contents
-from appliance.errors import BadFilter
+from appliance.capture import outbox
+from appliance.capture.contents import Contents, one_of
 from appliance.live.facts import Together, value_of
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
-from appliance.model import Change, Shape, ascii_fold
-from appliance.protocol.filters import RowFilter, compile_table
+from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.store import replay, schema
-from appliance.store.grants import TableKind
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
 
-#: In more ids than this only the same rows are looked for. So many lie between two ends that are known only where much
-#: was written while no server ran.
-MANY: Final = 50_000
 #: So many events of a transaction that is longer than one look are thought of with the next: a few milliseconds.
 BEGUN: Final = 2000
+#: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
+#: one transaction, each event is decided on by itself.
+PAGES: Final = 32
 
 
 class Commits:
@@ -62,10 +61,7 @@ class Commits:
         if after >= recent.after:
             return self._by_transaction(takewhile(lambda told: told.id <= end, recent.events_after(after)), newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
-        wanted = self._wanted(events, topics, many=sum(end - after for after, end in stretches) > MANY)
-        if wanted is None or not stretches:
-            return self._by_transaction(events, newest)
-        shapes, contents = self._hub.shapes, self._store.contents
+        wanted, shapes, contents = self._wanted(events, topics), self._hub.shapes, self._store.contents
         found = await self._store.read(lambda db: _read(db, stretches, wanted, shapes, contents))
         every = {each.id: Told(each) for each in found} | {each.id: each for each in events}
         return self._by_transaction([told for _, told in sorted(every.items())], newest)
@@ -80,41 +76,56 @@ class Commits:
             transactions[-1].append(told)
         return Together(*transactions)
 
-    def _wanted(self, events: Sequence[Told], topics: Collection[str], *, many: bool) -> Wanted | None:
-        """Say what of the outbox may decide; ``None`` where that is more than can be read."""
-        asked: list[tuple[Shape, RowFilter | None]] = []
+    def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted:
+        """Want what has happened to the rows of these events, and to what joins them to groups."""
+        rows: list[Wanted] = []
         for topic in topics:
-            grant, shape = self._hub.access.grant(topic), self._hub.table(topic)
-            key = "reference_id" if grant.kind is not TableKind.PLAIN else _key(shape)
-            columns = {topic: key}
+            grant, now = self._hub.access.grant(topic), self._hub.table(topic)
+            if now is None or grant.object_table is not None:  # what joins rows to groups is judged by those rows
+                continue
+            # Both tables name a row by the value of a column; ``None`` is the rowid.
+            naming = {topic: now.columns[now.key[0]].name if now.key else None}
             if grant.join_table is not None:
-                columns[ascii_fold(grant.join_table)] = grant.join_column
+                naming[ascii_fold(grant.join_table)] = grant.join_column
             named = {
-                value_of(each.event, image, key)
-                for each in events
-                if key is not None and isinstance(each.event, Change) and each.topic == topic
-                for image in (each.event.old, each.event.new)
-                if image is not None
+                value
+                for told in events
+                if told.topic == topic and isinstance(told.event, Change)
+                for image in (told.event.old, told.event.new)
+                if image is not None and (value := _name(told.event, image, naming[topic])) is not None
             }
-            rows = [each for each in named if isinstance(each, (str, int))]
-            if many and (key is None or len(rows) < len(named)):
-                return None
-            for shape in self._hub.shapes.values():
-                column = columns.get(ascii_fold(shape.table))
-                if ascii_fold(shape.table) in columns and (rows or not many):
-                    asked.append((shape, _filter(shape, column, rows) if many else None))
-        return Wanted.rows(asked)
+            for shape in self._hub.shapes.values() if named else ():
+                if (folded := ascii_fold(shape.table)) in naming:
+                    rows += _of_rows(shape, naming[folded], tuple(named))
+        return Wanted.any_of(rows)
 
 
-def _key(shape: Shape | None) -> str | None:
-    return shape.columns[shape.key[0]].name if shape is not None and len(shape.key) == 1 else None
+def _name(change: Change, image: Image, column: str | None) -> SQLiteValue:
+    """Give what names a row; ``None`` where that is nothing that SQLite can be asked for."""
+    value = image.rowid if column is None else value_of(change, image, column)
+    return None if isinstance(value, str) and not _is_clean(value) else value
 
 
-def _filter(shape: Shape, column: str | None, rows: Sequence[str | int]) -> RowFilter | None:
+def _is_clean(text: str) -> bool:
     try:
-        return None if column is None else compile_table({column: list(rows)}, shape)
-    except BadFilter:  # it had another name then
-        return None
+        text.encode()
+    except UnicodeEncodeError:  # it was not UTF-8
+        return False
+    return True
+
+
+def _of_rows(shape: Shape, column: str | None, names: tuple[SQLiteValue, ...]) -> Iterator[Wanted]:
+    """Want the changes, of one shape, of rows that are named so; nothing where that shape does not tell."""
+    places = {ascii_fold(each.name): place for place, each in enumerate(shape.columns, start=shape.rowid)}
+    place = places.get(ascii_fold(column)) if column is not None else 0 if shape.rowid else None
+    if place is not None:
+        listed = ",".join("?" * len(names))
+        yield Wanted(
+            f"shape={shape.id} AND {outbox.VALUES[place % outbox.WIDTH]} IN ({listed})",
+            names,
+            2 * outbox.parts(shape.width) - 1,
+            ((shape.id, (one_of(place % outbox.WIDTH, names),)),),
+        )
 
 
 def _read(
@@ -124,11 +135,16 @@ def _read(
     shapes: Mapping[int, Shape],
     contents: Contents,
 ) -> list[Change]:
+    """Read what is wanted; nothing where it is more than ``PAGES``."""
     found: list[Change] = []
+    pages = 0
     for after, end in stretches:
         position = after
         while position < end:
+            if pages >= PAGES + len(stretches):
+                return []
             page = replay.page(db, position, end, wanted, shapes, contents, complete=True)
             position = schema.oldest(db) if page.trimmed else page.end
             found += [each for each in page.events if isinstance(each, Change)]
+            pages += 1
     return found

@@ -175,6 +175,8 @@ class Tail:
             self._generation = look.generation
             before = self._before_a_break(look)
             await self._deliver(before)
+            # Everybody else's turn, which a look does not give: not before what it has found is delivered.
+            await trio.lowlevel.checkpoint()
             self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
             if before is not look:  # made by another process, or by us, and the news was not told then
@@ -271,7 +273,7 @@ class Tail:
         await self._rights.renew(Stale(tables=True))
         upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
         while self._hub.position.id < upto:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint()
             look = await self._store.look(self._hub.position.id, None, self._at_least)
             if look is None or not look.rows:
                 break

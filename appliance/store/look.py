@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import trio
-
 from appliance.capture import outbox
 from appliance.model import SQLiteValue
 from appliance.store import connections, watch
@@ -73,7 +71,8 @@ class Lookout:
 
         What is little is read right here: to have a thread do it takes five times as long, and the events wait for it.
         What is more, or has somebody's lock or a fault of the disk in its way, is for the thread that has the same
-        connection and has nothing to do meanwhile: a second one would take 1.5 MB for knowing the schema.
+        connection and has nothing to do meanwhile: a second one would take 1.5 MB for knowing the schema. Only then is
+        this a checkpoint.
         """
         try:
             seen = glance(self._connection, after, known)
@@ -82,8 +81,6 @@ class Lookout:
         if isinstance(seen, Beyond) or (at_least and seen is not None):
             version = seen.data_version
             return await self._database.run(lambda db: self._look(db, version, after, at_least))
-        if seen is not None:  # else there is nothing to do, and who asks waits
-            await trio.lowlevel.checkpoint()
         return seen
 
     def quiet(self, known: int | None) -> bool:
