@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -234,10 +235,23 @@ async def _connected(
 async def _stream(url: str, context: ssl.SSLContext | None) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    stream = await trio.open_tcp_stream(host, parts.port or (80 if context is None else 443))
+    stream = await _open(host, parts.port or (80 if context is None else 443))
     if context is None:
         return stream
     return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+
+
+async def _open(host: str, port: int) -> trio.SocketStream:
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except socket.gaierror:
+        # Its name is certain (RFC 6761, section 6.3) also where there is no /etc/hosts to say it.
+        if host != "localhost":
+            raise
+    try:
+        return await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return await trio.open_tcp_stream("::1", port)
 
 
 def _rejected(url: str, error: BaseException) -> CommandError:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -71,3 +72,34 @@ async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: py
     assert [each.get("since") for each in server.asked] == [None, 7]
     assert server.connections == 4
     assert sum("does not answer" in note for note in noted) == 3
+
+
+class NoNames(trio.abc.HostnameResolver):
+    """Knows no name, as where there is no /etc/hosts."""
+
+    async def getaddrinfo(self, host: bytes | None, *_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async def getnameinfo(self, *_: Any) -> Any:
+        raise AssertionError("nobody asks")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_localhost_is_this_machine_though_nothing_says_so(address: str) -> None:
+    server = Silent()
+    trio.socket.set_custom_hostname_resolver(NoNames())
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host=address)
+        port = listener.socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
+        tail = client.Tail(
+            f"ws://localhost:{port}/live", lambda: "token", client.Wish("t"), lambda _: None, lambda _: None
+        )
+        await tail.run(count=1, wait=False)
+        away = client.Tail(
+            f"ws://elsewhere:{port}/live", lambda: "token", client.Wish("t"), lambda _: None, lambda _: None
+        )
+        with pytest.raises(client.Lost, match="name resolution"):
+            await away.run(count=1, wait=False)
+        nursery.cancel_scope.cancel()
+    assert server.connections == 1

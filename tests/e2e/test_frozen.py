@@ -119,7 +119,7 @@ def test_it_runs_alone_in_an_empty_root_file_system(empty_root: Path) -> None:
             assert made.returncode == 0, made.stderr
             assert "a server has it open" in alone(empty_root, "check", "--db", "/shop.db").stdout
             sql(empty_root / "shop.db", "CREATE TABLE orders(id INTEGER PRIMARY KEY, item TEXT)")
-            url = f"ws://127.0.0.1:{port}/live"
+            url = f"ws://localhost:{port}/live"  # which no file here says an address of
             tail = inside(empty_root, "tail", "orders", "--db", "/shop.db", "--url", url, "--wait", "--count", "1")
             with subprocess.Popen(tail, env={}, stdout=subprocess.PIPE) as tailing:
                 assert tailing.stdout is not None
