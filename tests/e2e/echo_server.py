@@ -41,9 +41,9 @@ async def echo(upgrade: Upgrade) -> None:
     if "reject" in upgrade.query:
         await upgrade.reject(int(upgrade.query["reject"]), error_body("unauthorized", "asked for"))
         return
-    query = upgrade.query  # an accepted upgrade keeps none
+    path, query = upgrade.path, upgrade.query  # an accepted upgrade keeps neither
     async with upgrade.accepted() as (connection, outgoing):
-        if upgrade.path == "/flood":
+        if path == "/flood":
             while outgoing.offer(FLOOD_FRAME):
                 await trio.lowlevel.checkpoint()
             outgoing.discard()

@@ -9,7 +9,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -143,16 +144,25 @@ MANY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <
 
 
 def threads_of_the_tail(live: Live, client: Client, log: Path) -> list[str]:
-    """Find the threads that read what others commit: one for what is little, one for what is much."""
-    with traced(live, log, "-f", "-p", str(live.pid)):
+    """Find the threads that read what others commit: one for what is little, one for what is much.
+
+    Others read, too, now and then: who sees whether the file is still ours. The tail reads at each commit.
+    """
+    begun = []
+    with traced(live, log, "-ttt", "-f", "-p", str(live.pid)):
         for _ in range(COMMITS):
+            begun.append(time.time())
             sql(
                 live.db,
                 f"{MANY} INSERT INTO other(v) SELECT hex(randomblob(100)) FROM n; INSERT INTO other(v) VALUES(0)",
             )
             client.events(501)
-    reads = Counter(line.split()[0] for line in log.read_text().splitlines() if "pread64(" in line)
-    return [thread for thread, count in reads.items() if count >= COMMITS]
+    reads: dict[str, set[int]] = defaultdict(set)
+    for line in log.read_text().splitlines():
+        if "pread64(" in line:
+            thread, at = line.split()[:2]
+            reads[thread].add(bisect_right(begun, float(at)))
+    return [thread for thread, commits in reads.items() if commits >= set(range(1, COMMITS + 1))]
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
