@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, takewhile
 from typing import Final
 
-from appliance.capture import outbox
-from appliance.capture.contents import Contents, one_of
+from appliance.capture.contents import Contents
 from appliance.live.facts import Together, value_of
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
-from appliance.store import replay, schema
+from appliance.store import replay
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
 
@@ -31,6 +30,8 @@ BEGUN: Final = 2000
 #: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
 #: one transaction, each event is decided on by itself.
 PAGES: Final = 32
+#: Values that may be bound, of the 32,766 that SQLite takes; where they would be more, all rows of the tables are read.
+BOUND: Final = 30_000
 
 
 class Commits:
@@ -61,7 +62,10 @@ class Commits:
         if after >= recent.after:
             return self._by_transaction(takewhile(lambda told: told.id <= end, recent.events_after(after)), newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
-        wanted, shapes, contents = self._wanted(events, topics), self._hub.shapes, self._store.contents
+        wanted = self._wanted(events, topics)
+        if not stretches or wanted is None:
+            return self._by_transaction(events, newest)
+        shapes, contents = self._hub.shapes, self._store.contents
         found = await self._store.read(lambda db: _read(db, stretches, wanted, shapes, contents))
         every = {each.id: Told(each) for each in found} | {each.id: each for each in events}
         return self._by_transaction([told for _, told in sorted(every.items())], newest)
@@ -76,9 +80,10 @@ class Commits:
             transactions[-1].append(told)
         return Together(*transactions)
 
-    def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted:
-        """Want what has happened to the rows of these events, and to what joins them to groups."""
+    def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted | None:
+        """Want what has happened to the rows of these events, and to what joins them to groups; ``None``: to none."""
         rows: list[Wanted] = []
+        asked: list[tuple[Shape, int]] = []
         for topic in topics:
             grant, now = self._hub.access.grant(topic), self._hub.table(topic)
             if now is None or grant.object_table is not None:  # what joins rows to groups is judged by those rows
@@ -94,10 +99,19 @@ class Commits:
                 for image in (told.event.old, told.event.new)
                 if image is not None and (value := _name(told.event, image, naming[topic])) is not None
             }
-            for shape in self._hub.shapes.values() if named else ():
-                if (folded := ascii_fold(shape.table)) in naming:
-                    rows += _of_rows(shape, naming[folded], tuple(named))
-        return Wanted.any_of(rows)
+            places = [
+                (shape, place)
+                for shape in self._hub.shapes.values()
+                if (folded := ascii_fold(shape.table)) in naming
+                and (place := _place(shape, naming[folded])) is not None
+            ]
+            if named and places:
+                rows.append(Wanted.named(places, tuple(named)))
+                asked += places
+        if not rows:
+            return None
+        wanted = Wanted.any_of(rows)
+        return wanted if len(wanted.parameters) <= BOUND else Wanted.rows([(shape, None) for shape, _ in asked])
 
 
 def _name(change: Change, image: Image, column: str | None) -> SQLiteValue:
@@ -114,18 +128,14 @@ def _is_clean(text: str) -> bool:
     return True
 
 
-def _of_rows(shape: Shape, column: str | None, names: tuple[SQLiteValue, ...]) -> Iterator[Wanted]:
-    """Want the changes, of one shape, of rows that are named so; nothing where that shape does not tell."""
-    places = {ascii_fold(each.name): place for place, each in enumerate(shape.columns, start=shape.rowid)}
-    place = places.get(ascii_fold(column)) if column is not None else 0 if shape.rowid else None
-    if place is not None:
-        listed = ",".join("?" * len(names))
-        yield Wanted(
-            f"shape={shape.id} AND {outbox.VALUES[place % outbox.WIDTH]} IN ({listed})",
-            names,
-            2 * outbox.parts(shape.width) - 1,
-            ((shape.id, (one_of(place % outbox.WIDTH, names),)),),
-        )
+def _place(shape: Shape, column: str | None) -> int | None:
+    """Say where in an image's values a column is, ``None``: the rowid; ``None`` where that shape has none."""
+    if column is None:
+        return 0 if shape.rowid else None
+    folded = ascii_fold(column)
+    return next(
+        (place for place, each in enumerate(shape.columns, start=shape.rowid) if ascii_fold(each.name) == folded), None
+    )
 
 
 def _read(
@@ -137,14 +147,9 @@ def _read(
 ) -> list[Change]:
     """Read what is wanted; nothing where it is more than ``PAGES``."""
     found: list[Change] = []
-    pages = 0
-    for after, end in stretches:
-        position = after
-        while position < end:
-            if pages >= PAGES + len(stretches):
-                return []
-            page = replay.page(db, position, end, wanted, shapes, contents, complete=True)
-            position = schema.oldest(db) if page.trimmed else page.end
-            found += [each for each in page.events if isinstance(each, Change)]
-            pages += 1
+    several = (replay.pages(db, after, end, wanted, shapes, contents) for after, end in stretches)
+    for number, page in enumerate(chain.from_iterable(several)):
+        if number >= PAGES + len(stretches):
+            return []
+        found += [each for each in page.events if isinstance(each, Change)]
     return found

@@ -28,12 +28,7 @@ def history(db: sqlite3.Connection, table: str, key: Sequence[JSON]) -> Iterator
     if not wanted:
         raise CommandError(_expected(named[-1], key))
     asked = Wanted.any_of([row.wanted for row in wanted.values()])
-    while position < newest:
-        page = replay.page(db, position, newest, asked, shapes, Contents(), complete=True)
-        if page.trimmed:  # by a server that runs meanwhile
-            position = schema.oldest(db)
-            continue
-        position = page.end
+    for page in replay.pages(db, position, newest, asked, shapes, Contents()):
         for event in page.events:
             if isinstance(event, Change) and event.shape.id in wanted and wanted[event.shape.id].is_in(event):
                 yield event

@@ -72,6 +72,31 @@ class Wanted:
         )
 
     @classmethod
+    def named(cls, shapes: Sequence[tuple[Shape, int]], names: Sequence[SQLiteValue]) -> Wanted:
+        """Want the changes of rows that have one of these values, of which none is ``None``, at each shape's place.
+
+        They are bound once for all shapes that have the same place in a row.
+        """
+        by_value: dict[int, list[Shape]] = {}
+        for shape, place in shapes:
+            by_value.setdefault(place % outbox.WIDTH, []).append(shape)
+        listed = ",".join("?" * len(names))
+        sought: list[tuple[Kind, tuple[Having, ...]]] = []
+        for value, some in by_value.items():
+            having = (one_of(value, names),)
+            sought += [(shape.id, having) for shape in some]
+        return cls(
+            " OR ".join(
+                f"({_among([shape.id for shape in some])} AND {outbox.VALUES[value]} IN ({listed}))"
+                for value, some in by_value.items()
+            )
+            or "0",
+            tuple(names) * len(by_value),
+            max((2 * outbox.parts(shape.width) - 1 for shape, _ in shapes), default=0),
+            tuple(sought),
+        )
+
+    @classmethod
     def messages(cls, topic: str) -> Wanted:
         """Want the messages of a user topic."""
         return cls(f"op={int(Op.MESSAGE)} AND v0=? COLLATE NOCASE", (topic,), sought=((ascii_fold(topic), ()),))
@@ -136,6 +161,19 @@ def page(
         return connections.tolerant(db, lambda: _events(db, found, after, stop, upto, wanted.reach, shapes, complete))
     finally:
         db.execute("COMMIT")
+
+
+def pages(
+    db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, shapes: Mapping[int, Shape], contents: Contents
+) -> Iterator[Page]:
+    """Read page by page what is kept of that; ``shapes`` are all that there are. Raises ``sqlite3.Error``."""
+    while after < upto:
+        found = page(db, after, upto, wanted, shapes, contents, complete=True)
+        if found.trimmed:  # meanwhile, perhaps
+            after = schema.oldest(db)
+        else:
+            yield found
+            after = found.end
 
 
 def _candidates(

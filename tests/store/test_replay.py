@@ -165,3 +165,21 @@ def test_rows_of_a_table_are_those_of_any_shape_that_it_has_had(ids: list[int]) 
         db.executemany("INSERT INTO _appliance_outbox VALUES(?)", [(None,), *((each,) for each in range(12))])
         found = db.execute(f"SELECT shape FROM _appliance_outbox WHERE {wanted.sql}", wanted.parameters).fetchall()
     assert [shape for (shape,) in found] == sorted(ids)
+
+
+def test_rows_are_found_by_their_names_in_all_shapes_of_their_table(tmp_path: Path) -> None:
+    with closing(Captured(tmp_path / "a.db", "CREATE TABLE t(a, k INTEGER PRIMARY KEY)")) as file:
+        for number in range(40):
+            file.writer.execute(f"ALTER TABLE t ADD c{number}")
+            file.synchronise()
+            file.writer.executemany("INSERT INTO t(k) VALUES(?)", [(100 * number + each,) for each in range(5)])
+        shapes = watch.load_shapes(file.server)
+        names = [100 * number + 3 for number in range(40)]
+        wanted = Wanted.named([(shape, 1) for shape in shapes.values()], names)
+        whole = decode(file.rows(), shapes, more=False).events
+        pages = list(replay.pages(file.server, 0, whole[-1].id or 0, wanted, shapes, Contents()))
+        found = [each for page in pages for each in page.events if isinstance(each, Change) and each.new is not None]
+
+    assert len(shapes) == 41
+    assert len(wanted.parameters) == len(names)
+    assert {each.new.values[1] for each in found if each.new is not None} >= set(names)

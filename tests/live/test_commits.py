@@ -1,0 +1,52 @@
+"""What else happened in the transactions of some events is found, in memory and in the outbox; of others nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.capture.decode import decode
+from appliance.live import commits
+from appliance.live.commits import Commits
+from appliance.live.telling import Told
+from appliance.model import Change
+from appliance.store.borders import Borders
+from tests.live.test_reading import Served, served
+
+
+async def with_them(live: Served, *ids: int) -> set[int]:
+    """Say of which changes it is known what they did beside these."""
+    every = decode(live.file.rows(), live.hub.shapes, more=False).events
+    events = [Told(each) for each in every if isinstance(each, Change) and each.id in ids]
+    together = await Commits(live.hub, live.store).of(events, ("t",))
+    return set(together.course(("t",), live.hub.access.grant, 0).last)
+
+
+@pytest.mark.parametrize("bound", [commits.BOUND, 0])
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_what_a_transaction_did_to_the_same_rows_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool, bound: int
+) -> None:
+    monkeypatch.setattr(commits, "BOUND", bound)
+    async with served(tmp_path / "a.db") as live:
+        await live.write("BEGIN", "INSERT INTO t VALUES(1, 0)", "INSERT INTO t VALUES(2, 0)", "COMMIT")  # 1, 2
+        again = "UPDATE t SET v = v + 1 WHERE id = 1"
+        await live.write("BEGIN", again, "INSERT INTO t VALUES(3, 0)", again, "COMMIT")  # 4, 5, 7
+        await live.write("DELETE FROM t WHERE id = 1")  # 8
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        # 5 is of the same transaction, but of another row: it may be there.
+        assert {4, 7} <= await with_them(live, 7) <= {4, 5, 7}
+        assert await with_them(live, 8) == {8}
+        assert {4, 7, 8} <= await with_them(live, 4, 8) <= {4, 5, 7, 8}
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_where_it_is_not_known_what_is_between_counts_as_one(tmp_path: Path, known: bool) -> None:
+    async with served(tmp_path / "a.db") as live:
+        for _ in range(3):
+            await live.write("REPLACE INTO t VALUES(1, random())")  # 1, 3, 5
+        if not known:
+            live.store.borders = Borders()
+        assert await with_them(live, 3) == ({3} if known else {1, 3, 5})
