@@ -174,7 +174,6 @@ class Reading:
         except sqlite3.Error as error:
             await self._fails(error)
             return
-        self._failing = False
         if page.trimmed and self._hub.recent.count_after(self._position) is not None:
             self._asks = False
             return
@@ -200,6 +199,7 @@ class Reading:
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
                 facts = await self._hub.facts(some, together)
+                self._failing = False
                 # Of other tables it is not known what their transactions did, if by now their rows decide, too.
                 if self._by_row() != by_row:
                     return
