@@ -30,6 +30,7 @@ from appliance.live.keeper import Keeper
 from appliance.live.rights import Rights
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Pings, Sessions
+from appliance.live.survey import survey
 from appliance.live.tail import StoreReplaced, Tail
 from appliance.live.unsent import Unsent
 from appliance.live.watchman import Watchman
@@ -156,7 +157,8 @@ async def _serve_on(
     access.configure(external=wiring.external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
     await access.read_keys()
     await access.read_grants()
-    hub = Hub(catalog, await store.position(), options, access, counters)
+    begun = await store.position()
+    hub = Hub(catalog, begun, options, access, counters)
     sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
     rights = Rights(access, hub, sessions)
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
@@ -254,6 +256,7 @@ async def _serve_on(
             code = await store.commit(setup_code)
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
             background.start_soon(_settle, background, watchman)
+            background.start_soon(survey, store, begun.id)
             with reload.concerning(renewed):
                 await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S

@@ -138,7 +138,7 @@ class _Block(NamedTuple):
 class Contents:
     """What is in each block that was seen from its first row to its last. Of others nothing is known.
 
-    One thread takes note; any may ask meanwhile.
+    One thread takes note; any may ask meanwhile. Who reads elsewhere in the outbox has ``another``.
     """
 
     def __init__(self) -> None:
@@ -154,13 +154,18 @@ class Contents:
         self._rows: list[tuple[Any, ...]] = []
         self._size = 0
 
+    def another(self) -> Contents:
+        """Give one that knows the same, and by which another thread takes note for both of what it reads."""
+        other = Contents()
+        other._blocks = self._blocks
+        return other
+
     def note(self, after: int, rows: Sequence[tuple[Any, ...]], end: int, size: int) -> None:
         """Take note of ``rows``, as ``outbox.select_after`` gives them: all that there are in (``after``, ``end``].
 
         ``size`` is about how many bytes of values they hold.
         """
         if after != self._end:
-            self._blocks.clear()
             self._rows.clear()
             self._number, self._whole = -1, False
         self._end = end
@@ -224,7 +229,7 @@ class Contents:
             kinds = {kind: None if ends is None else tuple(ends) for kind, ends in self._kinds.items()}
             self._blocks[self._number] = _Block(kinds, bits.to_bytes(size // 8, "big"))
             if len(self._blocks) > BLOCKS:
-                del self._blocks[next(iter(self._blocks))]
+                self._blocks.pop(min(self._blocks), None)  # both may have found the same
         self._kinds.clear()
         self._columns = 0
         self._hashes.clear()

@@ -114,6 +114,16 @@ async def open_lookout(database: Database, busy_timeout_s: float) -> Lookout:
     return Lookout(database, await database.run(prepare), busy_timeout_s)
 
 
+def behind(db: sqlite3.Connection, after: int, most: int, most_bytes: int) -> Look:
+    """Read what comes after the event id ``after``, so many rows and about so many bytes at most.
+
+    Raises ``sqlite3.Error``.
+    """
+    seen = _read(db, None, after, most, most_bytes)
+    assert seen is not None  # noqa: S101 – nothing is beyond this
+    return seen
+
+
 def _read(
     db: sqlite3.Connection,
     version: int | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ QUIET = "quiet"
 #: So many are to be delivered, a hundredth of them at a time.
 DELIVERED = 100
 ROWS = 1000  # a transaction
+IDLE_S = 0.02  # of a processor, in a second
 WANTED = 0.1  # seconds of a reader for a million rows
 #: No trimmer beside what is measured.
 KEPT = ("--retention-rows", "10000000", "--retention-bytes", str(1 << 36))
@@ -39,8 +41,11 @@ def resuming(bench: Bench) -> Iterator[Figure]:
         for what, wish in wishes.items():
             yield _figure(bench, live, kept, what, {**wish, **position})
     with pinned(SERVER_CORE), serving(live.db, *OPTIONS, *KEPT) as again:
-        what = "all others are of another table, written before the start"
-        yield _figure(bench, again, kept, what, {"topic": QUIET, **position})
+        for when in ("not yet surveyed", "surveyed"):
+            if when == "surveyed":
+                _settle(again.process.pid)
+            what = f"all others are of another table, written before the start, {when}"
+            yield _figure(bench, again, kept, what, {"topic": QUIET, **position})
 
 
 def _fill(live: Live, kept: int) -> None:
@@ -80,6 +85,14 @@ def _resume(client: Client, wish: dict[str, Any]) -> None:
     if count != DELIVERED:
         raise RuntimeError(f"{count} events came, not {DELIVERED}, for {wish}")
     client.done("unsubscribe", topic=wish["topic"])
+
+
+def _settle(pid: int) -> None:
+    """Wait until the server does nothing by itself any more."""
+    before, now = -1.0, 0.0
+    while now - before > IDLE_S:
+        time.sleep(1)
+        before, now = now, sum(_spent(pid))
 
 
 def _spent(pid: int) -> tuple[float, float]:

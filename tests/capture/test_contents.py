@@ -195,7 +195,7 @@ def test_of_a_block_that_was_not_seen_whole_nothing_is_known(monkeypatch: pytest
     known.note(5, rows(6, [0] * 8), 13, 0)  # as by a server that began at position 5
     assert left(known, 0, 15, 2) == [1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15]
     known.note(20, rows(21, [0] * 8), 28, 0)
-    assert left(known, 0, 28, 2) == [*range(1, 24), 28]
+    assert left(known, 0, 28, 2) == [*range(1, 8), *range(12, 24), 28]
 
 
 def test_the_oldest_blocks_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,3 +205,16 @@ def test_the_oldest_blocks_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     for first in range(1, 25):
         known.note(first - 1, rows(first, [0]), first, 0)
     assert left(known, 0, 23, 2) == [*range(1, 12)]
+    known.another().note(3, rows(4, [0] * 8), 11, 0)  # whoever reads what is older takes no newer one's place
+    assert left(known, 0, 23, 2) == [*range(1, 12)]
+
+
+def test_two_who_read_in_different_places_take_note_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "BLOCK", 4)
+    known = Contents()
+    older = known.another()
+    known.note(9, rows(10, [0] * 3), 12, 0)
+    older.note(0, rows(1, [0] * 6), 6, 0)
+    known.note(12, rows(13, [0] * 4), 16, 0)
+    older.note(6, rows(7, [0] * 3), 9, 0)
+    assert left(known, 0, 19, 2) == left(older, 0, 19, 2) == [8, 9, 10, 11, 16, 17, 18, 19]

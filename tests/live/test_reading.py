@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from appliance.capture.contents import BLOCK
+from appliance.capture.contents import BLOCK, one_of
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
 from appliance.live import reading
@@ -27,6 +28,7 @@ from appliance.live.reading import Reading
 from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions
 from appliance.live.subscribers import Subscription
+from appliance.live.survey import survey
 from appliance.live.tail import Tail
 from appliance.live.telling import Told
 from appliance.model import Principal, Topic
@@ -153,9 +155,12 @@ class Served:
 
 
 @asynccontextmanager
-async def served(path: Path) -> AsyncIterator[Served]:
-    file = Captured(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+async def served(path: Path, *before: str) -> AsyncIterator[Served]:
+    """Serve a file in which these statements were run before the start."""
+    file = Captured(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, v); CREATE TABLE u(id INTEGER PRIMARY KEY, v)")
     try:
+        for statement in before:
+            file.writer.execute(statement)
         settings = StoreSettings(path, Secrecy((), ()), busy_timeout_s=5)
         async with open_bridge(), open_store(settings) as store:
             catalog = await store.synchronise()
@@ -331,6 +336,33 @@ async def test_what_the_tail_has_read_is_not_looked_through_for_another_table(tm
         peer = live.peer()
         subscription = live.hub.subscribe(peer, "quiet", Wish())
         await live.reading(peer, subscription, 0).run()
+        assert (ids(peer.sent), [event["EventType"] for event in peer.told]) == ([1], ["live"])
+
+
+async def test_what_was_written_before_the_start_is_surveyed_once_and_then_not_looked_through(tmp_path: Path) -> None:
+    before = (
+        FILL.format(first=1, last=3 * BLOCK, value="i"),
+        "INSERT INTO u VALUES(1, 5)",
+        FILL.format(first=3 * BLOCK + 1, last=5 * BLOCK, value="i"),
+        "DELETE FROM _appliance_outbox WHERE id <= 700",
+    )
+    async with served(tmp_path / "a.db", *before) as live:
+        quiet, filled = live.hub.table("u"), live.hub.table("t")
+        assert quiet is not None
+        assert filled is not None
+        begun = live.hub.position.id
+        left = partial(live.store.contents.stretches, 700, begun)
+        assert list(left(((quiet.id, ()),))) == [(700, begun)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(survey, live.store, begun)
+            # Beside it the tail takes note of what comes.
+            await live.write(FILL.format(first=5 * BLOCK + 1, last=8 * BLOCK, value="i"))
+        for sought in ((quiet.id, ()),), ((filled.id, (one_of(1, [2000]),)),):
+            stretches = left(sought)
+            assert sum(last - after for after, last in stretches) <= 2 * BLOCK  # the one with it, and the last
+        assert not list(live.store.contents.stretches(6 * BLOCK, 7 * BLOCK, ((quiet.id, ()),)))
+        peer = live.peer()
+        await live.reading(peer, live.hub.subscribe(peer, "u", Wish()), 700).run()
         assert (ids(peer.sent), [event["EventType"] for event in peer.told]) == ([1], ["live"])
 
 
