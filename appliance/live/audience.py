@@ -21,7 +21,7 @@ from appliance.protocol.collations import equality_key
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message, compile_table
 from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
-from appliance.protocol.permissions import Guarded, Verb
+from appliance.protocol.permissions import Guarded, Verb, permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Audience(Generic[M]):
     def readers_of(self, guard: Guarded) -> dict[M, None]:
         """Give the members who may read what ``guard`` guards: those that it can name, asked one by one."""
         named: dict[M, None] = {}
-        for name in dict.fromkeys((*(group for group, _ in guard.joins), *([guard.owner] if guard.owner else ()))):
+        for name in permitted(Verb.READ, guard):
             for member in self._by_name.get(name, ()):
                 if member.reader.may(Verb.READ, guard):
                     named[member] = None

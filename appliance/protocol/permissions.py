@@ -80,6 +80,14 @@ def permits(principal: Principal, groups: Collection[str], verb: Verb, on: Guard
     return any(permission & (verb << GROUP_SHIFT) and group in groups for group, permission in on.joins)
 
 
+def permitted(verb: Verb, on: Guarded) -> tuple[str, ...]:
+    """Name the owner and the groups that ``permits`` may do ``verb`` to ``on``, beside guests and administrators."""
+    groups = dict.fromkeys(group for group, permission in on.joins if permission & (verb << GROUP_SHIFT))
+    if on.owner is not None and on.permission & (verb << OWNER_SHIFT):
+        groups[on.owner] = None
+    return tuple(groups)
+
+
 def both(one: Guarded, other: Guarded, verb: Verb) -> Guarded:
     """Give what permits ``verb`` to exactly those to whom both permit it, where both have the groups of ``one``."""
     guest_one, guest_other = one.permission & verb, other.permission & verb

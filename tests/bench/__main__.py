@@ -21,6 +21,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "latency": fanout.latency,
     "stopped": fanout.stopped,
     "matching": cost.matching,
+    "owners": cost.owners,
     "filters": cost.filters,
     "capture": cost.capture,
     "idle": connections.idle,

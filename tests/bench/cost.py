@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from appliance.capture.outbox import VALUES
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median, ratio
-from tests.bench.servers import address, ours, subscribe
+from tests.bench.servers import address, ours, subscribe, write_tokens
 from tests.bench.tools import Load, cpu_s
-from tests.e2e.live import Live
+from tests.e2e.live import Live, run
 
 #: Values that one subscription's filter names: 5,000 connections, one subscription each, name 100,000.
 VALUES_EACH = 20
+#: To so many tables each owner of rows has a subscription.
+TABLES_EACH = 20
 COLUMNS = 8
 ROWS = 100  # a transaction
 #: What a writer takes of a shared machine differs by half from one tenth of a second to the next.
@@ -44,6 +46,35 @@ def matching(bench: Bench) -> Iterator[Figure]:
         )  # fmt: skip
 
 
+def owners(bench: Bench) -> Iterator[Figure]:
+    """Item 4: an event of a row that only its owner may read, among as many others who own rows."""
+    preset = bench.preset
+    few, many = preset.connections(50), preset.connections(5000)
+    tables = [TABLE, *(f"other{number}" for number in range(1, TABLES_EACH))]
+    with ours(bench.folder, tables="".join(CREATE.replace(TABLE, name) for name in tables)) as live:
+        for name in tables:
+            # The number that the writer gives a row is the name of its owner.
+            done = run(
+                "table", "grant", name, "--to", "owner", "--can", "read", "--owner-column", "room", "--db", live.db
+            )
+            assert done.returncode == 0, done.stderr
+        tokens = bench.folder / "owners"
+        write_tokens(live, many, tokens, "{}")
+        requests = tuple(map(subscribe, tables))
+        costs: dict[int, list[float]] = {few: [], many: []}
+        for _ in range(preset.runs):
+            for n in (few, many):
+                # As many rows go out at one stroke for few as for many, and as in ``matching``.
+                rows, options = many * VALUES_EACH, {"rows": ROWS, "rooms": n, "run": VALUES_EACH}
+                costs[n].append(_cost(live, n, requests, rows, options, shared_by=n, tokens=tokens))
+        times = ratio(costs[many], costs[few])
+        yield Figure(
+            4, f"a row that one of {many:,} owners may read, {many * TABLES_EACH:,} subscriptions",
+            median(costs[many]), "µs/event", f"≤ 1.3 × with {few * TABLES_EACH:,}", times <= 1.3, times,
+            {f"{few * TABLES_EACH:,}": median(costs[few])},
+        )  # fmt: skip
+
+
 def filters(bench: Bench) -> Iterator[Figure]:
     """Item 5: filters that all match, at 1,000 subscribers."""
     preset = bench.preset
@@ -59,7 +90,7 @@ def filters(bench: Bench) -> Iterator[Figure]:
         for _ in range(preset.runs):
             for kind, wanted in kinds.items():
                 request = subscribe(TABLE, filters=wanted) if wanted else subscribe(TABLE)
-                costs[kind].append(_cost(live, n, request, preset.amount(1000), {"rows": ROWS}))
+                costs[kind].append(_cost(live, n, (request,), preset.amount(1000), {"rows": ROWS}))
         for kind in kinds:
             if kind != "none":
                 times = ratio(costs[kind], costs["none"])
@@ -124,12 +155,24 @@ def capture(bench: Bench) -> Iterator[Figure]:
 def _cost_of_match(live: Live, n: int, rows: int) -> float:
     values = ",".join(f'"{{i}}{number:02}"' for number in range(VALUES_EACH))
     request = subscribe(TABLE, filters=f'{{"room":[{values}]}}')
-    return _cost(live, n, request, rows, {"rows": ROWS, "rooms": n * VALUES_EACH, "each": VALUES_EACH}, n)
+    return _cost(live, n, (request,), rows, {"rows": ROWS, "rooms": n * VALUES_EACH, "each": VALUES_EACH}, n)
 
 
-def _cost(live: Live, n: int, request: str, rows: int, options: dict[str, float], shared_by: int = 1) -> float:
-    """Give the server's processor time for one event, µs, while ``n`` subscribers are each sent their share."""
-    with Load(address(live), n, (request,), expect_setup=1, wait_stdin=True, external=rows // shared_by) as load:
+def _cost(
+    live: Live,
+    n: int,
+    requests: Sequence[str],
+    rows: int,
+    options: dict[str, float],
+    shared_by: int = 1,
+    tokens: Path | None = None,
+) -> float:
+    """Give the server's processor time for one event, µs, while ``n`` subscribers are each sent their share.
+
+    Each is one of the users whose ``tokens`` these are; without, an administrator.
+    """
+    url, who = (address(live), {}) if tokens is None else (address(live, "{token}"), {"tokens": tokens})
+    with Load(url, n, requests, expect_setup=len(requests), wait_stdin=True, external=rows // shared_by, **who) as load:
         load.ready()
         before = cpu_s(live.process.pid)
         with writing(live, transactions=rows // ROWS, **options):

@@ -88,14 +88,14 @@ def topic(live: Live, name: str) -> Target:
     return Target(OURS, live.process.pid, address(live), (subscribe(name),), publish)
 
 
-def write_tokens(live: Live, count: int, path: Path) -> None:
-    """Write tokens of so many users, one a line."""
+def write_tokens(live: Live, count: int, path: Path, subject: str = "user-{}") -> None:
+    """Write tokens of so many users, one a line; ``subject`` is what they are called, with a place for the number."""
     db = sqlite3.connect(live.db)
     (secret,) = db.execute("SELECT value FROM _appliance_meta WHERE name='secret'").fetchone()
     db.close()
     now = time.time()
     lines = [
-        tokens.issue(secret, subject=f"user-{number}", admin=False, now=now, ttl_s=3600, token_id=str(number))
+        tokens.issue(secret, subject=subject.format(number), admin=False, now=now, ttl_s=3600, token_id=str(number))
         for number in range(count)
     ]
     path.write_text("\n".join(lines) + "\n")

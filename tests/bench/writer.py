@@ -1,8 +1,9 @@
 """Another program that writes the file: ``python -m tests.bench.writer DB TABLE --transactions 100 --rows 100``.
 
 Each row has ``seq`` (S:number), ``t`` (T:nanoseconds of ``CLOCK_MONOTONIC``, read right before its INSERT), a ``pad``,
-and a ``room``: the first ``--each`` of each hundred in turn, ``--rooms`` of them. At its end it prints the median time
-in milliseconds from there to the COMMIT, what of a latency is the writer's own work; 0 where an INSERT is all.
+and a ``room``: the first ``--each`` of each hundred in turn, ``--rooms`` of them, each for ``--run`` rows. At its end
+it prints the median time in milliseconds from there to the COMMIT, what of a latency is the writer's own work; 0 where
+an INSERT is all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--pad", type=int, default=20)
     parser.add_argument("--rooms", type=int, default=1)
     parser.add_argument("--each", type=int, default=100)
+    parser.add_argument("--run", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
     db = sqlite3.connect(asked.db, isolation_level=None, timeout=30)
@@ -41,7 +43,7 @@ def main() -> None:
             db.execute("BEGIN IMMEDIATE")
         first_ns = time.monotonic_ns()
         for _ in range(asked.rows):
-            hundred, place = divmod(number % asked.rooms, asked.each)
+            hundred, place = divmod(number // asked.run % asked.rooms, asked.each)
             values = (f"S:{number:010}", f"T:{time.monotonic_ns():019}", pad, 100 * hundred + place)
             db.execute(insert, values)
             number += 1

@@ -106,6 +106,30 @@ def test_nobody_is_shown_an_image_that_is_not_theirs_to_read(change: Change, rea
         assert not readable(change.old)
 
 
+class Asked(Reader):
+    """Counts how often it is asked what it may."""
+
+    count = 0
+
+    def may(self, verb: Verb, on: Guarded) -> bool:
+        Asked.count += 1
+        return super().may(verb, on)
+
+
+def test_only_those_are_asked_whom_a_row_gives_something() -> None:
+    audiences = Audiences[Member](SHAPE)
+    people = [Asked(Principal("us", f"user-{number}", False, 0), frozenset(("users",))) for number in range(100)]
+    members = [Member(reader) for reader in people]
+    for member in members:
+        audience = audiences.join(member, Wish(), Sight.BY_ROW)
+        audience.feed(member)
+
+    owned = Guarded(Verb.READ << OWNER_SHIFT, "user-7", (("users", Verb.PEEK << GROUP_SHIFT),))
+    assert list(audience.readers_of(owned)) == [members[7]]
+    assert Asked.count == 1
+    assert list(audience.readers_of(Guarded(0, "user-7", (("users", GROUP_READ),)))) == members
+
+
 def test_members_that_leave_are_told_nothing_and_leave_nothing_behind() -> None:
     rights, audiences = Rights(), Audiences[Member](SHAPE)
     change = Change(1, Op.CREATE, SHAPE, image(Verb.READ << OWNER_SHIFT, "ann", "1"), None)

@@ -25,6 +25,7 @@ from appliance.protocol.permissions import (
     owner_of,
     permits,
     permits_on_join,
+    permitted,
 )  # fmt: skip
 
 ANN = Principal("live-appliance", "ann", False, 0)
@@ -140,3 +141,15 @@ def test_both_permit_what_each_of_them_permits(
 ) -> None:
     each = permits(principal, groups, verb, one) and permits(principal, groups, verb, other)
     assert permits(principal, groups, verb, both(one, other, verb)) == each
+
+
+@given(guards, people, st.sampled_from(((), ("red",), ("blue",))), st.sampled_from(list(Verb)))
+def test_only_whom_an_object_names_is_permitted_beside_guests_and_administrators(
+    guarded: Guarded, principal: Principal, groups: tuple[str, ...], verb: Verb
+) -> None:
+    everybody = principal.admin or bool(guarded.permission & verb)
+    named = {principal.subject, *groups}.intersection(permitted(verb, guarded))
+    if permits(principal, groups, verb, guarded) and not everybody:
+        assert named
+    if not principal.guest and named:
+        assert permits(principal, groups, verb, guarded)
