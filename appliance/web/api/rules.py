@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from appliance.errors import Conflict, Forbidden, Invalid, NotFound
@@ -93,12 +93,20 @@ def changes(
 
 
 def check_references(
-    db: sqlite3.Connection, rights: Rights, grant: TableGrant, related: list[Relationship], asked: Asked
+    db: sqlite3.Connection,
+    rights: Rights,
+    grant: TableGrant,
+    related: list[Relationship],
+    asked: Asked,
+    written: Collection[str],
 ) -> None:
-    """Refuse references to rows that may not be referred to, as if they were not there. Raises ``NotFound``."""
+    """Refuse references to rows that may not be referred to, as if they were not there. Raises ``NotFound``.
+
+    ``written`` are the columns that get a value: one that a row has already may be sent back with it.
+    """
     for each in related:
         value = asked.values.get(each.column)
-        if value is None:
+        if value is None or each.column not in written:
             continue
         if not isinstance(value, str) or not may_refer(db, rights, grant, each.target.name, value):
             raise NotFound(

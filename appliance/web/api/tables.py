@@ -142,7 +142,7 @@ class Tables:
             asked = documents.read(document, opened.resource, opened.related())
             asked = _with_id(opened.resource, asked)
             values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked)
+            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
             found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
@@ -187,7 +187,7 @@ class Tables:
                 raise Conflict(f"the path is of another row than {quote(asked.row_id)}", pointer="/data/id")
             seen = opened.may(Verb.READ, found)
             values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, seen=seen)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked)
+            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
             if values:
                 changed = _pointing(
                     asked, lambda: system.update(opened.db, opened.resource, opened.grant, found, values)

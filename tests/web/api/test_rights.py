@@ -176,6 +176,21 @@ async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(t
         assert (await live.create("note", "ann", room_id=room)).status_code == 201
 
 
+async def test_a_reference_that_a_row_has_may_be_sent_back_by_who_sees_it(tmp_path: Path) -> None:
+    tables = {"room": (NewColumn("name", "text"),), "note": (NewColumn("text", "text"), NewColumn("room_id", "room"))}
+    async with served(tmp_path / "live.db", tables=tables) as live:
+        room = (await live.create("room", "ann", name="a")).json()["data"]["id"]
+        note = (await live.create("note", "ann", room_id=room)).json()["data"]["id"]
+        live.sql("UPDATE note SET user_account_id = 'bob'")
+
+        assert (await live.change("note", note, "bob", text="x", room_id=room)).status_code == 200
+        live.sql("UPDATE note SET permission = ?", (Verb.PEEK | Verb.UPDATE) << OWNER_SHIFT)
+        theirs = await live.change("note", note, "bob", room_id=room)
+        nothing = await live.change("note", note, "bob", room_id="nothing")
+        assert code(theirs) == code(nothing) == (404, "not-found")
+        assert theirs.text.replace(room, "nothing") == nothing.text
+
+
 async def test_a_filter_says_nothing_about_rows_that_may_not_be_read(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", tables=TODO) as live:
         row = await todo(live)
