@@ -2,16 +2,15 @@
 
 Who is told of an event rests on what its transaction did beside it (``facts``): nobody could ever have read what one
 transaction makes readable and takes back. The tail has whole transactions before it, but for those that are longer than
-one look; a replay begins and ends its pages anywhere, and leaves out what nobody wants. So what it decides on is had
-from memory, or read anew, as far back and ahead as where transactions are known to end (``store.borders``). Where that
-is not known, what lies between is taken for one. A row without anything that names it, neither a key nor a rowid, is
-known by the events in hand alone.
+one look: what else these do to the same rows is looked for, back and ahead. A replay begins and ends its pages
+anywhere, and leaves out what nobody wants. So what it decides on is had from memory, or read anew, as far back and
+ahead as where transactions are known to end (``store.borders``). Where that is not known, what lies between is taken
+for one. A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, takewhile
 from typing import Final
@@ -25,8 +24,8 @@ from appliance.store import replay
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
 
-#: So many events of a transaction that is longer than one look are thought of with the next: a few milliseconds.
-BEGUN: Final = 2000
+#: So many ids before and behind the events of one look are a part of a transaction looked for: 10 ms of reading each.
+REACH: Final = 50_000
 #: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
 #: one transaction, each event is decided on by itself.
 PAGES: Final = 32
@@ -41,13 +40,21 @@ class Commits:
         self._hub = hub
         self._store = store
 
-    def begun(self, events: Sequence[Told]) -> Together:
-        """Give these, which come next for the hub, as one, with what memory has of the transaction of the first."""
-        position, recent = self._hub.position.id, self._hub.recent
-        if self._store.borders.is_one(position):
+    async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Together:
+        """Give these, which come next for the hub, as one, with what else their transactions do to these tables.
+
+        ``newest`` is the id of the newest row there is. Transactions of which there is more before or behind these
+        events are read as far as ``REACH``. Raises ``sqlite3.Error``.
+        """
+        position, borders = self._hub.position.id, self._store.borders
+        if not topics or not events:
             return Together(events)
-        after = max(self._store.borders.before(position), recent.after)
-        return Together([*deque(recent.events_after(after), maxlen=BEGUN), *events])
+        begun = position if borders.is_one(position) else max(borders.before(position), position - REACH)
+        last = events[-1].id
+        around = ((begun, position), (last, min(newest, last + REACH)))
+        stretches = [(after, end) for after, end in around if after < end]
+        wanted = self._wanted(events, topics) if stretches else None
+        return Together(events if wanted is None else await self._with_others(events, stretches, wanted))
 
     async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
@@ -65,10 +72,16 @@ class Commits:
         wanted = self._wanted(events, topics)
         if not stretches or wanted is None:
             return self._by_transaction(events, newest)
+        return self._by_transaction(await self._with_others(events, stretches, wanted), newest)
+
+    async def _with_others(
+        self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted
+    ) -> list[Told]:
+        """Give these events, in order, among all that are wanted in these stretches."""
         shapes, contents = self._hub.shapes, self._store.contents
         found = await self._store.read(lambda db: _read(db, stretches, wanted, shapes, contents))
         every = {each.id: Told(each) for each in found} | {each.id: each for each in events}
-        return self._by_transaction([told for _, told in sorted(every.items())], newest)
+        return [told for _, told in sorted(every.items())]
 
     def _by_transaction(self, events: Iterable[Told], newest: int) -> Together:
         transactions: list[list[Told]] = []
@@ -95,9 +108,9 @@ class Commits:
             named = {
                 value
                 for told in events
-                if told.topic == topic and isinstance(told.event, Change)
+                if told.topic in naming and isinstance(told.event, Change)
                 for image in (told.event.old, told.event.new)
-                if image is not None and (value := _name(told.event, image, naming[topic])) is not None
+                if image is not None and (value := _name(told.event, image, naming[told.topic])) is not None
             }
             places = [
                 (shape, place)

@@ -61,7 +61,8 @@ class Hub:
         self._newest_generation = catalog.settings.generation
         self._tables: dict[str, Shape] = dict(catalog.tables)
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
-        self._subscribers = Subscribers()
+        #: Only looked at by others: every change is the hub's.
+        self.subscribers = Subscribers()
         self._passing: list[Due] = []
         self._awaited: list[tuple[int, trio.Event]] = []
 
@@ -136,7 +137,7 @@ class Hub:
 
     def _end(self, name: str, event_type: str, reason: str) -> None:
         frame = notices.because(event_type, name, reason)
-        for subscription in self._subscribers.forget(name):
+        for subscription in self.subscribers.forget(name):
             self._drop(subscription, frame)
 
     @staticmethod
@@ -148,10 +149,10 @@ class Hub:
     def _reshape(self, shape: Shape) -> None:
         """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
         resync = notices.because(RESYNC, shape.table, "schema")
-        for subscription in self._subscribers.forget(shape.table):
+        for subscription in self.subscribers.forget(shape.table):
             reader = subscription.receiver.reader
             try:
-                self._subscribers.join(subscription, shape, reader, self.access.sight(reader, shape))
+                self.subscribers.join(subscription, shape, reader, self.access.sight(reader, shape))
             except BadFilter as error:
                 # Its column is gone: nothing can be matched any more, and silence would look like quiet.
                 self._drop(subscription, notices.because(TABLE_DROPPED, shape.table, "filter", message=error.message))
@@ -165,12 +166,12 @@ class Hub:
             reader, name = subscription.receiver.reader, subscription.topic
             sight, shape = self._sight(reader, name), self.table(name)
             before, groups = subscription.audience.sight, subscription.reader.groups
-            self._subscribers.leave(subscription)
+            self.subscribers.leave(subscription)
             if sight is None:
                 event_type = TOPIC_DESTROYED if shape is None else TABLE_DROPPED
                 self._drop(subscription, notices.because(event_type, name, "permission"))
                 continue
-            self._subscribers.join(subscription, shape, reader, sight)
+            self.subscribers.join(subscription, shape, reader, sight)
             changed = sight is not before or (sight is Sight.BY_ROW and groups != reader.groups)
             if subscription.wish.live_set and changed:
                 self.counters.resyncs += 1
@@ -178,14 +179,14 @@ class Hub:
 
     def all_subscriptions(self) -> list[Subscription]:
         """Give every subscription there is."""
-        return [each for folded in self._subscribers.topics() for each in self._subscribers.of(folded)]
+        return [each for folded in self.subscribers.topics() for each in self.subscribers.of(folded)]
 
     def lost(self, highest: int) -> None:
         """Tell every subscriber of what is kept that events up to ``highest`` are gone before they could be read."""
         self.position = Position(self.position.epoch, highest)
         self.recent.forget(highest)
-        for folded in filter(self.is_durable, self._subscribers.topics()):
-            for subscription in self._subscribers.of(folded):
+        for folded in filter(self.is_durable, self.subscribers.topics()):
+            for subscription in self.subscribers.of(folded):
                 self.counters.resyncs += 1
                 subscription.receiver.tell(notices.because(RESYNC, subscription.topic, "overrun"))
         self._wake()
@@ -194,7 +195,7 @@ class Hub:
 
     async def facts(self, events: Sequence[Told], together: Together) -> Facts:
         """Read what is needed to deliver these events, which count with others as one commit: the one that waits."""
-        subscribers = self._subscribers
+        subscribers = self.subscribers
         while subscribers.by_row:
             known = subscribers.grown
             topics = subscribers.by_row, subscribers.live_sets
@@ -221,7 +222,7 @@ class Hub:
         self.flush()
         spelled = shape.table if shape is not None else topic.name if topic is not None else name
         subscription = Subscription(receiver, spelled, wish, self.position.id)
-        self._subscribers.join(subscription, shape, receiver.reader, sight)
+        self.subscribers.join(subscription, shape, receiver.reader, sight)
         return subscription
 
     def _sight(self, reader: Reader, name: str) -> Sight | None:
@@ -235,11 +236,11 @@ class Hub:
         """Feed a subscription from now on. Everything up to the hub's position has been read for it."""
         if subscription.position != self.position.id:
             raise RuntimeError("a subscription can be fed only from where it has been read to")
-        self._subscribers.feed(subscription)
+        self.subscribers.feed(subscription)
 
     def detach(self, subscription: Subscription) -> None:
         """Feed a subscription no more: what comes after the hub's position is to be read for it."""
-        self._subscribers.wait(subscription, self.position.id)
+        self.subscribers.wait(subscription, self.position.id)
 
     def rows_of(self, subscription: Subscription, shape: Shape) -> Condition:
         """Say which of a table's rows a subscription is shown."""
@@ -250,7 +251,7 @@ class Hub:
         """Deliver nothing more to this subscription. One that has ended by itself may be given, too."""
         if not subscription.ended:
             subscription.ended = True
-            self._subscribers.leave(subscription)
+            self.subscribers.leave(subscription)
 
     async def reached(self, position: int) -> None:
         """Wait until everything up to ``position``, which is in the store, has been delivered."""
@@ -317,7 +318,7 @@ class Hub:
         """Give who is to be told of an event, and in which frame."""
         event = told.event
         found: list[Due] = []
-        audiences = self._subscribers.audiences(told.topic)
+        audiences = self.subscribers.audiences(told.topic)
         if audiences is not None and isinstance(event, Change):
             current = self._tables.get(told.topic)
             # The index is of the present shape.
@@ -336,7 +337,7 @@ class Hub:
             ]
         if facts.guards and isinstance(event, Change):
             shape, rows = self._joined(event, facts)
-            holders = None if shape is None else self._subscribers.audiences(ascii_fold(shape.table))
+            holders = None if shape is None else self.subscribers.audiences(ascii_fold(shape.table))
             if shape is not None and holders is not None:
                 found += [due for each in rows for audience in holders for due in each.tellings(audience, shape)]
         for _, members, _ in found:

@@ -8,6 +8,7 @@ pinned. Whether a look can find anything is first asked of ``PRAGMA data_version
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,6 +20,7 @@ from appliance.errors import ApplianceError
 from appliance.live.access import Stale
 from appliance.live.beat import next_beat
 from appliance.live.commits import Commits
+from appliance.live.facts import Facts
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
@@ -240,7 +242,7 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
-            facts = await hub.facts(told, self._commits.begun(told))
+            facts = await self._facts(told, look.highest)
             # Where the newest row was that there is, a transaction has ended.
             self._store.handed_out(highest, border=highest == look.highest)
             # Before the hub's position moves: up to there readings ask.
@@ -250,6 +252,14 @@ class Tail:
             if self._following is not None:
                 hub.counters.delivery.observe(trio.current_time() - self._following)
                 self._following = None
+
+    async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
+        by_row = self._hub.subscribers.by_row
+        while True:
+            asked = frozenset(by_row)
+            facts = await self._hub.facts(told, await self._commits.coming(told, newest, asked))
+            if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
+                return facts
 
     async def _renew_settings(self) -> None:
         """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""

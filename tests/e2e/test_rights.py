@@ -161,6 +161,30 @@ def test_a_delete_is_told_to_the_groups_that_could_read_the_row_before(live: Liv
         assert {event["Key"][0] for event in holder.all_until_now()} == {shared}
 
 
+def test_a_transaction_of_thousands_of_rows_is_judged_by_its_end(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    opened, joined, kept = (insert(live.db, notes, text, permission=0) for text in ("opened", "joined", "kept"))
+    into_join = f"{join_table(notes)}({notes}_id, usergroup_id, permission)"
+    statements = (
+        f"UPDATE {notes} SET permission = {GUEST_READ} WHERE reference_id = '{opened}'",
+        f"INSERT INTO {into_join} VALUES('{joined}', '{theirs}', {GROUP_READ})",
+        f"INSERT INTO {notes}(reference_id, text, permission) VALUES('flash', 'flash', {GUEST_READ})",
+        f"UPDATE {notes} SET text = 'still kept', permission = {GUEST_READ} WHERE reference_id = '{kept}'",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+        f"INSERT INTO {notes}(text, permission) SELECT i, 0 FROM n",
+        f"UPDATE {notes} SET permission = 0 WHERE reference_id = 'flash'",
+        f"DELETE FROM {notes} WHERE reference_id IN ('{opened}', '{joined}')",
+    )
+    with live.client(member.token) as plain, live.client(member.token) as holder:
+        plain.done("subscribe", topic=notes)
+        holder.done("subscribe", topic=notes, snapshot=True)
+        assert begun(holder) == []
+        sql(live.db, f"PRAGMA foreign_keys = ON; BEGIN; {'; '.join(statements)}; COMMIT")
+        assert told(plain) == [("update", "still kept")]
+        assert told(holder) == [("create", "still kept")]
+
+
 def test_a_live_set_follows_the_groups_of_its_rows(live: Live, notes: str) -> None:
     theirs = group(live.db)
     member = Person(live.db, theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,33 @@ async def with_them(live: Served, *ids: int) -> set[int]:
     events = [Told(each) for each in every if isinstance(each, Change) and each.id in ids]
     together = await Commits(live.hub, live.store).of(events, ("t",))
     return set(together.course(("t",), live.hub.access.grant, 0).last)
+
+
+async def that_come(live: Served, position: int, *ids: int) -> set[int]:
+    """Say of which changes it is known what they did when these are the next ones behind a position."""
+    every = decode(live.file.rows(), live.hub.shapes, more=False).events
+    events = [Told(each) for each in every if isinstance(each, Change) and each.id in ids]
+    live.hub.position, newest = replace(live.hub.position, id=position), live.hub.position
+    try:
+        together = await Commits(live.hub, live.store).coming(events, newest.id, ("t",))
+    finally:
+        live.hub.position = newest
+    return set(together.course(("t",), live.hub.access.grant, 0).last)
+
+
+@pytest.mark.parametrize(("reach", "ahead", "behind"), [(commits.REACH, {4, 6, 8}, {4, 6, 8}), (2, {4, 6}, {6, 8})])
+async def test_of_what_comes_the_rest_of_its_transaction_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: int, ahead: set[int], behind: set[int]
+) -> None:
+    monkeypatch.setattr(commits, "REACH", reach)
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 0)", "INSERT INTO t VALUES(2, 0)")  # 1, 2
+        again = "UPDATE t SET v = v + 1 WHERE id = 1"
+        await live.write("BEGIN", again, again, again, "INSERT INTO t VALUES(3, 0)", "COMMIT")  # 4, 6, 8, 9
+        # 9 is of another row: it may be there.
+        assert ahead <= await that_come(live, 2, 4) <= ahead | {9}
+        assert behind <= await that_come(live, 6, 8) <= behind | {9}
+        assert await that_come(live, 2, 4, 6, 8, 9) == {4, 6, 8, 9}
 
 
 @pytest.mark.parametrize("bound", [commits.BOUND, 0])
