@@ -152,10 +152,11 @@ class Access:
         every = (*await self._store.read(self._store.secrets.keys), *self._external)
         self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
 
-    async def read_grants(self) -> None:
-        """Read what is granted on tables."""
-        self._granted = await self._store.read(grants.read)
+    async def read_grants(self) -> set[str]:
+        """Read what is granted on tables; give those (folded) on which it is something else than before."""
+        before, self._granted = self._granted, await self._store.read(grants.read)
         self.renewed += 1
+        return {name for name in before.keys() | self._granted.keys() if before.get(name) != self._granted.get(name)}
 
     @staticmethod
     def stale(events: Iterable[Told]) -> Stale:

@@ -177,9 +177,9 @@ class Hub:
                 self.counters.resyncs += 1
                 subscription.receiver.tell(notices.because(RESYNC, name, "permission"))
 
-    def all_subscriptions(self) -> list[Subscription]:
-        """Give every subscription there is."""
-        return [each for folded in self.subscribers.topics() for each in self.subscribers.of(folded)]
+    def subscriptions_to(self, topics: Iterable[str]) -> list[Subscription]:
+        """Give every subscription that there is to these topics (folded)."""
+        return [each for folded in topics for each in self.subscribers.of(folded)]
 
     def lost(self, highest: int) -> None:
         """Tell every subscriber of what is kept that events up to ``highest`` are gone before they could be read."""

@@ -19,8 +19,8 @@ class Rights:
     async def renew(self, stale: Stale = EVERYTHING) -> None:
         """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
         if stale.tables:
-            await self._access.read_grants()
-            self._hub.reassess(self._hub.all_subscriptions())
+            changed = await self._access.read_grants()
+            self._hub.reassess(self._hub.subscriptions_to(changed))
         if stale.subjects is None:
             await self._access.read_keys()
         if stale.subjects is None or stale.subjects:

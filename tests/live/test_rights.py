@@ -1,0 +1,58 @@
+"""Rights that change: whose subscriptions are looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.live.access import Access, Stale
+from appliance.live.hub import Hub
+from appliance.live.rights import Rights
+from appliance.live.sessions import Sessions
+from appliance.live.subscribers import Subscription
+from appliance.protocol.values import ValueOptions
+from appliance.store import granting
+from appliance.store.bridge import open_bridge
+from appliance.store.secrecy import Secrecy
+from appliance.store.standard import NewColumn, create
+from appliance.store.store import StoreSettings, open_store
+
+
+async def test_what_is_granted_on_a_table_concerns_its_subscribers_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        open_bridge(),
+        open_store(StoreSettings(tmp_path / "a.db", Secrecy((), ()), busy_timeout_s=5, accounts=True)) as store,
+    ):
+        await store.commit_alone(lambda db: create(db, "note", [NewColumn("title", "text")]))
+        access = Access(store)
+        await access.read_grants()
+        hub = Hub(await store.synchronise(), await store.position(), ValueOptions(), access)
+        rights, asked = Rights(access, hub, Sessions()), []
+
+        def subscriptions_to(topics: Iterable[str]) -> list[Subscription]:
+            asked.append(set(topics))
+            return []
+
+        monkeypatch.setattr(hub, "subscriptions_to", subscriptions_to)
+
+        async def after(work: Any) -> set[str]:
+            await store.commit_alone(work)
+            await rights.renew(Stale(tables=True))
+            return asked.pop()
+
+        assert await after(lambda db: create(db, "other", [NewColumn("title", "text")])) == {
+            "other", "other_other_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
+        assert await after(lambda db: granting.grant(db, "note", "users", granting.verbs(["create"]))) == {
+            "note", "note_note_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
+        assert await after(lambda db: db.execute("CREATE TABLE plain(a)")) == {"plain"}
+        assert await after(lambda db: db.execute("DELETE FROM plain")) == set()
+        assert await after(lambda db: db.execute("UPDATE world SET permission=0 WHERE table_name='other'")) == {
+            "other", "other_other_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
