@@ -45,10 +45,13 @@ MOVES = {
 
 
 def drop_ours(db: Path) -> None:
+    """Drop our triggers at once: the server makes them anew after each commit that it sees lacks one."""
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
         names = other.execute("SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name='t'").fetchall()
         for (name,) in names:
             other.execute(f'DROP TRIGGER "{name}"')
+        other.execute("COMMIT")
 
 
 def resumed(client: Client, topic: str, position: dict[str, object]) -> str:
