@@ -71,7 +71,9 @@ class Tail:
     def __init__(self, store: Store, hub: Hub, rights: Rights, catalog: Catalog, *, announced: bool) -> None:
         #: Whether the system announces each write (``stir``), so that a slow poll is enough.
         self.announced = announced
-        self.state = TailState(skipped=dict(catalog.skipped))
+        # The hub begins where the store ends: so far all has been delivered, though the first look is to come.
+        now = trio.current_time()
+        self.state = TailState(now, now, last_turn=now, skipped=dict(catalog.skipped))
         self._store = store
         self._hub = hub
         self._rights = rights

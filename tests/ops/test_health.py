@@ -10,9 +10,14 @@ import pytest
 import trio
 
 from appliance.errors import ReadOnly, Unavailable
-from appliance.live.tail import TailState
+from appliance.live.access import Access
+from appliance.live.hub import Hub
+from appliance.live.rights import Rights
+from appliance.live.sessions import Sessions
+from appliance.live.tail import Tail, TailState
 from appliance.live.watchman import Watchman
 from appliance.ops.health import STUCK_S, Health
+from appliance.protocol.values import ValueOptions
 from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
@@ -43,6 +48,15 @@ async def test_a_tail_that_fails_or_stands_still_is_a_problem() -> None:
     assert health.problems() == ["the tail of the outbox does not move"]
     tail.failing = "disk I/O error"
     assert health.problems() == ["the store cannot be read or kept under capture: disk I/O error"]
+
+
+async def test_a_server_whose_tail_is_about_to_look_for_the_first_time_is_ready(tmp_path: Path) -> None:
+    async with open_bridge(), open_store(await open_one(tmp_path / "a.db")) as store:
+        catalog, access = await store.synchronise(), Access(store)
+        hub = Hub(catalog, await store.position(), ValueOptions(), access)
+        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
+
+        assert Health(tail.state).problems() == []
 
 
 async def test_a_table_that_is_not_captured_is_a_problem() -> None:
