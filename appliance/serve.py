@@ -52,7 +52,7 @@ from appliance.web.api.paths import paths
 from appliance.web.door import Door
 from appliance.web.forwarded import Proxies
 from appliance.web.limits import Limits
-from appliance.web.listen import open_listeners, passed_listeners, read_address
+from appliance.web.listen import open_listeners, passed_listeners
 from appliance.web.metrics import MetricsPage
 from appliance.web.routes import application
 from appliance.web.tls import Certificate
@@ -130,8 +130,7 @@ async def _serve_store(
             opened.enter_context(listener)
         inside = [
             opened.enter_context(listener)
-            for address in config.metrics_listen
-            for host, port in [read_address(address)]
+            for host, port in wiring.metrics_addresses(config)
             for listener in open_listeners([host], port)[0]
         ]
         for note in notes:

@@ -12,6 +12,8 @@ from appliance.store.retention import Retention
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import StoreSettings
 from appliance.web import tls
+from appliance.web.forwarded import Proxies
+from appliance.web.listen import read_address
 from appliance.web.tls import Certificate
 
 
@@ -50,6 +52,22 @@ def external_keys(config: Config) -> tuple[Key, ...]:
         admin=config.jwt_admin_claim,
     )
     return keys.external(config.jwt_keys, issuer)
+
+
+def metrics_addresses(config: Config) -> list[tuple[str, int]]:
+    """Give where /metrics is answered to anybody, host and port. Raises ``BadConfiguration``."""
+    return [read_address(each) for each in config.metrics_listen]
+
+
+def refusals(config: Config) -> list[str]:
+    """Say why no server would begin with this configuration and the keys that it names; nothing if one would."""
+    found = []
+    for part in (external_keys, metrics_addresses, lambda config: Proxies(config.trusted_proxies)):
+        try:
+            part(config)
+        except BadConfiguration as error:
+            found.append(str(error))
+    return found
 
 
 def certificate(config: Config) -> Certificate | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -11,6 +12,7 @@ import click
 
 from appliance import __version__, config
 from appliance.cli.options import config_option, db_option
+from appliance.errors import BadConfiguration
 from appliance.ops import check, machine
 from appliance.ops.build import commit
 from appliance.store import offline
@@ -20,14 +22,20 @@ from appliance.store.secrecy import Secrecy
 @click.command("check")
 @db_option
 @config_option
-def check_command(db: Path, config_file: Path | None) -> int:
+@click.option("--socket", is_flag=True, help="A socket unit opens the port: do not examine it.")
+def check_command(db: Path, config_file: Path | None, socket: bool) -> int:
     """Examine a store, and the machine for a server of it; say what is wrong and what to do. Changes nothing."""
+    from appliance import wiring  # most of a server, which version does not need
+
     settings = config.load({}, os.environ, config_file)
     findings = check.examine(db, Secrecy(settings.secret_columns, settings.reveal))
+    findings += [check.Finding("unusable", words) for words in wiring.refusals(settings)]
+    addresses = [] if socket else [(host, settings.port) for host in settings.host]
+    with contextlib.suppress(BadConfiguration):  # said above
+        addresses += wiring.metrics_addresses(settings)
     setup = machine.Setup(
         database=db,
-        hosts=settings.host,
-        port=settings.port,
+        addresses=addresses,
         chain=settings.tls_cert,
         key=settings.tls_key,
         secret=settings.secret_file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -62,6 +63,7 @@ def service_install(
         config=_existing(config_file) if config_file else None,
         certificate=(_existing(tls_cert), _existing(tls_key)) if tls_cert and tls_key else None,
         secret=_existing(secret_file) if secret_file else None,
+        socket=socket,
         user=user,
     )
     texts = {f"{name}.service": made.unit()}
@@ -149,6 +151,6 @@ def _say_what_next(name: str, made: unit.Service, texts: dict[str, str]) -> None
         click.echo("  loginctl enable-linger            # so that it also runs while you are not logged in")
     click.echo(f"  {control} status {name}       # how it is")
     click.echo(f"  {journal} -u {name} -f      # what it logs")
-    click.echo(f"  {made.program} token create --admin --db {db}")
+    click.echo(f"  {shlex.quote(str(made.program))} token create --admin --db {shlex.quote(str(db))}")
     click.echo(f"settings: {settings}, a line each, such as LIVE_APPLIANCE_PORT=8080;")
     click.echo(f"  then {control} restart {name}")

@@ -33,12 +33,11 @@ CLOCK_SLACK_S: Final = 60.0
 class Setup:
     """What a server would use of the machine.
 
-    ``served``: a server does so already, and has the ports.
+    ``addresses`` are host and port of all that it listens on. ``served``: a server does so already, and has them.
     """
 
     database: Path
-    hosts: Sequence[str]
-    port: int
+    addresses: Sequence[tuple[str, int]]
     chain: Path | None
     key: Path | None
     secret: Path | None
@@ -83,24 +82,22 @@ def _secret(setup: Setup) -> Iterator[Finding]:
 
 
 def _ports(setup: Setup) -> Iterator[Finding]:
-    if setup.served or setup.port == 0:
-        return
-    for host in setup.hosts:
+    for host, port in () if setup.served else setup.addresses:
+        if port == 0:
+            continue
         try:
-            _try_to_bind(host, setup.port)
+            _try_to_bind(host, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                who = _listening(setup.port) or "another program"
-                yield Finding(
-                    "problem", f"port {setup.port} on {host} is in use by {who}; end it or choose another port"
-                )
+                who = _listening(port) or "another program"
+                yield Finding("problem", f"port {port} on {host} is in use by {who}; end it or choose another port")
             elif error.errno == errno.EACCES:
-                yield Finding("problem", f"port {setup.port} is not allowed to this user; choose one above 1023")
+                yield Finding("problem", f"port {port} is not allowed to this user; choose one above 1023")
             elif host not in ("127.0.0.1", "::1"):
                 yield Finding("problem", f"{host} cannot be listened on: {error.strerror or error}; name an address of "
                                          "this machine")  # fmt: skip
         else:
-            yield Finding("ok", f"port {setup.port} on {host} is free")
+            yield Finding("ok", f"port {port} on {host} is free")
 
 
 def _try_to_bind(host: str, port: int) -> None:

@@ -19,7 +19,7 @@ class Service:
     ``db`` is a database that is there already, with the ``owner`` (user, group) whose rights the server has; without
     it the server runs as a user of its own, on a database in its own state directory. ``user`` is a unit for the
     service manager that every user has, who is then the owner; it needs ``db``.
-    ``secret`` is the file of secrets that tokens are signed with.
+    ``secret`` is the file of secrets that tokens are signed with. ``socket``: a socket unit opens the port.
     """
 
     program: Path = PROGRAM
@@ -28,6 +28,7 @@ class Service:
     config: Path | None = None
     certificate: tuple[Path, Path] | None = None
     secret: Path | None = None
+    socket: bool = False
     user: bool = False
 
     def unit(self) -> str:
@@ -47,7 +48,7 @@ class Service:
             "NotifyAccess=all",
             "# What check finds goes to the journal. It does not keep serve from starting, which refuses by itself",
             "# what cannot be served, with exit status 78, and makes the database where there is none.",
-            f"ExecStartPre=-{program} check",
+            f"ExecStartPre=-{program} check{' --socket' if self.socket else ''}",
             f"ExecStart={program} serve",
             "ExecReload=kill -HUP $MAINPID",
             "",

@@ -127,7 +127,7 @@ def _refusal(error: OSError, host: str, port: int) -> Exception:
     if isinstance(error, socket.gaierror):
         return CommandError(f"cannot listen on {host}: there is no such address; give an address of this machine")
     if error.errno == errno.EADDRINUSE:
-        return _PortTaken(f"port {port} on {host} is in use by another program; stop it or choose another --port")
+        return _PortTaken(f"port {port} on {host} is in use by another program; stop it or choose another port")
     if error.errno == errno.EACCES:
         return CommandError(f"port {port} on {host} is not allowed to this user; choose a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:

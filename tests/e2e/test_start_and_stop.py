@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -245,18 +246,31 @@ def test_topics_made_and_ended_by_commands_reach_a_running_server(tmp_path: Path
 
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     db = tmp_path / "a.db"
-    assert run("check", "--db", db).returncode == 78
+    assert run("check", "--db", tmp_path / "no" / "folder.db").returncode == 78
     sql(db, "CREATE TABLE t(a INTEGER PRIMARY KEY, b); CREATE UNIQUE INDEX e ON t(lower(b))")
     elsewhere = {
         **os.environ,
         "LIVE_APPLIANCE_PORT": "0",
     }  # who has the default port is no fault here
+    new = run("check", "--db", tmp_path / "new.db", env=elsewhere)  # which a first start will make
+    assert (new.returncode, "serve makes one" in new.stdout) == (0, True)
+    assert list(tmp_path.iterdir()) == [db]
     assert run("check", "--db", db, env=elsewhere).returncode == 0
     with serving(db):
         healthy = run("check", "--db", db)
         assert healthy.returncode == 0, healthy
         assert "a server has it open" in healthy.stdout
         assert "REPLACE" in healthy.stdout
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        port = elsewhere | {"LIVE_APPLIANCE_HOST": "127.0.0.1", "LIVE_APPLIANCE_PORT": address.partition(":")[2]}
+        assert run("check", "--db", db, env=port).returncode == 1
+        assert run("check", "--socket", "--db", db, env=port).returncode == 0
+        metrics = elsewhere | {"LIVE_APPLIANCE_METRICS_LISTEN": address}
+        assert run("check", "--socket", "--db", db, env=metrics).returncode == 1
+    for name, value in (("METRICS_LISTEN", "nowhere"), ("JWT_KEYS", "RS256:/nowhere"), ("TRUSTED_PROXIES", "nobody")):
+        refused = run("check", "--db", db, env=elsewhere | {f"LIVE_APPLIANCE_{name}": value})
+        assert (refused.returncode, "unusable: " in refused.stdout) == (78, True)
     db.write_text("no database" * 100)
     broken = run("check", "--db", db)
     assert broken.returncode == 78

@@ -18,8 +18,7 @@ from tests.e2e.certificates import write_certificate
 
 DEFAULT = Setup(
     database=Path("x.db"),
-    hosts=(),
-    port=0,
+    addresses=(),
     chain=None,
     key=None,
     secret=None,
@@ -53,7 +52,7 @@ def test_a_machine_that_is_well_gives_no_complaint(setup: Callable[..., Setup], 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    findings = found(setup(hosts=("127.0.0.1",), port=port, inotify=True))
+    findings = found(setup(addresses=[("127.0.0.1", port)], inotify=True))
 
     assert findings == [("ok", f"port {port} on 127.0.0.1 is free")]
 
@@ -99,15 +98,15 @@ def test_a_port_in_use_is_named_with_who_has_it(setup: Callable[..., Setup]) -> 
         other.listen()
         port = other.getsockname()[1]
 
-        grade, words = only(setup(hosts=("127.0.0.1",), port=port))
+        grade, words = only(setup(addresses=[("127.0.0.1", port)]))
 
         assert grade == "problem"
         assert f"(process {os.getpid()})" in words
-        assert found(setup(hosts=("127.0.0.1",), port=port, served=True)) == []
+        assert found(setup(addresses=[("127.0.0.1", port)], served=True)) == []
 
 
 def test_an_address_of_another_machine_is_a_problem(setup: Callable[..., Setup]) -> None:
-    grade, words = only(setup(hosts=("192.0.2.1",), port=6336))
+    grade, words = only(setup(addresses=[("192.0.2.1", 6336)]))
 
     assert (grade, words.partition(" cannot")[0]) == ("problem", "192.0.2.1")
 

@@ -61,6 +61,11 @@ def test_a_secret_is_handed_over_where_the_server_looks_for_it(tmp_path: Path) -
     assert load({"secret_file": "mine"}, credentials, None).secret_file == Path("mine")
 
 
+def test_check_leaves_a_port_alone_that_systemd_opens() -> None:
+    assert "ExecStartPre=-/usr/local/bin/live-appliance check" in lines(Service())
+    assert "ExecStartPre=-/usr/local/bin/live-appliance check --socket" in lines(Service(socket=True))
+
+
 def test_a_users_own_service_asks_for_nothing_that_only_root_may_give() -> None:
     unit = lines(OF_A_USER)
     assert "WantedBy=default.target" in unit
