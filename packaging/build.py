@@ -6,8 +6,8 @@ python3 packaging/build.py
 Beside it: its SHA-256, a bill of materials (CycloneDX), and the licences of all that is in it. What goes in is pinned:
 Python packages by requirements-package.lock, SQLite by sqlite.py, PyInstaller's bootloader by the lock and
 bootloader.patch. Python and the system's libraries are those of the machine, named in the bill of materials. The same
-commit, built twice on one machine, gives the same bytes. Needed: gcc, npm, patch, strip, and a Python 3.11 or newer
-with a shared library; nothing here is particular to a processor.
+commit, built twice on one machine, gives the same bytes. Needed: gcc, npm, patch, strip, and a Python 3.11, 3.12
+or 3.13 with a shared library; nothing here is particular to a processor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOCK = PACKAGING / "requirements-package.lock"
 PATCH = PACKAGING / "bootloader.patch"
 PROGRAM = "live-appliance"
 #: Pythons that may do, best first: the distribution's has its security fixes.
-PYTHONS = ("/usr/bin/python3", sys.executable, "python3.14", "python3.13", "python3.12", "python3.11")
+PYTHONS = ("/usr/bin/python3", sys.executable, "python3.13", "python3.12", "python3.11")
 #: What a Python says of itself: version, the shared library, and whether it can make virtual environments.
 QUESTION = """
 import json, os, sys, sysconfig
@@ -114,8 +114,8 @@ def choose_python() -> str:
             refused[path] = "does not run"
             continue
         version, shared, venv = json.loads(answer.stdout)
-        if version < [3, 11]:
-            refused[path] = f"is {'.'.join(map(str, version))}, older than 3.11"
+        if not [3, 11] <= version[:2] <= [3, 13]:
+            refused[path] = f"is {'.'.join(map(str, version))}, not 3.11, 3.12 or 3.13"
         elif not shared:
             refused[path] = (
                 "has no shared library (configure --enable-shared; on Debian: apt-get install libpython3-dev)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything that a checkout needs, in one command each; only Python 3.11 or newer has to be there.
+"""Everything that a checkout needs, in one command each; only Python 3.11, 3.12 or 3.13 has to be there.
 
 python3 packaging/dev.py serve [OPTIONS]   install into .venv and run `live-appliance serve`
 python3 packaging/dev.py test [OPTIONS]    install into .venv and run linters, type checker and all tests
@@ -117,8 +117,8 @@ def lock(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):  # noqa: UP036 – it says so instead of failing somewhere
-        sys.exit("live-appliance needs Python 3.11 or newer")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # it says so instead of failing somewhere
+        sys.exit(f"live-appliance needs Python 3.11, 3.12 or 3.13, not {sys.version.split()[0]}")
     jobs = {"serve": serve, "test": test, "lock": lock}
     if len(sys.argv) < 2 or sys.argv[1] not in jobs:
         sys.exit(__doc__)

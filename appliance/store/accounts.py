@@ -160,8 +160,8 @@ def remove_of(db: sqlite3.Connection, reference_id: str) -> None:
 def end_tokens(db: sqlite3.Connection, subject: str) -> None:
     """End all tokens that a subject has just now. Their times are whole seconds: those of this second end, too."""
     db.execute(
-        "INSERT INTO _appliance_account(subject, not_before) VALUES(?1, ?2) "
-        "ON CONFLICT(subject) DO UPDATE SET not_before = max(not_before, ?2)",
+        "INSERT INTO _appliance_account(subject, not_before) VALUES(?, ?) "
+        "ON CONFLICT(subject) DO UPDATE SET not_before = max(not_before, excluded.not_before)",
         (subject, math.floor(time.time()) + 1),
     )
     schema.bump(db)
@@ -201,7 +201,8 @@ def group_named(db: sqlite3.Connection, name: str) -> str:
             return reference
     # Somebody may have called a group like another's reference_id.
     row = db.execute(
-        "SELECT reference_id FROM usergroup WHERE name = ?1 OR reference_id = ?1 ORDER BY reference_id <> ?1", (name,)
+        "SELECT reference_id FROM usergroup WHERE name = :it OR reference_id = :it ORDER BY reference_id <> :it",
+        {"it": name},
     ).fetchone()
     if row is None:
         raise CommandError(f'there is no group "{name}"; `live-appliance group list` names those there are')
@@ -212,7 +213,7 @@ def add_group(db: sqlite3.Connection, name: str) -> str:
     """Make a group; give its reference_id. Raises ``BadRequest``, ``Conflict``."""
     if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or ascii_fold(name) == "owner":
         raise BadRequest(f'a group\'s name has 1 to {NAME_LIMIT} printable characters, and is not "owner"')
-    taken = db.execute("SELECT 1 FROM usergroup WHERE name = ?1 OR reference_id = ?1", (name,)).fetchone()
+    taken = db.execute("SELECT 1 FROM usergroup WHERE name = ? OR reference_id = ?", (name, name)).fetchone()
     if taken is not None or ascii_fold(name) in BUILT_IN.values():
         raise Conflict(f'there is a group "{name}" already')
     (made,) = db.execute("INSERT INTO usergroup(name) VALUES(?) RETURNING reference_id", (name,)).fetchone()

@@ -8,13 +8,18 @@ one visit and returns plain values.
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import aiosqlite
 import trio
-import trio_asyncio
+
+with warnings.catch_warnings():
+    # It makes a subclass of what asyncio has deprecated in 3.12 and not any more in 3.14, where it cannot be imported.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import trio_asyncio
 
 T = TypeVar("T")
 

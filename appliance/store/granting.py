@@ -111,17 +111,17 @@ def _join(db: sqlite3.Connection, found: TableGrant, group: str, given: int, tak
     (world,) = db.execute("SELECT reference_id FROM world WHERE table_name = ?", (found.table,)).fetchone()
     if given:
         db.execute(
-            f"INSERT INTO {_JOINS}(world_id, usergroup_id, permission) VALUES(?1, ?2, ?3) "
-            f"ON CONFLICT DO UPDATE SET permission = permission | ?3, {_CHANGED}",
+            f"INSERT INTO {_JOINS}(world_id, usergroup_id, permission) VALUES(?, ?, ?) "
+            f"ON CONFLICT DO UPDATE SET permission = permission | excluded.permission, {_CHANGED}",
             (world, group, given << GROUP_SHIFT),
         )
     else:
         db.execute(
-            f"UPDATE {_JOINS} SET permission = permission & ~?3, {_CHANGED} WHERE world_id = ?1 AND usergroup_id = ?2",
-            (world, group, taken << GROUP_SHIFT),
+            f"UPDATE {_JOINS} SET permission = permission & ~?, {_CHANGED} WHERE world_id = ? AND usergroup_id = ?",
+            (taken << GROUP_SHIFT, world, group),
         )
         db.execute(
-            f"DELETE FROM {_JOINS} WHERE world_id = ?1 AND usergroup_id = ?2 AND permission & ?3 = 0",
+            f"DELETE FROM {_JOINS} WHERE world_id = ? AND usergroup_id = ? AND permission & ? = 0",
             (world, group, ALL << GROUP_SHIFT),
         )
 

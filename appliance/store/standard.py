@@ -185,9 +185,9 @@ def create(
         if not 0 <= bits <= permissions.MOST:
             raise BadRequest(f"a permission is a number from 0 to {permissions.MOST}, not {bits}")
     taken = db.execute(
-        "SELECT name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN (?1, ?2) "
-        "UNION ALL SELECT name FROM _appliance_topic WHERE name = ?1",
-        (name, join_table(name)),
+        "SELECT name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN (?, ?) "
+        "UNION ALL SELECT name FROM _appliance_topic WHERE name = ?",
+        (name, join_table(name), name),
     ).fetchone()
     if taken is not None:
         raise TopicExists(f'there is a table or topic "{taken[0]}" already; choose another name', topic=name)
@@ -351,8 +351,8 @@ def into_world(db: sqlite3.Connection, table: str, permission: int) -> bool:
     """Give a table its row in ``world`` with this permission; give whether it had none."""
     return bool(
         db.execute(
-            "INSERT INTO world(table_name, permission, default_permission) SELECT ?1, ?2, ?2 "
-            "WHERE NOT EXISTS(SELECT 1 FROM world WHERE table_name=?1)",
-            (table, permission),
+            "INSERT INTO world(table_name, permission, default_permission) SELECT ?, ?, ? "
+            "WHERE NOT EXISTS(SELECT 1 FROM world WHERE table_name=?)",
+            (table, permission, permission, table),
         ).rowcount
     )

@@ -20,9 +20,9 @@ def topics(db: sqlite3.Connection) -> list[Topic]:
 def create(db: sqlite3.Connection, topic: Topic) -> int:
     """Store a new topic; give the generation. Raises ``TopicExists`` when a table, a view or a topic has its name."""
     taken = db.execute(
-        "SELECT name FROM _appliance_topic WHERE name = ?1 "
-        "UNION ALL SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE",
-        (topic.name,),
+        "SELECT name FROM _appliance_topic WHERE name = ? "
+        "UNION ALL SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+        (topic.name, topic.name),
     ).fetchone()
     if taken is not None:
         raise TopicExists(f'there is a topic or table "{taken[0]}" already; choose another name', topic=topic.name)
