@@ -17,7 +17,7 @@ from appliance.ops import unpacked
 
 def main() -> None:
     """Run the command line and exit."""
-    unpacked.hold()
+    unpacked.tidy()
     try:
         status = commands.main(standalone_mode=False, prog_name="live-appliance")
         sys.exit(status if isinstance(status, int) else 0)
@@ -89,11 +89,26 @@ class _Commands(click.Group):
         return found
 
 
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the versions, as the command does, where ``--version`` asks for them."""
+    command = commands.get_command(ctx, "version")
+    if wanted and command is not None:
+        ctx.invoke(command)
+        ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print what version prints."
+)
 def commands() -> None:
     """Turn a SQLite file into a realtime backend.
 
     Every committed change of every table reaches WebSocket subscribers, whoever wrote it.
+
+    \b
+    To see it:             live-appliance serve --db shop.db
+    To leave it running:   live-appliance service install
     """
     # What a command changes is told on stderr, as the server tells what it does; serve sets this anew.
     logs.configure("json" if os.environ.get("LIVE_APPLIANCE_LOG_FORMAT") == "json" else "text", "info")

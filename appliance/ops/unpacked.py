@@ -2,7 +2,8 @@
 
 The program is two processes: the first unpacks, waits for the second, which is this one, and removes the folder. Where
 the first is killed, the second ends by the signal that the first's death sends it and removes the folder itself; where
-both are, nobody does, and the next start has to.
+both are, or the first while it unpacks, nobody does, and the next start has to. A file in the folder says whose it is,
+and the lock on it, which the first takes (packaging/bootloader.patch) and the second inherits, that it is in use.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: The bootloader's prefix, and a file that shows that a folder is ours; whoever uses the folder has it locked.
+#: What the bootloader calls the folder, and the file in it that it locks.
 PREFIX: Final = "_MEI"
-MARK: Final = Path("appliance", "commit")
-#: A folder that is younger may be one that is being unpacked just now, seconds.
-LEAST_AGE_S: Final = 60.0
+MARK: Final = ".live-appliance"
+#: A folder that is younger may have been made just now, and not be locked yet, seconds.
+LEAST_AGE_S: Final = 1.0
 
 
-def hold() -> None:
-    """Say that the folder is in use, for as long as this process lives, and see to it that none is left behind.
+def tidy() -> None:
+    """See to it that no folder is left behind: ours when this process ends, and what killed ones have left.
 
     Does nothing where the program runs from source.
     """
@@ -32,17 +33,9 @@ def hold() -> None:
     if home is None:
         return
     folder = Path(home)
-    lock(folder)
     atexit.register(_remove_if_orphaned, folder, os.getppid())
     for each in leftovers(folder, time.time()):
         shutil.rmtree(each, ignore_errors=True)
-
-
-def lock(folder: Path) -> int:
-    """Lock a folder as one of its users, as long as the descriptor that is given is open."""
-    mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(mark, fcntl.LOCK_SH)
-    return mark
 
 
 def leftovers(folder: Path, now: float) -> list[Path]:

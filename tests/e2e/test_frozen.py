@@ -258,12 +258,24 @@ def test_what_killing_both_has_left_is_removed_by_the_next_start(tmp_path: Path,
         os.kill(first, signal.SIGKILL)
         live.process.wait(PATIENCE_S)
         until(lambda: not Path(f"/proc/{second}").exists(), "no process is left")
-    (left,) = unpack_in.iterdir()
-    then = time.time() - 3600
-    os.utime(left, (then, then))
-    assert run("version").returncode == 0
+    assert len(list(unpack_in.iterdir())) == 1
+    until(lambda: removed_by_a_start(unpack_in), "what was left is removed")
 
-    assert list(unpack_in.iterdir()) == []
+
+def removed_by_a_start(unpack_in: Path) -> bool:
+    assert run("version").returncode == 0
+    return not list(unpack_in.iterdir())
+
+
+def test_what_a_kill_while_it_unpacks_has_left_is_removed_by_the_next_start(unpack_in: Path) -> None:
+    for milliseconds in range(10):
+        before = len(list(unpack_in.iterdir()))
+        with subprocess.Popen([*PROGRAM, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            until(lambda before=before: len(list(unpack_in.iterdir())) > before, "it has begun to unpack")
+            time.sleep(milliseconds / 1000)  # not to wait for anything: to hit another moment each time
+            process.kill()
+    assert list(unpack_in.iterdir())
+    until(lambda: removed_by_a_start(unpack_in), "what was left is removed")
 
 
 # --- signals and the service manager ----------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
 
-from appliance.ops.unpacked import LEAST_AGE_S, MARK, leftovers, lock
+from appliance.ops.unpacked import LEAST_AGE_S, MARK, leftovers
 
 
 def unpacked(folder: Path, name: str, *, age_s: float = 2 * LEAST_AGE_S) -> Path:
     made = folder / name
-    (made / MARK).parent.mkdir(parents=True)
-    (made / MARK).write_text("commit")
+    made.mkdir()
+    (made / MARK).touch()
     then = time.time() - age_s
     os.utime(made, (then, then))
     return made
@@ -24,7 +25,8 @@ def test_a_folder_that_nobody_uses_was_left_behind(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_left_alone_until_it_is_not(tmp_path: Path) -> None:
     own, used = unpacked(tmp_path, "_MEI1"), unpacked(tmp_path, "_MEI2")
-    held = lock(used)
+    held = os.open(used / MARK, os.O_WRONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
     assert leftovers(own, time.time()) == []
 
     os.close(held)
