@@ -209,7 +209,11 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
         raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
     if config.secret_file is None and (credentials := environment.get("CREDENTIALS_DIRECTORY")):
         handed = Path(credentials, SECRET_CREDENTIAL)
-        return replace(config, secret_file=handed) if handed.exists() else config
+        try:
+            return replace(config, secret_file=handed) if handed.exists() else config
+        except OSError as error:
+            raise BadConfiguration(f"{handed} cannot be looked at ({error.strerror}); the service manager is to hand "
+                                   "it to this user (LoadCredential=)") from error  # fmt: skip
     return config
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from appliance import config
 from appliance.cli import commands
@@ -356,6 +357,19 @@ def test_every_command_is_documented_and_no_other() -> None:
     headings = re.findall(r"^### `live-appliance (.+)`$", CONFIGURATION.read_text(), re.MULTILINE)
 
     assert headings == [" ".join(path) for path in COMMANDS]
+
+
+def test_what_help_says_of_a_command_in_a_line_is_a_whole_sentence() -> None:
+    for group in ["", *{path[0] for path in COMMANDS if len(path) > 1}]:
+        said = CliRunner().invoke(commands, [*group.split(), "--help"], terminal_width=80, prog_name="live-appliance")
+        lines = said.output.partition("Commands:\n")[2].splitlines()
+        assert lines
+        assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_the_version_is_an_option_too() -> None:
+    by_option, by_command = (CliRunner().invoke(commands, [word]) for word in ("--version", "version"))
+    assert (by_option.exit_code, by_option.output) == (0, by_command.output)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -15,7 +15,10 @@ from appliance.ops.backup import Copy, backup, restore
 @db_option
 @click.option("--force", is_flag=True, help="Replace DEST if it is there.")
 def backup_command(destination: Path, db: Path, force: bool) -> None:
-    """Copy the store to the file DEST, as it is at one moment, and verify the copy; the server goes on."""
+    """Copy the store to the file DEST, and verify the copy.
+
+    The copy is of one moment; the server goes on.
+    """
     copy = backup(db, destination, force=force)
     click.echo(f"{copy.path}: {_words(copy)}")
 
@@ -24,7 +27,10 @@ def backup_command(destination: Path, db: Path, force: bool) -> None:
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @db_option
 def restore_command(source: Path, db: Path) -> None:
-    """Put a copy of the backup SRC in the place of the store, while no server runs; the old file is kept."""
+    """Put a copy of the backup SRC in the place of the store.
+
+    No server may run meanwhile. The old file is kept.
+    """
     copy, kept = restore(source, db)
     click.echo(f"{copy.path}: {_words(copy)}; the next serve begins a new epoch")
     if kept is not None:

@@ -139,7 +139,10 @@ def publish_command(
     topic_name: str, message: str, url: str, token: str | None, db: Path | None, cafile: str | None,
     secret_file: Path | None,
 ) -> None:  # fmt: skip
-    """Send a message to a user topic and print its EventId, once it is committed."""
+    """Send a message to a user topic, and print its EventId.
+
+    It is committed then.
+    """
     body = _json(message, "the message")
     key = client_token(token, db, secret_file)
 

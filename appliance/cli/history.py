@@ -24,10 +24,10 @@ from appliance.store.retention import Kept
 @click.argument("key")
 @db_option
 def history_command(table: str, key: str, db: Path) -> None:
-    """Print what has happened to the row of TABLE with that KEY, one JSON text a line, as far back as events are kept.
+    """Print what has happened to a row, one JSON text a line.
 
-    KEY is the primary key's value, or a JSON list of the values of several columns. An update says what the columns
-    that changed were before.
+    It goes as far back as events are kept. KEY is the primary key's value, or a JSON list of the values of several
+    columns. An update says what the columns that changed were before.
     """
     with offline.open_store(db) as store:
         store.text_factory = connections.text

@@ -25,10 +25,11 @@ NOT_RUNNABLE: Final = 126
 @db_option
 @click.argument("command", nargs=-1, required=True, metavar="COMMAND")
 def migrate_command(db: Path, command: tuple[str, ...]) -> int:
-    """Run COMMAND, which may change the schema as it likes, while no trigger of ours is on any table.
+    """Run COMMAND, a migration, with our triggers taken off.
 
-    They are put back when it ends, however it ends, and its exit status is passed on. What it writes is not captured:
-    subscribers get a resync. In its environment LIVE_APPLIANCE_DB names the file. Write -- before COMMAND.
+    It may change the schema as it likes. They are put back when it ends, however it ends, and its exit status is passed
+    on. What it writes is not captured: subscribers get a resync. In its environment LIVE_APPLIANCE_DB names the file.
+    Write -- before COMMAND.
     """
     with offline.migrating(db) as uncaptured:
         status = _run(command, db)

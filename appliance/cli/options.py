@@ -25,14 +25,15 @@ def config_option(command: F) -> F:
     """Give a command the option ``--config``."""
     return click.option(
         "--config", "config_file", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_CONFIG",
-        help="TOML file with settings.",
+        show_envvar=True, help="TOML file with settings.",
     )(command)  # fmt: skip
 
 
 def db_option(command: F) -> F:
     """Give a command the option ``--db``, which it needs."""
     return click.option(
-        "--db", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_DB", required=True, help="The SQLite file.",
+        "--db", type=click.Path(path_type=Path), envvar="LIVE_APPLIANCE_DB", show_envvar=True,
+        required=True, help="The SQLite file.",
     )(command)  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def secret_file_option(command: F) -> F:
     """Give a command the option ``--secret-file``."""
     return click.option(
         "--secret-file", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_SECRET_FILE",
-        help="The secret that tokens are signed with, where the server has it from a file.",
+        show_envvar=True, help="The secret that tokens are signed with, where the server has it from a file.",
     )(command)  # fmt: skip
 
 

@@ -24,7 +24,10 @@ from appliance.store.secrecy import Secrecy
 @config_option
 @click.option("--socket", is_flag=True, help="A socket unit opens the port: do not examine it.")
 def check_command(db: Path, config_file: Path | None, socket: bool) -> int:
-    """Examine a store, and the machine for a server of it; say what is wrong and what to do. Changes nothing."""
+    """Examine a store and the machine, and say what to do.
+
+    Changes nothing. Status 1: a problem; 78: a server would not begin; 0: warnings at most.
+    """
     from appliance import wiring  # most of a server, which version does not need
 
     settings = config.load({}, os.environ, config_file)
@@ -51,7 +54,7 @@ def check_command(db: Path, config_file: Path | None, socket: bool) -> int:
 
 @click.command("version")
 def version_command() -> None:
-    """Print the versions of this program, of Python and of SQLite, and the commit it was built from."""
+    """Print the versions of this, Python and SQLite, and the commit."""
     python = ".".join(map(str, sys.version_info[:3]))
     origin = f"commit {commit()}" if commit() else "from source"
     click.echo(f"live-appliance {__version__} (Python {python}, SQLite {sqlite3.sqlite_version}, {origin})")

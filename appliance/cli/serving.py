@@ -23,26 +23,28 @@ from appliance.signals import Reload
 def setting_options(command: F) -> F:
     """Give a command one option for each setting."""
     for each in reversed(config.settings()):
-        words = f"{each.metadata['help']}  [default: {_shown(each.default)}]"
-        if each.metadata["choices"]:
-            words = f"{each.metadata['help']}  [{'|'.join(each.metadata['choices'])}; default: {each.default}]"
+        flag, several = config.flag(each), str(each.type) == "tuple[str, ...]"
+        notes = ["|".join(each.metadata["choices"])] if each.metadata["choices"] else []
+        notes += ["may be repeated"] if several else []
+        notes.append(f"default: {_shown(each.default, flag)}")
+        words = f"{each.metadata['help']}  [{'; '.join(notes)}]"
         if str(each.type) == "bool":
-            flag = config.flag(each)
             decorate = click.option(f"{flag}/--no-{flag[2:]}", each.name, default=None, help=words)
         else:
-            several = str(each.type) == "tuple[str, ...]"
             metavar = {"int": "N", "float": "N", "Path": "FILE", "Path | None": "FILE"}.get(str(each.type), "TEXT")
             decorate = click.option(
-                config.flag(each), each.name, type=str, default=None, multiple=several, metavar=metavar, help=words
+                flag, each.name, type=str, default=None, multiple=several, metavar=metavar, help=words
             )
         command = decorate(command)
     return command
 
 
-def _shown(default: object) -> str:
+def _shown(default: object, flag: str) -> str:
+    if isinstance(default, bool):
+        return flag[2:] if default else f"no-{flag[2:]}"
     if isinstance(default, tuple):
         return " ".join(default) or "none"
-    return "none" if default is None else str(default)
+    return "none" if default in (None, "") else str(default)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +56,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @setting_options
 def serve_command(config_file: Path | None, **options: object) -> None:
     """Serve a SQLite file until stopped.
+
+    One port answers /live (WebSocket), /api/<table>, /openapi.json, /healthz, /readyz and, to administrators, /metrics.
+    SIGTERM stops it in order; SIGHUP reads settings, keys and the certificate again and drops no connection.
 
     Settings come from these flags, else from LIVE_APPLIANCE_<NAME>, else from the configuration file.
     """

@@ -28,7 +28,7 @@ def table() -> None:
 @db_option
 @config_option
 def table_list(db: Path, config_file: Path | None) -> None:
-    """List the tables, whether they are watched, what is not captured of them, and who may what."""
+    """List the tables, what is not captured of them, and who may what."""
     settings = config.load({}, os.environ, config_file)
     with offline.open_store(db) as store:
         found = offline.tables(store, Secrecy(settings.secret_columns, settings.reveal))
@@ -58,10 +58,10 @@ def table_list(db: Path, config_file: Path | None) -> None:
               show_default=True, help="What a new row permits, as the sum of its bits.")  # fmt: skip
 @click.option("--owner", metavar="EMAIL", default=None, help="Whose table it is.")
 def table_create(name: str, columns: tuple[str, ...], db: Path, permission: int, owner: str | None) -> None:
-    """Make a standard table: its rows have a reference_id, a permission, an owner, and may be joined to groups.
+    """Make a standard table: its rows have owners and permissions.
 
-    A column is NAME:TYPE, with :required or :unique after it if it is to be; the type of a reference is the name of
-    the standard table that it refers to.
+    They have a reference_id, too, and may be joined to groups. A column is NAME:TYPE, with :required or :unique after
+    it if it is to be; the type of a reference is the name of the standard table that it refers to.
     """
     made = granting.columns(columns)
     with changing(db) as store:
@@ -91,7 +91,10 @@ _can = f"Of {', '.join(granting.VERBS)}; several with commas."
     "--owner-column", metavar="COLUMN", default=None, help="A plain table's column with the reference_id of the owner."
 )
 def table_grant(name: str, db: Path, config_file: Path | None, to: str, bits: int, owner_column: str | None) -> None:
-    """Let guests, a group or a row's owner do something with a table, and print who may what then."""
+    """Let guests, a group or a row's owner do something with a table.
+
+    Prints who may what then.
+    """
     settings = config.load({}, os.environ, config_file)
     if owner_column is not None and Secrecy(settings.secret_columns, settings.reveal)(name, owner_column):
         raise click.UsageError(
@@ -110,7 +113,10 @@ def table_grant(name: str, db: Path, config_file: Path | None, to: str, bits: in
 @click.option("--from", "of", required=True, metavar="WHOM", help="guests (everybody), users, another group, or owner.")
 @click.option("--can", "bits", default="all", show_default=True, metavar="WHAT", callback=_verbs, help=_can)
 def table_revoke(name: str, db: Path, of: str, bits: int) -> None:
-    """Take back what was granted, with effect before the next event, and print who may what then."""
+    """Take back what was granted, before the next event.
+
+    Prints who may what then.
+    """
     with changing(db) as store:
         granting.revoke(store, name, of, bits)
         said = granting.words(store, grants.read(store)[ascii_fold(name)])
@@ -132,7 +138,10 @@ def table_watch(name: str, db: Path) -> None:
 @click.option("--all", "everything", is_flag=True, help="Take everything of live-appliance out of the file.")
 @db_option
 def table_unwatch(name: str | None, everything: bool, db: Path) -> None:
-    """Watch a table no more; with --all remove every trigger and _appliance_ table and restore the journal mode."""
+    """Watch a table no more; with --all, remove all of ours.
+
+    --all takes every trigger and _appliance_ table out of the file, and restores the journal mode.
+    """
     if everything == (name is not None):
         raise click.UsageError("name a table, or give --all")
     if everything:

@@ -38,7 +38,7 @@ def token() -> None:
 def token_create(
     db: Path, email: str | None, admin: bool, subject: str | None, ttl: str, secret_file: Path | None
 ) -> None:
-    """Print a token (JWT) signed as the server signs its own, and nothing else."""
+    """Print a token (JWT), signed as the server signs its own."""
     if email is not None and (admin or subject is not None):
         raise click.UsageError("--user says all of it: an account's rights are those that its groups have")
     if email is None and not admin and subject is None:
@@ -74,7 +74,10 @@ def token_create(
 @config_option
 @secret_file_option
 def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path | None) -> int:
-    """Say whom a token stands for and until when, or why it is refused; - reads it from the input."""
+    """Say whom a token stands for and until when, or what is wrong.
+
+    - reads it from the input.
+    """
     settings = config.load({}, os.environ, config_file)
     text = _text(text)
     with offline.open_store(db) as store:
@@ -108,9 +111,10 @@ def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path
 @db_option
 @config_option
 def token_revoke(text: str | None, email: str | None, db: Path, config_file: Path | None) -> None:
-    """End a token before its time, or all of a user; open connections end before the next event.
+    """End a token before its time, or all of a user.
 
-    The token is given whole (- reads it from the input), or by the jti that the log names.
+    Open connections end before the next event. The token is given whole (- reads it from the input), or by the jti that
+    the log names.
     """
     if (text is None) == (email is None):
         raise click.UsageError("give a token, its jti, or --user EMAIL")
@@ -130,7 +134,10 @@ def token_revoke(text: str | None, email: str | None, db: Path, config_file: Pat
 @db_option
 @click.option("--now", "drop", is_flag=True, help="End all tokens of the secrets before, too.")
 def token_rotate(db: Path, drop: bool) -> None:
-    """Sign with a new secret; tokens of the one before stay valid until the next rotation."""
+    """Sign with a new secret from now on.
+
+    Tokens of the one before stay valid until the next rotation.
+    """
     with offline.open_store(db) as store, schema.transaction(store):
         keys.rotate(store, drop=drop)
     log.info("secret_rotated", dropped=drop, by=os.getuid())

@@ -138,7 +138,7 @@ def group_remove(name: str, db: Path) -> None:
 @click.argument("email")
 @db_option
 def group_join(name: str, email: str, db: Path) -> None:
-    """Put a user into a group; `administrators` makes it an administrator."""
+    """Put a user into a group; `administrators` has all rights."""
     with changing(db) as store:
         into, member = accounts.group_named(store, name), accounts.known(store, email)
         accounts.join(store, member.reference_id, into)

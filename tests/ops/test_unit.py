@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import SECRET_CREDENTIAL, load
+from appliance.errors import BadConfiguration
 from appliance.ops.unit import Service, socket_unit
 from tests.test_house import PACKAGE
 
@@ -59,6 +60,11 @@ def test_a_secret_is_handed_over_where_the_server_looks_for_it(tmp_path: Path) -
     (tmp_path / SECRET_CREDENTIAL).touch()
     assert load({}, credentials, None).secret_file == tmp_path / SECRET_CREDENTIAL
     assert load({"secret_file": "mine"}, credentials, None).secret_file == Path("mine")
+
+
+def test_a_secret_that_cannot_be_looked_at_is_not_taken_for_none() -> None:
+    with pytest.raises(BadConfiguration, match=r"cannot be looked at .* \(LoadCredential=\)"):
+        load({}, {"CREDENTIALS_DIRECTORY": "/" + "x" * 300}, None)
 
 
 def test_check_leaves_a_port_alone_that_systemd_opens() -> None:
