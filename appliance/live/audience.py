@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple
 
 from appliance.errors import BadFilter
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.facts import Facts
+from appliance.live.readership import NOBODY, M, Readers, Readership, both, but
 from appliance.live.telling import CREATE, DELETE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.collations import equality_key
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message, compile_table
 from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
-from appliance.protocol.permissions import Guarded, Verb, permitted
+from appliance.protocol.permissions import Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,6 @@ class Wish:
     filters: dict[str, JSON] = field(default_factory=dict)
     live_set: bool = False
     old: bool = False
-
-
-class Member(Protocol):
-    """Who can be in an audience."""
-
-    @property
-    def reader(self) -> Reader:
-        """Whose rights count."""
-
-
-M = TypeVar("M", bound=Member)
 
 
 class Telling(NamedTuple, Generic[M]):
@@ -55,11 +45,10 @@ class Telling(NamedTuple, Generic[M]):
 class Audience(Generic[M]):
     """Those who want the same of one topic, in the same way.
 
-    ``members`` are those whom the hub feeds; where the rows say who may read them they stand in an index by what a row
-    can name them by: their subject, and their groups.
+    ``members`` are those whom the hub feeds; where the rows say who may read them, ``readership`` has them, too.
     """
 
-    __slots__ = ("_by_name", "_filters", "filter", "members", "place", "plain", "sight", "waiting", "wish")
+    __slots__ = ("_filters", "filter", "members", "place", "plain", "readership", "sight", "waiting", "wish")
 
     def __init__(self, wish: Wish, wanted: RowFilter | MessageFilter | None, shape: Shape | None, sight: Sight) -> None:
         self.wish = wish
@@ -72,7 +61,7 @@ class Audience(Generic[M]):
         self.waiting: set[M] = set()
         #: Where the index of the topic has it.
         self.place: tuple[Hashable, frozenset[Hashable]] | None = None
-        self._by_name: dict[str, dict[M, None]] = {}
+        self.readership = Readership[M]()
         self._filters: dict[int, RowFilter | None] = {}
         if shape is not None and (wanted is None or isinstance(wanted, RowFilter)):
             self._filters[shape.id] = wanted
@@ -82,8 +71,7 @@ class Audience(Generic[M]):
         self.waiting.discard(member)
         self.members[member] = None
         if self.sight is Sight.BY_ROW:
-            for name in _names(member.reader):
-                self._by_name.setdefault(name, {})[member] = None
+            self.readership.add(member)
 
     def wait(self, member: M) -> None:
         """Have a member wait."""
@@ -95,11 +83,8 @@ class Audience(Generic[M]):
         self.waiting.discard(member)
         if member in self.members:
             del self.members[member]
-            for name in _names(member.reader) if self.sight is Sight.BY_ROW else ():
-                named = self._by_name[name]
-                del named[member]
-                if not named:
-                    del self._by_name[name]
+            if self.sight is Sight.BY_ROW:
+                self.readership.remove(member)
 
     def row_filter(self, shape: Shape) -> RowFilter | None:
         """Give the filter as it is for one of the shapes that the table has had.
@@ -134,26 +119,17 @@ class Audience(Generic[M]):
         if self.sight is Sight.ALL:
             form = self._as_told(change, wants[0], wants[1])
             return [] if form is None else [Telling(self, self.members, form)]
-        readers = [
-            self._readers(change, image, access, facts) if image is not None and wanted else _NOBODY
+        before, after = (
+            self._readers(change, image, access, facts) if image is not None and wanted else NOBODY
             for image, wanted in zip((change.old, change.new), wants, strict=True)
-        ]
+        )
         found: list[Telling[M]] = []
         for old, new in ((True, True), (True, False), (False, True)):
             form = self._as_told(change, old, new)
-            if form is None:
-                continue
-            members = (
-                _both(readers[0], readers[1])
-                if old and new
-                else self._but(readers[0], readers[1])
-                if old
-                else self._but(readers[1], readers[0])
-            )
-            if members is None:
-                found.append(Telling(self, self.members, form))
-            elif members:
-                found.append(Telling((self, frozenset(members)), members, form))
+            if form is not None:
+                told = both(before, after) if old and new else but(before, after) if old else but(after, before)
+                if told.members:
+                    found.append(Telling(told.who, told.members, form))
         return found
 
     def _wants(self, change: Change) -> tuple[bool, bool] | None:
@@ -201,51 +177,18 @@ class Audience(Generic[M]):
         guard = access.guard(change, image, facts)
         return guard is not None and reader.may(Verb.READ, guard)
 
-    def _readers(self, change: Change, image: Image, access: Access, facts: Facts) -> dict[M, None] | None:
-        """Give the members who may read a row; ``None``: all of them."""
+    def _readers(self, change: Change, image: Image, access: Access, facts: Facts) -> Readers[M]:
+        """Give the members who may read a row."""
         guard = access.guard(change, image, facts)
         if guard is None:
-            return _NOBODY
-        if guard.permission & Verb.READ:
-            return None
-        return self.readers_of(guard)
-
-    def readers_of(self, guard: Guarded) -> dict[M, None]:
-        """Give the members who may read what ``guard`` guards: those that it can name, asked one by one."""
-        named: dict[M, None] = {}
-        for name in permitted(Verb.READ, guard):
-            for member in self._by_name.get(name, ()):
-                if member.reader.may(Verb.READ, guard):
-                    named[member] = None
-        return named
-
-    def _but(self, one: dict[M, None] | None, other: dict[M, None] | None) -> dict[M, None] | None:
-        """Give who is in one and not in the other; ``None`` stands for everybody."""
-        if other is None:
-            return _NOBODY
-        if not other:
-            return one
-        return {member: None for member in (self.members if one is None else one) if member not in other}
+            return NOBODY
+        return Readers(self, self.members) if guard.permission & Verb.READ else self.readership.named(guard)
 
     def admits(self, told: Told) -> bool:
         """Whether this audience is told of a message."""
         if self.sight is Sight.NONE:
             return False
         return not isinstance(self.filter, MessageFilter) or self.filter.matches(told.value())
-
-
-def _names(reader: Reader) -> Iterable[str]:
-    return dict.fromkeys((reader.principal.subject, *reader.groups))
-
-
-_NOBODY: dict[Any, None] = {}
-
-
-def _both(one: dict[M, None] | None, other: dict[M, None] | None) -> dict[M, None] | None:
-    """Give who is in both; ``None`` stands for everybody."""
-    if one is None or other is None:
-        return other if one is None else one
-    return {member: None for member in one if member in other}
 
 
 class Audiences(Generic[M]):
@@ -301,7 +244,7 @@ class Audiences(Generic[M]):
             if image is not None:
                 for place, index in self._by_place.items():
                     position = int(str(place))
-                    found.update(index.get(self._extract[place](image.values[position]), _NOBODY))
+                    found.update(index.get(self._extract[place](image.values[position]), ()))
         return found
 
     def concerned_by_message(self, told: Told) -> Iterable[Audience[M]]:
@@ -312,7 +255,7 @@ class Audiences(Generic[M]):
         value = told.value()
         fields = value if isinstance(value, dict) else {}
         for place, index in self._by_place.items():
-            found.update(index.get(identity(fields.get(str(place))), _NOBODY))
+            found.update(index.get(identity(fields.get(str(place))), ()))
         return found
 
     def _put(self, audience: Audience[M]) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 
 from appliance.live.access import Reader, Sight
-from appliance.live.audience import Audience, M
+from appliance.live.audience import Audience
 from appliance.live.facts import Facts, Places, given_by
 from appliance.live.frames import text_frame
+from appliance.live.readership import M
 from appliance.model import Change, Image, Op, Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.permissions import Guarded, Verb
@@ -53,8 +54,9 @@ class Joined:
         passes = self._passes(audience, shape)
         if passes and self.now.permission & Verb.READ:
             return
-        was, given = audience.readers_of(self.before), audience.readers_of(self.given)
-        now = audience.readers_of(self.now) if passes else {}
+        named = audience.readership.named
+        was, given = named(self.before).members, named(self.given).members
+        now = named(self.now).members if passes else {}
         for members, frame in (
             ([each for each in now if each not in was or each in given], self.entering),
             ([each for each in was if each not in now], self.leaving),

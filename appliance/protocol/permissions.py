@@ -80,12 +80,10 @@ def permits(principal: Principal, groups: Collection[str], verb: Verb, on: Guard
     return any(permission & (verb << GROUP_SHIFT) and group in groups for group, permission in on.joins)
 
 
-def permitted(verb: Verb, on: Guarded) -> tuple[str, ...]:
-    """Name the owner and the groups that ``permits`` may do ``verb`` to ``on``, beside guests and administrators."""
-    groups = dict.fromkeys(group for group, permission in on.joins if permission & (verb << GROUP_SHIFT))
-    if on.owner is not None and on.permission & (verb << OWNER_SHIFT):
-        groups[on.owner] = None
-    return tuple(groups)
+def permitted(verb: Verb, on: Guarded) -> tuple[str | None, Collection[str]]:
+    """Name the owner, if it is one, and the groups that ``permits`` may do ``verb`` to ``on``."""
+    owner = on.owner if on.permission & (verb << OWNER_SHIFT) else None
+    return owner, dict.fromkeys(group for group, permission in on.joins if permission & (verb << GROUP_SHIFT))
 
 
 def both(one: Guarded, other: Guarded, verb: Verb) -> Guarded:

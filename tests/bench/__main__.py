@@ -23,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "matching": cost.matching,
     "owners": cost.owners,
     "filters": cost.filters,
+    "permissions": cost.permissions,
     "capture": cost.capture,
     "idle": connections.idle,
     "leaks": connections.leaks,

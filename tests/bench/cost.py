@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.capture.outbox import VALUES
+from appliance.protocol.permissions import Verb
+from appliance.store import standard
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median, ratio
 from tests.bench.servers import address, ours, subscribe, write_tokens
@@ -21,6 +23,8 @@ VALUES_EACH = 20
 TABLES_EACH = 20
 COLUMNS = 8
 ROWS = 100  # a transaction
+#: What the writer writes.
+COLUMNS_SENT = ("seq:text", "t:text", "pad:text", "room:integer")
 #: What a writer takes of a shared machine differs by half from one tenth of a second to the next.
 TURNS = 4
 #: The least that a trigger which tells of a row can do: no test, no REPLACE, nothing but the row itself.
@@ -90,7 +94,7 @@ def filters(bench: Bench) -> Iterator[Figure]:
         for _ in range(preset.runs):
             for kind, wanted in kinds.items():
                 request = subscribe(TABLE, filters=wanted) if wanted else subscribe(TABLE)
-                costs[kind].append(_cost(live, n, (request,), preset.amount(1000), {"rows": ROWS}))
+                costs[kind].append(_cost(live, n, (request,), preset.amount(5000), {"rows": ROWS}))
         for kind in kinds:
             if kind != "none":
                 times = ratio(costs[kind], costs["none"])
@@ -98,6 +102,40 @@ def filters(bench: Bench) -> Iterator[Figure]:
                     5, f"a filter ({kind}) that matches for all of {n}", median(costs[kind]), "µs/event",
                     "≤ 1.2 × without", times <= 1.2, times, {"without": median(costs["none"])},
                 )  # fmt: skip
+
+
+def permissions(bench: Bench) -> Iterator[Figure]:
+    """Item 5: rows of a standard table that all of 1,000 users may read, by the bits of each row or by its group."""
+    preset = bench.preset
+    n = preset.connections(1000)
+    with ours(bench.folder) as live:
+        for name in ("open", "shared"):
+            done = run("table", "create", name, *COLUMNS_SENT, "--db", live.db)
+            assert done.returncode == 0, done.stderr
+        with closing(sqlite3.connect(live.db)) as db, db:
+            rows = [(number,) for number in range(1, ROWS + 1)]
+            db.executemany(f"INSERT INTO open(id, permission) VALUES(?, {int(Verb.PEEK | Verb.READ)})", rows)
+            db.executemany("INSERT INTO shared(id) VALUES(?)", rows)
+            db.execute(
+                f"INSERT INTO {standard.join_table('shared')}(shared_id, usergroup_id) "
+                f"SELECT reference_id, '{standard.USERS}' FROM shared"
+            )
+        tokens = bench.folder / "users"
+        write_tokens(live, n, tokens)
+        costs: dict[str, list[float]] = {}
+        for _ in range(preset.runs):
+            for table, whose in (("shared", None), ("open", tokens), ("shared", tokens)):
+                cost = _cost(
+                    live, n, (subscribe(table),), preset.amount(5000), {"rows": ROWS, "update": ROWS}, tokens=whose,
+                    table=table,
+                )  # fmt: skip
+                costs.setdefault(table if whose else "none", []).append(cost)
+        for table, how in (("open", "permission"), ("shared", "group")):
+            times = ratio(costs[table], costs["none"])
+            yield Figure(
+                5, f"rows that all of {n} may read by the row's {how}", median(costs[table]), "µs/event",
+                "≤ 1.2 × to administrators", times <= 1.2, times, {"administrators": median(costs["none"])},
+            )  # fmt: skip
 
 
 def capture(bench: Bench) -> Iterator[Figure]:
@@ -166,6 +204,7 @@ def _cost(
     options: dict[str, float],
     shared_by: int = 1,
     tokens: Path | None = None,
+    table: str = TABLE,
 ) -> float:
     """Give the server's processor time for one event, µs, while ``n`` subscribers are each sent their share.
 
@@ -175,7 +214,7 @@ def _cost(
     with Load(url, n, requests, expect_setup=len(requests), wait_stdin=True, external=rows // shared_by, **who) as load:
         load.ready()
         before = cpu_s(live.process.pid)
-        with writing(live, transactions=rows // ROWS, **options):
+        with writing(live, table, transactions=rows // ROWS, **options):
             load.go()
             result = load.end()
         spent = cpu_s(live.process.pid) - before

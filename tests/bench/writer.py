@@ -3,7 +3,7 @@
 Each row has ``seq`` (S:number), ``t`` (T:nanoseconds of ``CLOCK_MONOTONIC``, read right before its INSERT), a ``pad``,
 and a ``room``: the first ``--each`` of each hundred in turn, ``--rooms`` of them, each for ``--run`` rows. At its end
 it prints the median time in milliseconds from there to the COMMIT, what of a latency is the writer's own work; 0 where
-an INSERT is all.
+an INSERT is all. With ``--update`` it changes the rows with ids from 1 to that number in turn, and makes none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=1)
     parser.add_argument("--each", type=int, default=100)
     parser.add_argument("--run", type=int, default=1)
+    parser.add_argument("--update", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
     db = sqlite3.connect(asked.db, isolation_level=None, timeout=30)
     db.execute("PRAGMA synchronous=NORMAL")
-    insert = f"INSERT INTO {asked.table}(seq, t, pad, room) VALUES(?, ?, ?, ?)"
+    write = f"INSERT INTO {asked.table}(seq, t, pad, room) VALUES(?, ?, ?, ?)"
+    if asked.update:
+        write = f"UPDATE {asked.table} SET seq=?, t=?, pad=?, room=? WHERE id=?"
     pad = "x" * asked.pad
     number = asked.first
     # A statement that is a transaction by itself is quicker, but says nothing of when its COMMIT begins.
@@ -45,7 +48,7 @@ def main() -> None:
         for _ in range(asked.rows):
             hundred, place = divmod(number // asked.run % asked.rooms, asked.each)
             values = (f"S:{number:010}", f"T:{time.monotonic_ns():019}", pad, 100 * hundred + place)
-            db.execute(insert, values)
+            db.execute(write, (*values, 1 + number % asked.update) if asked.update else values)
             number += 1
         if explicit:
             before_commit_ns.append(time.monotonic_ns() - first_ns)

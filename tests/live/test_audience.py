@@ -116,18 +116,24 @@ class Asked(Reader):
         return super().may(verb, on)
 
 
-def test_only_those_are_asked_whom_a_row_gives_something() -> None:
-    audiences = Audiences[Member](SHAPE)
+def test_nobody_is_asked_where_a_row_names_who_may_read_it() -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
     people = [Asked(Principal("us", f"user-{number}", False, 0), frozenset(("users",))) for number in range(100)]
     members = [Member(reader) for reader in people]
     for member in members:
         audience = audiences.join(member, Wish(), Sight.BY_ROW)
         audience.feed(member)
 
-    owned = Guarded(Verb.READ << OWNER_SHIFT, "user-7", (("users", Verb.PEEK << GROUP_SHIFT),))
-    assert list(audience.readers_of(owned)) == [members[7]]
-    assert Asked.count == 1
-    assert list(audience.readers_of(Guarded(0, "user-7", (("users", GROUP_READ),)))) == members
+    def told(owner: str, *joins: tuple[str, int]) -> list[tuple[list[Member], object]]:
+        change = Change(1, Op.CREATE, SHAPE, image(Verb.READ << OWNER_SHIFT, owner, "1"), None)
+        facts = Facts({("note", "r"): Guarded(0, None, joins)})
+        return [(list(each.members), each.who) for each in audience.tellings(change, rights, facts)]
+
+    ((mine, _),) = told("user-7", ("users", Verb.PEEK << GROUP_SHIFT))
+    ((all_, who),) = told("user-7", ("users", GROUP_READ))
+    assert (mine, all_) == ([members[7]], members)
+    assert told("user-8", ("users", GROUP_READ)) == [(members, who)]  # known to be the same ones, and sent as such
+    assert Asked.count == 0
 
 
 def test_members_that_leave_are_told_nothing_and_leave_nothing_behind() -> None:

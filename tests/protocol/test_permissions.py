@@ -144,12 +144,10 @@ def test_both_permit_what_each_of_them_permits(
 
 
 @given(guards, people, st.sampled_from(((), ("red",), ("blue",))), st.sampled_from(list(Verb)))
-def test_only_whom_an_object_names_is_permitted_beside_guests_and_administrators(
+def test_permitted_are_those_whom_an_object_names_and_guests_and_administrators(
     guarded: Guarded, principal: Principal, groups: tuple[str, ...], verb: Verb
 ) -> None:
     everybody = principal.admin or bool(guarded.permission & verb)
-    named = {principal.subject, *groups}.intersection(permitted(verb, guarded))
-    if permits(principal, groups, verb, guarded) and not everybody:
-        assert named
-    if not principal.guest and named:
-        assert permits(principal, groups, verb, guarded)
+    owner, joined = permitted(verb, guarded)
+    named = (owner == principal.subject and not principal.guest) or any(group in joined for group in groups)
+    assert permits(principal, groups, verb, guarded) == (everybody or named)
