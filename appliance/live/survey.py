@@ -30,8 +30,7 @@ RETRY_S: Final = 1.0
 async def survey(store: Store, upto: int) -> None:
     """Take note of what the outbox holds up to the id ``upto``, from where the tail goes on."""
     contents = store.contents.another()
-    place = (await store.read(schema.oldest)) // BLOCK * BLOCK - 1
-    place = max(0, place, upto - BLOCKS * BLOCK)
+    place = max(0, upto - BLOCKS * BLOCK)
     while place < upto:
         before = trio.current_time()
         try:
@@ -43,7 +42,11 @@ async def survey(store: Store, upto: int) -> None:
 
 
 def _note(db: sqlite3.Connection, contents: Contents, after: int) -> int:
-    """Take note of the next rows; give the id of the last. A row is there, or it is gone for good: ids have no gaps."""
+    """Take note of the next rows; give the id of the last.
+
+    A row is there, or it is gone for good; so of a block whose first rows are gone all is seen that there will ever be.
+    """
+    after = max(after, schema.oldest(db) // BLOCK * BLOCK - 1)
     seen = look.behind(db, after, ROWS, BYTES)
     end = int(str(seen.rows[-1][0])) if seen.rows else seen.highest
     contents.note(after, seen.rows, end, seen.size)

@@ -6,7 +6,7 @@ import gc
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -364,6 +364,24 @@ async def test_what_was_written_before_the_start_is_surveyed_once_and_then_not_l
         peer = live.peer()
         await live.reading(peer, live.hub.subscribe(peer, "u", Wish()), 700).run()
         assert (ids(peer.sent), [event["EventType"] for event in peer.told]) == ([1], ["live"])
+
+
+async def test_a_survey_waits_while_nothing_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.live.survey.RETRY_S", 0)
+    async with served(tmp_path / "a.db", FILL.format(first=1, last=2 * BLOCK, value="i")) as live:
+        read, failures = live.store.read, ["disk I/O error"] * 3
+
+        async def failing(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            if failures:
+                raise sqlite3.OperationalError(failures.pop())
+            return await read(work)
+
+        monkeypatch.setattr(live.store, "read", failing)
+        begun = live.hub.position.id
+        await survey(live.store, begun)
+        assert not failures
+        left = live.store.contents.stretches(0, begun, ((0, ()),))
+        assert sum(last - after for after, last in left) <= BLOCK
 
 
 @pytest.mark.parametrize("fails", [False, True])
