@@ -26,7 +26,7 @@ from appliance.live.rights import Rights
 from appliance.live.telling import Told
 from appliance.live.turns import Turns
 from appliance.model import Op
-from appliance.store.catalog import Catalog
+from appliance.store.catalog import Catalog, statements
 from appliance.store.connections import identity
 from appliance.store.look import Look
 from appliance.store.store import Store
@@ -305,13 +305,11 @@ class Tail:
     def _renumbered(self, catalog: Catalog) -> list[str]:
         """Name the tables whose rowid is their key and may be another now.
 
-        Each statement that changes the schema moves its version, and VACUUM moves nothing else. So there was a VACUUM
-        if the version has moved further than what is different can account for.
+        Each statement that changes the schema moves its version by one, and so does VACUUM, which changes nothing. So
+        there was none only if the version has moved no further than by the fewest statements that make the difference.
         """
         steps = catalog.found_version - self._schema_version
-        names = self._foreign.keys() | catalog.foreign.keys()
-        different = sum(self._foreign.get(name, name) != catalog.foreign.get(name, name) for name in names)
-        if steps <= different:
+        if steps <= statements(self._foreign, catalog.foreign):
             return []
         return [shape.table for shape in catalog.tables.values() if shape.rowid]
 

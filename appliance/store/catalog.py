@@ -61,6 +61,19 @@ class Catalog:
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def statements(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> int:
+    """Count the statements that it takes at least to make one schema of the other, each as ``Catalog.foreign``.
+
+    A statement brings one thing into the schema, but for what SQLite makes for itself, and takes one table or view out
+    of it; RENAME TO does both. What it changes or drops beside, such as a renamed column's indexes, is any number.
+    """
+    if before == after:
+        return 0
+    come = [name for name in after.keys() - before.keys() if not name.partition(" ")[2].startswith("sqlite_")]
+    gone = [name for name in before.keys() - after.keys() if name.startswith(("table ", "view "))]
+    return max(1, len(come), len(gone))
+
+
 def tables(db: sqlite3.Connection) -> list[Table]:
     """List the tables that can be captured, by name: no views, no virtual, shadow, temporary or internal tables."""
     listed = db.execute("PRAGMA main.table_list").fetchall()

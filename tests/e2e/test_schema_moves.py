@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_vacuum_may_give_rows_without_a_key_new_rowids(tmp_path: Path) -> None:
         assert client.event()["ObjectType"] == "t"  # and no resync
         assert resumed(away, "bare", before) == "gap"
         assert resumed(away, "t", before) == "ok"
+
+
+def test_a_vacuum_is_seen_beside_a_statement_that_changes_much(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, TABLES + "CREATE INDEX j ON t(a, b); CREATE VIEW v AS SELECT b FROM t;")
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        client.done("subscribe", topic="bare")
+        os.kill(live.process.pid, signal.SIGSTOP)  # it sees both at once
+        try:
+            sql(db, "ALTER TABLE t RENAME COLUMN b TO c")
+            sql(db, "VACUUM")
+        finally:
+            os.kill(live.process.pid, signal.SIGCONT)
+        notice = client.event()
+        assert (notice["EventType"], notice["ObjectType"]) == ("resync", "bare")
 
 
 def test_vacuum_while_no_server_runs_is_no_secret_either(tmp_path: Path) -> None:

@@ -231,3 +231,44 @@ def test_a_file_that_holds_all_kinds_at_once_is_captured(tmp_path: Path) -> None
     assert file.said("UPDATE nameless SET rowid = 5") == [("update", "nameless", (1, 2, 3), (5, 2, 3))]
     assert file.said("INSERT INTO docs VALUES('searched for')") == []
     file.close()
+
+
+#: Statements that change the schema, each of which can follow all before it.
+MOVES = (
+    "CREATE TABLE a(x UNIQUE, y)",
+    "CREATE TABLE b(x REFERENCES a(x), y)",
+    "CREATE TABLE counted(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+    "CREATE INDEX i ON a(y)",
+    "CREATE INDEX j ON a(x, y)",
+    "CREATE VIEW v AS SELECT x, y FROM a",
+    "CREATE TRIGGER g AFTER INSERT ON b BEGIN UPDATE a SET y = NEW.y; END",
+    "ALTER TABLE a RENAME COLUMN y TO z",
+    "ALTER TABLE a ADD COLUMN more",
+    "ALTER TABLE a DROP COLUMN more",
+    "ALTER TABLE a RENAME TO c",
+    "DROP INDEX i",
+    "DROP VIEW v",
+    "DROP TRIGGER g",
+    "DROP TABLE b",
+    "DROP TABLE c",
+)
+
+
+def test_no_more_statements_are_counted_than_have_moved_the_schema(db: sqlite3.Connection) -> None:
+    """Or a VACUUM among them would go unseen: it moves the schema by one, too, and is not counted."""
+
+    def seen() -> tuple[int, dict[str, str | None]]:
+        rows = db.execute("SELECT type || ' ' || name, sql FROM sqlite_schema").fetchall()
+        return int(db.execute("PRAGMA schema_version").fetchone()[0]), dict(rows)
+
+    found = [seen()]
+    for move in MOVES:
+        db.execute(move)
+        found.append(seen())
+    for first, (version, before) in enumerate(found):
+        for later, after in found[first:]:
+            assert catalog.statements(before, after) <= later - version
+    for (version, before), (later, after), move in zip(found, found[1:], MOVES, strict=False):
+        assert catalog.statements(before, after) == later - version == 1, move
+    db.execute("VACUUM")
+    assert (catalog.statements(found[-1][1], seen()[1]), seen()[0] - found[-1][0]) == (0, 1)
