@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -60,13 +61,26 @@ def test_beside_it_are_its_digest_its_contents_and_the_licences() -> None:
     assert subprocess.run(["sha256sum", "-c", "live-appliance.sha256"], cwd=folder, check=False).returncode == 0
     bill = json.loads((folder / "live-appliance.cdx.json").read_text())
     names = {component["name"]: component for component in bill["components"]}
+    from_pypi = {name for name, component in names.items() if component["purl"].startswith("pkg:pypi/")}
     licences = (folder / "live-appliance.licences.txt").read_text()
 
     assert bill["bomFormat"] == "CycloneDX"
-    assert {"trio", "trio-websocket", "aiosqlite", "pyjwt", "sqlite", "pyinstaller"} <= names.keys()
+    assert {"trio", "trio-websocket", "aiosqlite", "pyjwt", "cryptography", "pyinstaller"} <= from_pypi
+    # Python, the libraries, and what wheels and the bootloader have compiled in.
+    assert {"python", "sqlite", "openssl", "pyo3", "libffi", "zlib"} <= names.keys()
+    system = [component for component in bill["components"] if component["purl"].startswith("pkg:deb/")]
+    assert {re.match("[a-z]+", component["name"])[0] for component in system} >= {
+        "python",
+        "libssl",
+        "libexpat",
+        "libffi",
+    }  # type: ignore[index]
+    assert [each["name"] for each in bill["components"] if each not in system and not each.get("licenses")] == []
+    digest = hashlib.sha256(Path(PROGRAM[0]).read_bytes()).hexdigest()
+    assert bill["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
     assert "pytest" not in names
     assert names["trio"]["purl"] == f"pkg:pypi/trio@{names['trio']['version']}"
-    assert all(f"\n{name} {component['version']}" in licences for name, component in names.items())
+    assert all(f"\n{name} {component.get('version', '–')}" in licences for name, component in names.items())
 
 
 # --- alone ------------------------------------------------------------------------------------------------------------
