@@ -36,7 +36,8 @@ class Copy:
 def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
     """Copy the store at ``database`` to ``destination``, whether or not a server runs.
 
-    Raises ``CommandError``: there is a file already and not ``force``, or no copy can be made.
+    Raises ``CommandError``: there is a file already and not ``force``, or no copy can be made; ``StoreUnusable`` for a
+    store of a later version.
     """
     connections.inspect(database, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=False)
     if destination.is_dir():
@@ -53,6 +54,7 @@ def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
             closing(connections.open_reader(database, busy_timeout_s=offline.BUSY_TIMEOUT_S)) as source,
             _unfinished(destination, like=database) as unfinished,
         ):
+            schema.check_format(source)
             position = _copy(source, unfinished)
             _remove_beside(destination)
             _put(unfinished, destination)

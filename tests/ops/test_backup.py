@@ -34,6 +34,16 @@ def test_a_backup_holds_everything_in_one_file(db: Path, tmp_path: Path) -> None
     assert [name for name in siblings(db) if name.startswith("b.db")] == ["b.db"]
 
 
+def test_a_store_of_a_later_version_is_left_to_that(db: Path, tmp_path: Path) -> None:
+    with offline.open_store(db) as own, schema.transaction(own):
+        schema.put(own, "format", schema.FORMAT + 1)
+        schema.put(own, "program", "7.8.9")
+
+    with pytest.raises(StoreUnusable, match=r"made by live-appliance 7\.8\.9"):
+        backup(db, tmp_path / "b.db")
+    assert not (tmp_path / "b.db").exists()
+
+
 def test_what_only_its_application_can_compare_is_backed_up_and_the_rest_of_the_file_looked_at(tmp_path: Path) -> None:
     db = store(tmp_path / "shop.db", "CREATE TABLE t(a)", "INSERT INTO t VALUES(1)", "CREATE TABLE u(a)")
     with closing(sqlite3.connect(db, isolation_level=None)) as theirs:
