@@ -240,6 +240,14 @@ def test_room_that_runs_out_meanwhile_leaves_nothing_behind(tmp_path: Path) -> N
         assert list(folder.iterdir()) == []
 
 
+def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_behind(unpack_in: Path) -> None:
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$0" version', *PROGRAM]
+    refused = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 75
+    assert refused.stderr.splitlines()[-1].startswith("live-appliance: cannot unpack itself")
+    assert list(unpack_in.iterdir()) == []
+
+
 def test_a_signal_while_it_unpacks_leaves_nothing_behind(unpack_in: Path) -> None:
     for milliseconds in range(0, 200, 20):
         with subprocess.Popen([*PROGRAM, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
