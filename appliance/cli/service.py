@@ -17,6 +17,8 @@ from appliance.errors import CommandError
 from appliance.ops import unit
 
 #: Folders that the service cannot see, or that are emptied: no program stays there.
+#: Folders that the service has as its own, empty: what is in them is not what it would find there.
+_ITS_OWN: Final = ("/tmp", "/var/tmp")  # noqa: S108 – only compared
 _UNSUITABLE: Final = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev")  # noqa: S108 – only compared
 _PATH: Final = click.Path(path_type=Path)
 
@@ -66,6 +68,8 @@ def service_install(
         socket=socket,
         user=user,
     )
+    if not user:
+        _see_that_it_sees(made)
     texts = {f"{name}.service": made.unit()}
     if socket:
         texts[f"{name}.socket"] = unit.socket_unit()
@@ -86,7 +90,7 @@ def _program(*, user: bool, dry_run: bool) -> Path:
             return unit.PROGRAM
         raise CommandError("service install is for the one-file program: build it with python3 packaging/build.py")
     program = Path(sys.executable).resolve()
-    if not user and not dry_run and any(str(program).startswith(f"{folder}/") for folder in _UNSUITABLE):
+    if not user and not dry_run and _in(program, _UNSUITABLE):
         raise CommandError(
             f"a service cannot run {program}; put it into a folder for programs first: "
             f"install -m 755 {program} {unit.PROGRAM}, then run {unit.PROGRAM} service install"
@@ -110,6 +114,19 @@ def _owner(db: Path) -> tuple[str, str]:
             "program writes it"
         )
     return owner, group
+
+
+def _see_that_it_sees(made: unit.Service) -> None:
+    """Refuse files where the service would look in vain, or, worse, make new ones. Raises ``CommandError``."""
+    if made.db is not None and _in(made.db, _ITS_OWN):
+        raise CommandError(f"the service has a /tmp and a /var/tmp of its own and does not see {made.db}; move it")
+    beside = made.db is not None and made.config is not None and made.config.is_relative_to(made.db.parent)
+    if made.config is not None and _in(made.config, _UNSUITABLE) and not beside:
+        raise CommandError(f"the service does not see {made.config}; put it into /etc, or beside the database")
+
+
+def _in(path: Path, folders: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _existing(path: Path) -> Path:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from appliance.cli import commands
 from appliance.config import SECRET_CREDENTIAL, load
 from appliance.errors import BadConfiguration
 from appliance.ops.unit import Service, socket_unit
@@ -76,6 +79,36 @@ def test_a_users_own_service_asks_for_nothing_that_only_root_may_give() -> None:
     unit = lines(OF_A_USER)
     assert "WantedBy=default.target" in unit
     assert not any(line.startswith(("DynamicUser", "Protect", "Private", "User=", "Capability")) for line in unit)
+
+
+def install(*options: str | Path) -> Result:
+    return CliRunner().invoke(commands, ["service", "install", "--dry-run", *map(str, options)])
+
+
+def test_what_the_command_prints_is_what_it_writes() -> None:
+    assert install().output == f"# /etc/systemd/system/live-appliance.service\n{Service().unit()}\n"
+    both = install("--name", "shop", "--socket").output
+    assert "# /etc/systemd/system/shop.service\n" + Service(socket=True).unit() in both
+    assert "# /etc/systemd/system/shop.socket\n" + socket_unit() in both
+
+
+def test_files_that_the_service_would_not_see_are_refused(tmp_path: Path) -> None:
+    db, config = Path("/tmp/unit.db"), tmp_path / "live.toml"
+    config.touch()
+    refused = install("--config", config)
+    assert "does not see" in str(refused.exception)
+    owner = pwd.getpwnam("nobody")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("appliance.cli.service._owner", lambda _: (owner.pw_name, "nogroup"))
+        assert "move it" in str(install("--db", db).exception)
+        at_home = install("--db", "/home/ann/shop/shop.db", "--config", config)
+        assert "does not see" in str(at_home.exception)
+
+
+def test_a_certificate_without_its_key_and_a_name_that_is_none_are_refused(tmp_path: Path) -> None:
+    assert "belong together" in install("--tls-cert", tmp_path).output
+    assert "--name takes" in install("--name", "a b").output
+    assert "there is no file" in str(install("--secret-file", tmp_path / "none").exception)
 
 
 def analyze(folder: Path, verb: str, service: Service) -> subprocess.CompletedProcess[str]:
