@@ -89,11 +89,13 @@ def tables(db: sqlite3.Connection) -> list[Table]:
     nested, acted = _nested(db, [name for name, *_ in ordinary], {table for table, _ in foreign})
     disturbed = {table for table, sql in foreign if fires_before_a_write(sql)}
     ours = standard.registered(db)
+    # To look for each by its name would read the whole schema, with all our triggers, once for each.
+    made = dict(db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type='table'").fetchall())
     joins = {ascii_fold(each.object_table): (each.table, each.object_column) for each in ours.values()
              if each.object_table is not None and each.object_column is not None}  # fmt: skip
     found = [
         replace(
-            _table(db, *each),
+            _table(db, *each, made[each[0]]),
             nested=ascii_fold(each[0]) in nested,
             disturbed=ascii_fold(each[0]) in disturbed,
             acted=ascii_fold(each[0]) in acted,
@@ -112,7 +114,10 @@ def table(db: sqlite3.Connection, name: str) -> Table | None:
         "SELECT name, wr, strict FROM pragma_table_list WHERE schema='main' AND type='table' AND name=? COLLATE NOCASE",
         (name,),
     ).fetchone()
-    return None if row is None else _table(db, row[0], bool(row[1]), bool(row[2]))
+    if row is None:
+        return None
+    (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE type='table' AND name=?", row[:1]).fetchone()
+    return _table(db, row[0], bool(row[1]), bool(row[2]), sql)
 
 
 def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
@@ -124,8 +129,7 @@ def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
     return {ascii_fold(name) for name, sql in made if ascii_fold(virtual_module(sql) or "") not in here}
 
 
-def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> Table:
-    (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE type='table' AND name=?", (name,)).fetchone()
+def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, sql: str | None) -> Table:
     collations = {ascii_fold(column): each for column, each in column_collations(sql or "").items()}
     columns = tuple(
         TableColumn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from appliance.capture import outbox
 from appliance.model import SQLiteValue
@@ -50,12 +50,23 @@ class Beyond:
     data_version: int | None
 
 
-def glance(db: sqlite3.Connection, after: int, known: int | None) -> Look | Beyond | None:
-    """Read what comes after the event id ``after``, if it is little; ``None``: there was no commit since ``known``."""
+class Within(NamedTuple):
+    """What a look is to stay within: so many rows, and the schema of this version."""
+
+    rows: int
+    schema_version: int | None
+
+
+def glance(db: sqlite3.Connection, after: int, known: int | None, schema_version: int | None) -> Look | Beyond | None:
+    """Read what comes after the event id ``after``, if it is little; ``None``: there was no commit since ``known``.
+
+    Little is no look at a schema of another version than this: to read that takes 50 ms where there are 100 tables.
+    """
     (version,) = db.execute("PRAGMA data_version").fetchone()
     if version == known:
         return None
-    return _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, within=GLANCE_ROWS) or Beyond(version)
+    within = Within(GLANCE_ROWS, schema_version)
+    return _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, within=within) or Beyond(version)
 
 
 class Lookout:
@@ -65,6 +76,8 @@ class Lookout:
         self._database = database
         self._connection = connection
         self._busy_timeout_s = busy_timeout_s
+        #: The version of the schema that the connection knows.
+        self._schema_version: int | None = None
 
     async def look(self, after: int, known: int | None, at_least: int) -> Look | None:
         """Read what comes after the event id ``after``, as ``Store.look`` says; one look after another.
@@ -75,12 +88,13 @@ class Lookout:
         this a checkpoint.
         """
         try:
-            seen = glance(self._connection, after, known)
+            seen = glance(self._connection, after, known, self._schema_version)
         except sqlite3.Error:
             seen = Beyond(None)
         if isinstance(seen, Beyond) or (at_least and seen is not None):
             version = seen.data_version
-            return await self._database.run(lambda db: self._look(db, version, after, at_least))
+            seen = await self._database.run(lambda db: self._look(db, version, after, at_least))
+            self._schema_version = seen.schema_version
         return seen
 
     def quiet(self, known: int | None) -> bool:
@@ -131,16 +145,18 @@ def _read(
     most: int,
     most_bytes: int,
     at_least: int = 0,
-    within: int | None = None,
+    within: Within | None = None,
 ) -> Look | None:
-    """Read rows as far as the bounds allow; ``None``: there are more than ``within``."""
+    """Read rows as far as the bounds allow; ``None``: there is more than ``within``."""
     # One read transaction, so that rows, schema and settings are of one moment. ``data_version`` was read before it:
     # a commit in between is then seen twice rather than never.
     db.execute("BEGIN")
     try:
-        generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
-        if within is not None and highest - after > within:
+        if within is not None and schema_version != within.schema_version:
+            return None
+        generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
+        if within is not None and highest - after > within.rows:
             return None
         rows: list[OutboxRow] = []
         size, full = 0, False

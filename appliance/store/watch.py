@@ -69,7 +69,8 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
         db.execute("COMMIT")
     with schema.transaction(db):
         migration.check(db)
-        return _carry_out(db, secret, watched)
+        # To look at all tables takes long, where there are hundreds: only for what has come in between.
+        return _carry_out(db, plan if _version(db) == plan.version else _plan(db, secret, watched))
 
 
 def remember(db: sqlite3.Connection, synced: Synced) -> None:
@@ -105,7 +106,7 @@ def suspend(db: sqlite3.Connection) -> bool:
 def resume(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], bool]) -> Synced:
     """Put every watched table under capture again, for whoever holds the migration; raises as ``synchronise``."""
     with schema.transaction(db):
-        return _carry_out(db, secret, watched)
+        return _carry_out(db, _plan(db, secret, watched))
 
 
 def capture(db: sqlite3.Connection, *, secret: Secret, unwatched: Collection[str]) -> None:
@@ -138,9 +139,8 @@ def _steps(db: sqlite3.Connection) -> int:
     return int(schema.get(db, _STEPS) or 0)
 
 
-def _carry_out(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]) -> Synced:
+def _carry_out(db: sqlite3.Connection, plan: _Plan) -> Synced:
     migration.unmark(db)
-    plan = _plan(db, secret, watched)
     result = plan.result(db, plan.carry_out(db))
     if plan.steps:
         schema.put(db, _STEPS, 0)
@@ -216,6 +216,9 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
     plan = _Plan({}, {}, [], [], frozenset(captured), known, _version(db), _steps(db))
     kept: set[str] = set()
+    by_table: dict[str, list[_Found]] = {}
+    for each in found:
+        by_table.setdefault(ascii_fold(each.table), []).append(each)
     for table in catalog.tables(db):
         if not watched(table.name):
             continue
@@ -223,7 +226,7 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
         draft = shape_of(table, 0, secret)
         layout = dump(draft)
         shape = by_layout.get((table.name, layout))
-        there = [each for each in found if ascii_fold(each.table) == ascii_fold(table.name)]
+        there = by_table.get(ascii_fold(table.name), [])
         if shape is not None and _in_place(there, triggers(table, shape), foreign.get(ascii_fold(table.name), 0)):
             plan.right[table.name] = shape
             kept.update(each.name for each in there)

@@ -40,6 +40,19 @@ def test_views_virtual_shadow_temporary_attached_and_internal_tables_are_no_topi
     assert names(db) == ["docs_archive", "plain"]
 
 
+def test_the_schema_is_looked_through_as_often_for_many_tables_as_for_few(db: sqlite3.Connection) -> None:
+    looked: list[int] = []
+    for count in (3, 30):
+        for number in range(count):
+            db.execute(f"CREATE TABLE IF NOT EXISTS t{number}(id INTEGER PRIMARY KEY, a UNIQUE)")
+        said: list[str] = []
+        db.set_trace_callback(said.append)
+        assert len(names(db)) == count
+        db.set_trace_callback(None)
+        looked.append(sum("sqlite_schema" in each for each in said))
+    assert looked[0] == looked[1]
+
+
 def test_the_tables_that_litestream_keeps_are_no_topics(db: sqlite3.Connection) -> None:
     db.executescript(
         "CREATE TABLE _litestream_seq(id, seq); CREATE TABLE _Litestream_lock(id); CREATE TABLE litestream(a)"

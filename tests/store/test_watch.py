@@ -62,6 +62,18 @@ def test_nothing_is_written_when_nothing_is_to_do(file: Captured) -> None:
     assert file.server.execute("PRAGMA data_version").fetchone() == version
 
 
+def test_each_table_is_looked_at_once_for_a_new_one(file: Captured) -> None:
+    settle(file)
+    file.writer.execute("CREATE TABLE late(a)")
+    said: list[str] = []
+    file.server.set_trace_callback(said.append)
+    file.synchronise()
+    file.server.set_trace_callback(None)
+    for table in ("t", "late"):
+        assert sum(each == f'PRAGMA main.table_xinfo("{table}")' for each in said) == 1
+    check_capture(file)
+
+
 @pytest.mark.parametrize(
     ("change", "changed", "dropped"),
     [
