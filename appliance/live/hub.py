@@ -24,7 +24,7 @@ from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Wish
 from appliance.live.facts import NOTHING, Facts, Together
 from appliance.live.handing import Due, hand_out
-from appliance.live.joined import Joined, rows_of
+from appliance.live.joined import joined
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
 from appliance.live.subscribers import Receiver, Subscribers, Subscription
@@ -36,6 +36,8 @@ from appliance.store.snapshot import Condition
 
 #: What is handed to one receiver at a stretch, bytes: one that refuses it is left before all of it.
 STRETCH: Final = 256 << 10
+#: How long events are delivered before all else has its turn, seconds.
+TURN_S: Final = 0.05
 
 
 class Hub:
@@ -262,16 +264,20 @@ class Hub:
 
     # -- events ------------------------------------------------------------------------------------------
 
-    def publish(self, events: Sequence[Told], highest: int, size: int, facts: Facts) -> None:
-        """Deliver what comes next in the outbox, in its order; from now on ``highest`` is the position.
+    def publish(self, events: Sequence[Told], highest: int, size: int, facts: Facts, turn_s: float = TURN_S) -> int:
+        """Deliver what comes next in the outbox, in its order, up to the position ``highest``; give how many events.
 
-        ``size`` is about how many bytes of values it holds. Each receiver gets a stretch of it at one stroke; before
-        one that refuses, the position is that of the stretch before.
+        Not all where that takes longer than a turn: then the position is that of the last. ``size`` is about how many
+        bytes of values they hold. Each receiver gets a stretch at one stroke; before one that refuses, the position is
+        that of the stretch before.
         """
         self.flush()
         due: list[Due] = []
         owed: dict[Hashable, int] = {}
-        for told in events:
+        done, turn = 0, trio.current_time() + turn_s
+        while done < len(events) and (not done or trio.current_time() < turn):
+            told = events[done]
+            done += 1
             most = 0
             for each in self._told(told, facts):
                 due.append(each)
@@ -283,9 +289,10 @@ class Hub:
                 owed.clear()
                 self.position = Position(self.position.epoch, told.id)
         hand_out(due)
-        self.position = Position(self.position.epoch, highest)
-        self.recent.add(events, highest, size)
+        self.position = Position(self.position.epoch, highest if done == len(events) else told.id)
+        self.recent.add(events[:done], self.position.id, size * done // max(1, len(events)))
         self._wake()
+        return done
 
     def broadcast(self, message: Message) -> None:
         """Deliver a message that is not durable, with the next ``flush``: several at one stroke."""
@@ -302,7 +309,7 @@ class Hub:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""
         audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
         if told.topic != topic and isinstance(event, Change):
-            shape, found = self._joined(event, facts)
+            shape, found = joined(event, self.access, self._tables, facts, self.options)
             if shape is None or ascii_fold(shape.table) != topic:
                 return []
             sent = (each.frame(audience, shape, subscription.reader) for each in found)
@@ -320,15 +327,10 @@ class Hub:
         found: list[Due] = []
         audiences = self.subscribers.audiences(told.topic)
         if audiences is not None and isinstance(event, Change):
-            current = self._tables.get(told.topic)
-            # The index is of the present shape.
-            same = current is not None and current.id == event.shape.id
-            for audience in audiences.concerned_by_change(event) if same else audiences:
-                if audience.members:
-                    found += [
-                        (each.who, each.members, told.change(each.form, self.options))
-                        for each in audience.tellings(event, self.access, facts)
-                    ]
+            found += [
+                (each.who, each.members, told.change(each.form, self.options))
+                for each in audiences.tellings(event, self.access, facts)
+            ]
         elif audiences is not None and told.topic in self._topics:
             found += [
                 (audience, audience.members, told.message())
@@ -336,21 +338,13 @@ class Hub:
                 if audience.members and (audience.plain or audience.admits(told))
             ]
         if facts.guards and isinstance(event, Change):
-            shape, rows = self._joined(event, facts)
+            shape, rows = joined(event, self.access, self._tables, facts, self.options)
             holders = None if shape is None else self.subscribers.audiences(ascii_fold(shape.table))
             if shape is not None and holders is not None:
                 found += [due for each in rows for audience in holders for due in each.tellings(audience, shape)]
         for _, members, _ in found:
             self.counters.delivered[told.kind] += len(members)
         return found
-
-    def _joined(self, change: Change, facts: Facts) -> tuple[Shape | None, list[Joined]]:
-        """Give the rows that a change joins to a group or parts from one, and the shape of their table."""
-        grant = self.access.grant(change.shape.table)
-        shape = self.table(grant.object_table or "")
-        if shape is None or grant.object_table is None:
-            return None, []
-        return shape, list(rows_of(change, grant, shape, facts, self.options))
 
     def _wake(self) -> None:
         if self._awaited:

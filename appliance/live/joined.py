@@ -6,10 +6,10 @@ now follows from the groups that it is joined to now, and from the change itself
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from appliance.live.access import Reader, Sight
+from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Audience
 from appliance.live.facts import Facts, Places, given_by
 from appliance.live.frames import text_frame
@@ -74,7 +74,18 @@ def _holds(audience: Audience[M]) -> bool:
     return audience.wish.live_set and audience.sight is Sight.BY_ROW
 
 
-def rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, options: ValueOptions) -> Iterator[Joined]:
+def joined(
+    change: Change, access: Access, tables: Mapping[str, Shape], facts: Facts, options: ValueOptions
+) -> tuple[Shape | None, list[Joined]]:
+    """Give the rows that a change joins to a group or parts from one, and the shape of their table, if it is such."""
+    grant = access.grant(change.shape.table)
+    shape = tables.get(ascii_fold(grant.object_table or ""))
+    if shape is None or grant.object_table is None:
+        return None, []
+    return shape, list(_rows_of(change, grant, shape, facts, options))
+
+
+def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, options: ValueOptions) -> Iterator[Joined]:
     """Give the rows, of the table of this ``shape``, whose groups a change of their join table concerns."""
     if grant.object_table is None or grant.object_column is None:
         return

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from appliance.live.access import Reader, Sight
-from appliance.live.audience import Audience, Audiences, Wish
+from appliance.live.audience import Audience, Wish
+from appliance.live.audiences import Audiences
 from appliance.model import Shape, ascii_fold
 
 

@@ -8,6 +8,7 @@ pinned. Whether a look can find anything is first asked of ``PRAGMA data_version
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -28,7 +29,7 @@ from appliance.live.turns import Turns
 from appliance.model import Op
 from appliance.store.catalog import Catalog, statements
 from appliance.store.connections import identity
-from appliance.store.look import Look
+from appliance.store.look import Look, OutboxRow
 from appliance.store.store import Store
 
 log = structlog.get_logger()
@@ -210,12 +211,12 @@ class Tail:
         if look.schema_version == self._schema_version and self._told:
             return look
         for place, row in enumerate(look.rows):
-            if row[2] == Op.BREAK and int(str(row[0])) > self._known_break:
+            if row[2] == Op.BREAK and _id(row) > self._known_break:
                 return replace(look, rows=look.rows[: place + 1], full=False)
         return look
 
     async def _deliver(self, look: Look) -> None:
-        first = int(str(look.rows[0][0])) if look.rows else look.highest + 1
+        first = _id(look.rows[0]) if look.rows else look.highest + 1
         if first > self._hub.position.id + 1:
             # Ids have no gaps, so rows were trimmed that nobody has read: a transaction larger than the outbox.
             # What is left of an event that was cut is lost with it.
@@ -240,20 +241,35 @@ class Tail:
         # An event that is longer than a look: the next one is to be longer.
         self._at_least = 0 if decoded.consumed else 2 * len(look.rows)
         if decoded.consumed:
-            highest = int(str(look.rows[decoded.consumed - 1][0]))
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
-            facts = await self._facts(told, look.highest)
-            # Where the newest row was that there is, a transaction has ended.
-            self._store.handed_out(highest, border=highest == look.highest)
-            # Before the hub's position moves: up to there readings ask.
-            self._store.contents.note(hub.position.id, look.rows[: decoded.consumed], highest, look.size)
-            hub.publish(told, highest, look.size, facts)
+            await self._publish(told, look.rows[: decoded.consumed], look)
             hub.counters.count_read(decoded.events)
             if self._following is not None:
                 hub.counters.delivery.observe(trio.current_time() - self._following)
                 self._following = None
+
+    async def _publish(self, told: Sequence[Told], rows: Sequence[OutboxRow], look: Look) -> None:
+        """Deliver these events, which these rows tell of, a turn at a time."""
+        hub, size, highest = self._hub, look.size, _id(rows[-1])
+        facts = await self._facts(told, look.highest)
+        # Where the newest row was that there is, a transaction has ended.
+        self._store.handed_out(highest, border=highest == look.highest)
+        while rows:
+            before = hub.position.id
+            done = hub.publish(told, highest, size, facts)
+            delivered = bisect_right(rows, hub.position.id, key=_id)
+            # Readings ask for what is up to the hub's position; none of them has had its turn since that moved.
+            share = size * delivered // len(rows)
+            self._store.contents.note(before, rows[:delivered], hub.position.id, share)
+            told, rows, size = told[done:], rows[delivered:], size - share
+            if rows:
+                await trio.lowlevel.checkpoint()
+                if self._distrusted:
+                    self._distrusted = False
+                    await self._rights.renew()
+                facts = await self._facts(told, look.highest)
 
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
         by_row = self._hub.subscribers.by_row
@@ -291,7 +307,7 @@ class Tail:
                 break
             self._check_identity(look)
             # No further than that, and then the news at once: whoever has had an event of the new shape knows of it.
-            before = [row for row in look.rows if int(str(row[0])) <= upto]
+            before = [row for row in look.rows if _id(row) <= upto]
             await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
         self._changed.clear()
@@ -335,3 +351,7 @@ class Tail:
         if reason is None and self.state.failing is not None:
             log.info("store_readable_again")
         self.state.failing = reason
+
+
+def _id(row: OutboxRow) -> int:
+    return int(str(row[0]))

@@ -18,6 +18,7 @@ from appliance.protocol.wording import kind, nearest, quote
 KEYS_LIMIT = 32  # keys of one filter
 
 _TABLE_EVENTS = {"create": Op.CREATE, "update": Op.UPDATE, "delete": Op.DELETE}
+_EVERY = frozenset(_TABLE_EVENTS.values())
 _MESSAGE_EVENTS = {"new-message": Op.MESSAGE}
 
 
@@ -53,6 +54,11 @@ class RowFilter:
         return True
 
     @property
+    def is_equality(self) -> bool:
+        """Whether the one pair in ``equalities`` is sufficient, too, for any event and any value that was not cut."""
+        return self.events == _EVERY and len(self.conditions) == len(self.equalities) == 1
+
+    @property
     def sql(self) -> tuple[str, tuple[SQLiteValue, ...]]:
         """The same filter, but for ``EventType``, as an expression for a WHERE on the table, and its parameters."""
         expression = " AND ".join(f"({each.sql})" for each in self.conditions) or "1"
@@ -85,7 +91,7 @@ def compile_table(filters: dict[str, JSON], shape: Shape, hidden: Collection[str
     """
     _check_size(filters)
     folded = frozenset(map(ascii_fold, hidden))
-    events = frozenset(_TABLE_EVENTS.values())
+    events = _EVERY
     conditions: list[operators.Condition] = []
     for name, wanted in filters.items():
         if name == "EventType":

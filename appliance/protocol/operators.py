@@ -54,8 +54,9 @@ class Condition:
     """One operator on the column at ``position`` of the shape.
 
     ``sql`` is its expression with ``?`` for each of ``parameters``; ``test`` gives the same answer for a stored value.
-    ``keys``, where it is not ``None``, says that only values whose ``equality_key`` is among them pass. ``if_cut`` is
-    the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and long.
+    ``keys``, where it is not ``None``: those values pass whose ``equality_key`` is among them, and no others.
+    ``if_cut`` is the answer for a value that was too long to be stored: what is known of it is that it is not NULL, and
+    long.
     """
 
     position: int

@@ -88,6 +88,7 @@ def filters(bench: Bench) -> Iterator[Figure]:
         "equality": '{"room":0}',
         "range": '{"room":{"gte":0}}',
         "text": '{"pad":{"startswith":"x"}}',
+        "each another list": '{"room":[0,1{i}00000]}',
     }
     with ours(bench.folder, tables=CREATE) as live:
         costs: dict[str, list[float]] = {kind: [] for kind in kinds}

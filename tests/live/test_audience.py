@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.live.access import Access, Reader, Sight
-from appliance.live.audience import Audiences, Wish
+from appliance.live.audience import Wish
+from appliance.live.audiences import Audiences
 from appliance.live.facts import Facts
 from appliance.live.telling import CREATE, DELETE, UPDATE, UPDATE_ALONE
 from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
@@ -40,7 +42,7 @@ def image(permission: int, owner: str | None, room: str) -> Image:
     return Image(("r", permission, owner, room))
 
 
-images = st.builds(image, st.sampled_from(READ), st.sampled_from((*PEOPLE, None)), st.sampled_from(("1", "2")))
+images = st.builds(image, st.sampled_from(READ), st.sampled_from((*PEOPLE, None)), st.sampled_from(("1", "2", "3")))
 joins = st.lists(st.tuples(st.sampled_from(GROUPS), st.sampled_from((0, GROUP_READ))), max_size=2).map(tuple)
 readers = st.builds(
     lambda subject, groups, guest: Reader(Principal("us", subject, admin=False, expires_at=0, guest=guest), groups),
@@ -58,33 +60,54 @@ def changes(draw: st.DrawFn) -> Change:
     return Change(1, op, SHAPE, new, old, draw(joins) if op is Op.DELETE else ())
 
 
+wishes = st.builds(
+    Wish,
+    st.sampled_from((
+        {}, {"room": "1"}, {"room": ["1", "3"]}, {"room": ["1", "2"]}, {"room": "1", "EventType": "delete"},
+        {"room": "1", "user_account_id": ["ann", "bob"]}, {"room": {"ne": "1"}},
+    )),
+    st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+
+
 @settings(max_examples=400)
 @given(
-    changes(),
-    st.lists(readers, max_size=8),
-    st.builds(Wish, st.sampled_from(({}, {"room": "1"})), st.booleans(), st.booleans()),
+    st.lists(st.tuples(changes(), st.lists(st.integers(0, 7))), min_size=1, max_size=4),
+    st.lists(st.tuples(readers, wishes, st.sampled_from(Sight)), max_size=8),
     joins,
     st.booleans(),
 )
 def test_all_at_once_are_told_as_each_one_is(
-    change: Change, people: list[Reader], wish: Wish, now: tuple[tuple[str, int], ...], there: bool
+    course: list[tuple[Change, list[int]]],
+    people: list[tuple[Reader, Wish, Sight]],
+    now: tuple[tuple[str, int], ...],
+    there: bool,
 ) -> None:
     rights, audiences = Rights(), Audiences[Member](SHAPE)
     facts = Facts({("note", "r"): Guarded(0, None, now) if there else None})
-    members = [Member(reader) for reader in people]
-    for member in members:
-        audience = audiences.join(member, wish, Sight.BY_ROW)
-        audience.feed(member)
+    members = [Member(reader) for reader, _, _ in people]
+    audience_of = {
+        member: audiences.join(member, wish, sight) for member, (_, wish, sight) in zip(members, people, strict=True)
+    }
+    for change, moving in course:
+        for member, audience in ((members[each], audience_of[members[each]]) for each in moving if each < len(members)):
+            if member in audience.members:
+                audience.wait(member)
+            else:
+                audience.feed(member)
 
-    told: dict[Member, Form] = {}
-    for audience in audiences.concerned_by_change(change):
-        for telling in audience.tellings(change, rights, facts):
+        told: dict[Member, Form] = {}
+        sent: dict[Hashable, set[Member]] = {}
+        for telling in audiences.tellings(change, rights, facts):
+            assert sent.setdefault(telling.who, set(telling.members)) == set(telling.members)
             for member in telling.members:
                 assert member not in told
                 told[member] = telling.form
 
-    alone = {each: audience.form(each.reader, change, rights, facts) for audience in audiences for each in members}
-    assert told == {member: form for member, form in alone.items() if form is not None}
+        fed = {member: audience for member, audience in audience_of.items() if member in audience.members}
+        alone = {each: audience.form(each.reader, change, rights, facts) for each, audience in fed.items()}
+        assert told == {member: form for member, form in alone.items() if form is not None}
 
 
 @given(changes(), readers, st.booleans())
@@ -143,11 +166,34 @@ def test_members_that_leave_are_told_nothing_and_leave_nothing_behind() -> None:
     places = [audiences.join(member, Wish({"room": "1"}), Sight.BY_ROW) for member in members]
     for member, audience in zip(members, places, strict=True):
         audience.feed(member)
-    (audience,) = audiences.concerned_by_change(change)
-    assert [list(each.members) for each in audience.tellings(change, rights, Facts())] == [[members[0]]]
+    assert [list(each.members) for each in audiences.tellings(change, rights, Facts())] == [[members[0]]]
 
     for member, audience in zip(members, places, strict=True):
         audiences.leave(member, audience)
     assert not audiences
-    assert not list(audiences.concerned_by_change(change))
+    assert not list(audiences.tellings(change, rights, Facts()))
     assert (audiences.by_row, audiences.live_sets) == (0, 0)
+
+
+def test_those_who_want_different_lists_of_values_are_found_at_one_look() -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
+    reader = Reader(Principal("us", "ann", admin=False, expires_at=0), frozenset())
+    members = [Member(reader) for _ in range(100)]
+    places = [
+        audiences.join(member, Wish({"room": ["1", f"of {number}"]}), Sight.ALL)
+        for number, member in enumerate(members)
+    ]
+    for member, audience in zip(members, places, strict=True):
+        audience.feed(member)
+    create = Change(1, Op.CREATE, SHAPE, image(0, "ann", "1"), None)
+    (telling,) = audiences.tellings(create, rights, Facts())
+    assert list(telling.members) == members
+
+    cut = Change(2, Op.CREATE, SHAPE, Image(("r", 0, "ann", "1"), cut=frozenset((3,))), None)
+    assert not list(audiences.tellings(cut, rights, Facts()))
+
+    places[7].leave(members[7])
+    assert next(audiences.tellings(create, rights, Facts())).members.keys() == {*members} - {members[7]}
+    for member, audience in zip(members, places, strict=True):
+        audiences.leave(member, audience)
+    assert not list(audiences.tellings(create, rights, Facts()))

@@ -186,6 +186,36 @@ FILL = (
 )
 
 
+async def test_what_takes_long_to_deliver_leaves_others_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        hub, whole = live.hub, Hub.publish
+        monkeypatch.setattr(hub, "publish", partial(whole, hub, turn_s=0))  # one event a turn
+        peers = [live.peer()]
+        hub.attach(live.subscribe(peers[0]))
+
+        async def come_and_follow() -> None:
+            """Subscribe each time that others have their turn."""
+            while hub.position.id < 10:
+                await trio.lowlevel.checkpoint()
+                peer = live.peer()
+                subscription = live.subscribe(peer)
+                assert subscription.position is not None
+                behind[len(peers)] = subscription.position
+                hub.attach(subscription)
+                peers.append(peer)
+
+        behind = {0: 0}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_and_follow)
+            await live.write("BEGIN", FILL.format(first=1, last=10, value="i"), "COMMIT")
+        assert len({*behind.values()}) >= 5  # both are run once in each of the ten rounds, in any order
+        for number, peer in enumerate(peers):
+            assert [event["EventId"] for event in peer.sent] == list(range(behind[number] + 1, 11))
+        assert [each.id for each in hub.recent.events_after(0)] == list(range(1, 11))
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 async def test_a_slow_reader_gets_every_event_once_and_then_what_happens(tmp_path: Path, remembered: bool) -> None:
     async with served(tmp_path / "a.db") as live:
