@@ -27,9 +27,11 @@ TABLES = (
     'secret TEXT UNIQUE, twice GENERATED ALWAYS AS ("a b" * 2) STORED, PRIMARY KEY("a b", ["\'])) WITHOUT ROWID;'
     "CREATE TABLE strictly(k INTEGER PRIMARY KEY, n INTEGER, x REAL, t TEXT, v ANY) STRICT;"
 )
-#: Tables that are called and held against their description: each kind there is, but those of accounts and of tables
-#: themselves, of which it says a little less than they take.
-PATHS = ("item", "note", "odd%20one", "strictly", "todo", "todo_todo_id_has_usergroup_usergroup_id")
+#: Tables that are called and held against their description: each kind there is.
+PATHS = (
+    "item", "note", "odd%20one", "strictly", "todo", "todo_todo_id_has_usergroup_usergroup_id",
+    "user_account", "usergroup", "world",
+)  # fmt: skip
 
 
 def api(live: Live, key: str | None = None) -> httpx.Client:

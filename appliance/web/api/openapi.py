@@ -11,7 +11,7 @@ from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
 from appliance.protocol.operators import OPERATORS
 from appliance.protocol.permissions import MOST, Verb
 from appliance.protocol.values import legible
-from appliance.store.grants import TableGrant
+from appliance.store.grants import TableGrant, TableKind
 from appliance.store.idempotency import KEY_LIMIT
 from appliance.store.resources import Resource
 from appliance.store.rights import Rights
@@ -23,6 +23,8 @@ from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LI
 from appliance.web.api.reading import TOTAL_LIMIT
 
 _JSON: Final = "application/json"
+#: The kinds of tables whose rows a column of a new table may refer to.
+_REFERRED: Final = (TableKind.STANDARD, TableKind.ACCOUNT)
 _ERRORS: Final[Schema] = {"$ref": "#/components/schemas/errors"}
 
 
@@ -143,7 +145,7 @@ def _parameter(name: str, schema: Schema) -> Schema:
 
 def _body(resource: Resource, related: list[Relationship], rights: Rights, *, new: bool) -> Schema:
     if new and resource.shape.standard and resource.name == WORLD:
-        return _new_table()
+        return _new_table(rights)
     written = [column for name, column in resource.columns.items() if _is_written(resource, rights, name)]
     attributes: Schema = {
         "type": "object",
@@ -171,8 +173,9 @@ def _body(resource: Resource, related: list[Relationship], rights: Rights, *, ne
     return {"type": "object", "required": ["data"], "properties": {"data": data}}
 
 
-def _new_table() -> Schema:
+def _new_table(rights: Rights) -> Schema:
     """Describe the document that makes a standard table."""
+    known = [each.table for each in rights.granted.values() if each.kind in _REFERRED and each.known(rights.may)]
     bits = {"type": "integer", "minimum": 0, "maximum": MOST}
     name = {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT, "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
     column = {
@@ -180,7 +183,7 @@ def _new_table() -> Schema:
         "required": ["name", "type"],
         "properties": {
             "name": name,
-            "type": {"type": "string", "description": f"one of {', '.join(TYPES)}, or a standard table"},
+            "type": {"enum": [*TYPES, *sorted(known)], "description": "a standard table: its rows are referred to"},
             "required": {"type": "boolean"},
             "unique": {"type": "boolean"},
         },

@@ -163,6 +163,8 @@ def _column(given: JSON) -> NewColumn:
 
 def _bits(attributes: Mapping[str, JSON], name: str, default: int) -> int:
     value = attributes.get(name, default)
+    if isinstance(value, float) and value.is_integer():  # 1.0 is 1, in JSON
+        return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadRequest(f"{quote(name)} is bits, a whole number", attribute=name)
     return value

@@ -91,7 +91,7 @@ async def test_groups_are_made_and_ended_but_not_those_that_are_built_in(tmp_pat
 async def test_a_row_of_world_makes_a_table(tmp_path: Path) -> None:
     columns = [{"name": "title", "type": "text", "required": True}, {"name": "writer", "type": "user_account"}]
     async with served(tmp_path / "live.db") as live:
-        made = await live.create("world", table_name="book", columns=columns, permission=2097024 | 1 | 4)
+        made = await live.create("world", table_name="book", columns=columns, permission=float(2097024 | 1 | 4))
         created = await live.create("book", "ann", title="t")
 
         assert made.status_code == 201
