@@ -214,6 +214,12 @@ class StoreUnusable(CommandError):
     exit_status = 78
 
 
+class StoreLocked(StoreUnusable):
+    """Another program holds the file's write lock for longer than anybody waits (EX_TEMPFAIL: it will let go of it)."""
+
+    exit_status = 75
+
+
 class BadConfiguration(CommandError):
     """A setting is unknown, of the wrong type or out of its range (EX_CONFIG)."""
 

@@ -19,7 +19,15 @@ from click.testing import CliRunner
 from appliance import config
 from appliance.cli import commands
 from appliance.cli.options import DEFAULT_URL
-from appliance.errors import REQUEST_ERRORS, BadConfiguration, CloseCode, CommandError, StoreInUse, StoreUnusable
+from appliance.errors import (
+    REQUEST_ERRORS,
+    BadConfiguration,
+    CloseCode,
+    CommandError,
+    StoreInUse,
+    StoreLocked,
+    StoreUnusable,
+)
 from appliance.live import exchange, notices, outgoing, session
 from appliance.live import frames as live_frames
 from appliance.ops import metrics
@@ -427,7 +435,7 @@ def test_every_exit_status_of_an_error_is_documented() -> None:
     rows = table(section(CONFIGURATION, "## Exit statuses"), "status")
     statuses = {int(row[0]) for row in rows}
 
-    raised = {each.exit_status for each in (CommandError, StoreInUse, StoreUnusable, BadConfiguration)}
+    raised = {each.exit_status for each in (CommandError, StoreInUse, StoreUnusable, StoreLocked, BadConfiguration)}
     assert raised | {0, click.UsageError.exit_code, 130} == statuses
 
 

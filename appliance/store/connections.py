@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.errors import StoreUnusable
+from appliance.errors import StoreLocked, StoreUnusable
 from appliance.store.soundness import faults
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
     """Refuse what cannot serve as a store, before anything is written.
 
     Raises ``StoreUnusable``: no such file or directory, not SQLite, corrupt, not writable, on a network file
-    system, or SQLite itself too old. The file is only ever touched by SQLite: an ``open`` and ``close`` of ours
+    system, locked, or SQLite itself too old. The file is only ever touched by SQLite: an ``open`` and ``close`` of ours
     would drop the POSIX locks of every other connection in this process.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -167,6 +167,7 @@ def _look_at(path: Path, create: bool) -> None:
 
 
 def _examine(path: Path, busy_timeout_s: float) -> None:
+    wal = False
     try:
         with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as db:
             db.execute("PRAGMA trusted_schema=OFF")
@@ -175,14 +176,18 @@ def _examine(path: Path, busy_timeout_s: float) -> None:
             if pages * size <= QUICK_CHECK_LIMIT and (found := faults(db, "quick_check", 1)):
                 raise StoreUnusable(f"{path} is corrupt ({found[0]}); restore a backup, or recover it with "
                                     f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+            wal = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise refusal(path, error) from error
+        raise refusal(path, error, wal=wal) from error
 
 
-def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
-    """Say of any SQLite error at the start what it means for this file and what to do."""
+def refusal(path: Path, error: sqlite3.Error, *, wal: bool = False) -> StoreUnusable:
+    """Say of any SQLite error at the start what it means for this file and what to do.
+
+    Who locks a file that is in WAL mode lets go of it by and by. Who locks another may keep it from ever coming there.
+    """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file with --db")
@@ -190,8 +195,9 @@ def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
         return StoreUnusable(f"{path} is corrupt ({error}); restore a backup, or recover it with "
                              f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
     if is_locked(error):
-        return StoreUnusable(f"{path} is locked by another program ({error}); stop that program, or end its "
-                             "transaction, and start again")  # fmt: skip
+        return (StoreLocked if wal else StoreUnusable)(
+            f"{path} is locked by another program ({error}); stop that program, or end its transaction, and start again"
+        )
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreUnusable(f"{path} cannot be opened ({error}); check the permissions of it and its directory")
     if is_unwritable(error):

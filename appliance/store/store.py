@@ -291,7 +291,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         try:
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         except sqlite3.Error as error:
-            raise connections.refusal(path, error) from error
+            raise connections.refusal(path, error, wal=True) from error
         lookout = await open_lookout(reading, busy)
         guard = incarnation.Guard(path, own, live)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, own)
