@@ -13,6 +13,7 @@ So there is neither a gap nor a double, at any moment, and that is all the reaso
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -25,6 +26,7 @@ from appliance.live.audience import Wish
 from appliance.live.facts import NOTHING, Facts, Together
 from appliance.live.handing import Due, hand_out
 from appliance.live.joined import joined
+from appliance.live.milestones import Milestones
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
 from appliance.live.subscribers import Receiver, Subscribers, Subscription
@@ -66,7 +68,7 @@ class Hub:
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
         self._passing: list[Due] = []
-        self._awaited: list[tuple[int, trio.Event]] = []
+        self._milestones = Milestones()
 
     # -- topics ------------------------------------------------------------------------------------------
 
@@ -96,10 +98,14 @@ class Hub:
         self._step(generation)
         self._topics.setdefault(ascii_fold(topic.name), topic)
 
-    def end_topic(self, name: str, generation: int) -> None:
-        """Drop a user topic whose end the store has committed, and tell its subscribers."""
+    def end_topic(self, name: str, generation: int, position: int) -> None:
+        """Drop a user topic whose end the store has committed, and tell its subscribers.
+
+        Of the messages up to ``position`` none is lost to them: it ends when these have been delivered.
+        """
         self._step(generation)
-        self._end_topic(name, "destroyed")
+        self._milestones.at(position, partial(self._end_topic, name, "destroyed"))
+        self._milestones.passed(self.position.id)
 
     def _step(self, generation: int) -> None:
         # Only the very next generation is known to hold nothing else that is new.
@@ -110,6 +116,7 @@ class Hub:
     def _end_topic(self, name: str, reason: str) -> None:
         topic = self._topics.pop(ascii_fold(name), None)
         if topic is not None:
+            self.flush()
             self._end(topic.name, TOPIC_DESTROYED, reason)
 
     def refresh(self, catalog: Catalog) -> None:
@@ -191,7 +198,7 @@ class Hub:
             for subscription in self.subscribers.of(folded):
                 self.counters.resyncs += 1
                 subscription.receiver.tell(notices.because(RESYNC, subscription.topic, "overrun"))
-        self._wake()
+        self._milestones.passed(self.position.id)
 
     # -- subscriptions -----------------------------------------------------------------------------------
 
@@ -257,9 +264,9 @@ class Hub:
 
     async def reached(self, position: int) -> None:
         """Wait until everything up to ``position``, which is in the store, has been delivered."""
-        while self.position.id < position:
+        if self.position.id < position:
             reached = trio.Event()
-            self._awaited.append((position, reached))
+            self._milestones.at(position, reached.set)
             await reached.wait()
 
     # -- events ------------------------------------------------------------------------------------------
@@ -291,7 +298,7 @@ class Hub:
         hand_out(due)
         self.position = Position(self.position.epoch, highest if done == len(events) else told.id)
         self.recent.add(events[:done], self.position.id, size * done // max(1, len(events)))
-        self._wake()
+        self._milestones.passed(self.position.id)
         return done
 
     def broadcast(self, message: Message) -> None:
@@ -345,10 +352,3 @@ class Hub:
         for _, members, _ in found:
             self.counters.delivered[told.kind] += len(members)
         return found
-
-    def _wake(self) -> None:
-        if self._awaited:
-            for position, event in self._awaited:
-                if position <= self.position.id:
-                    event.set()
-            self._awaited = [each for each in self._awaited if not each[1].is_set()]

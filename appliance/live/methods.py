@@ -75,12 +75,13 @@ async def create_topic(session: Session, asked: CreateTopic) -> JSON:
 
 
 async def destroy_topic(session: Session, asked: DestroyTopic) -> JSON:
-    """End a user topic; its subscribers are told."""
+    """End a user topic; its subscribers are told, behind all of its messages."""
     topic = _user_topic(session, asked.name, "cannot be destroyed here: drop the table instead")
     if not session.backend.hub.access.may_on_topic(session.reader, Verb.DELETE, topic):
         raise Forbidden(f'only its owner or an administrator may destroy "{topic.name}"', topic=topic.name)
-    generation = await session.backend.store.destroy_topic(topic.name)
-    session.backend.hub.end_topic(topic.name, generation)
+    generation, position = await session.backend.store.destroy_topic(topic.name)
+    session.backend.hub.end_topic(topic.name, generation, position)
+    await session.backend.hub.reached(position)
     return {"name": topic.name}
 
 

@@ -211,8 +211,8 @@ class Store:
         """Store a new user topic; give the generation. Raises ``TopicExists`` and what ``Writer.commit`` raises."""
         return await self._writer.commit(lambda db: topics.create(db, topic))
 
-    async def destroy_topic(self, name: str) -> int:
-        """Delete a user topic; give the generation. Raises ``UnknownTopic`` and what ``Writer.commit`` raises."""
+    async def destroy_topic(self, name: str) -> tuple[int, int]:
+        """Delete a user topic, as ``topics.destroy`` does. Raises that and what ``Writer.commit`` raises."""
         return await self._writer.commit(lambda db: topics.destroy(db, name))
 
     def send(self, topic: str, sender: str, body: bytes) -> Job[int]:

@@ -33,12 +33,15 @@ def create(db: sqlite3.Connection, topic: Topic) -> int:
     return schema.bump(db)
 
 
-def destroy(db: sqlite3.Connection, name: str) -> int:
-    """Delete a topic; give the generation. Its messages stay until they are trimmed. Raises ``UnknownTopic``."""
+def destroy(db: sqlite3.Connection, name: str) -> tuple[int, int]:
+    """Delete a topic; give the generation, and the newest id: its messages, which stay until trimmed, end there.
+
+    Raises ``UnknownTopic``.
+    """
     if db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,)).rowcount == 0:
         raise UnknownTopic(f'there is no topic "{name}"', topic=name)
     _forget_keys(db, name)
-    return schema.bump(db)
+    return schema.bump(db), schema.highest(db)
 
 
 def _forget_keys(db: sqlite3.Connection, name: str) -> None:

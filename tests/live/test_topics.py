@@ -1,0 +1,37 @@
+"""The end of a user topic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.live.audience import Wish
+from appliance.model import Topic
+from tests.live.test_reading import served
+
+TOPIC = Topic("news", durable=True, permission=0, owner="ann")
+
+
+async def test_a_topic_ends_behind_all_of_its_messages(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        live.hub.add_topic(TOPIC, await live.store.create_topic(TOPIC))
+        await wait_all_tasks_blocked()
+        peer = live.peer()
+        live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
+        # Nobody wakes the tail: both are committed before the message is delivered.
+        await live.store.sent(live.store.send("news", "ann", b'"last"'))
+        generation, position = await live.store.destroy_topic("news")
+        live.hub.end_topic("news", generation, position)
+        await live.caught_up()
+        assert [each["EventType"] for each in peer.came] == ["new-message", "topic-destroyed"]
+        assert live.hub.topic("news") is None
+
+
+async def test_a_topic_that_has_nothing_to_deliver_ends_at_once(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        live.hub.add_topic(TOPIC, await live.store.create_topic(TOPIC))
+        peer = live.peer()
+        live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
+        live.hub.end_topic("news", *await live.store.destroy_topic("news"))
+        assert [each["EventType"] for each in peer.came] == ["topic-destroyed"]
