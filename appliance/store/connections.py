@@ -80,7 +80,8 @@ def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
 def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Connection:
     """Open a file that is there, and make none where it has just been taken away. Raises ``sqlite3.Error``.
 
-    With the ``mode`` ``ro`` it is not even checkpointed when the connection is closed; otherwise ``rw``.
+    With the ``mode`` ``ro`` it is not even checkpointed when the connection is closed; otherwise ``rw``. With
+    ``ro&immutable=1`` what is in the WAL is not seen, and what it says of the file not believed.
     """
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)

@@ -18,6 +18,7 @@ import secrets
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -205,10 +206,27 @@ def is_same(database: Path, incarnation: str, position: int) -> bool:
     Whoever copies another file over this one (``cp``) keeps its inode, and SQLite's connections keep the pages that
     they have read. Raises ``sqlite3.Error``.
     """
-    with contextlib.closing(open_again(database, busy_timeout_s=0, mode="ro")) as db:
+
+    def holds(db: sqlite3.Connection) -> bool:
         db.execute("BEGIN")
         there = schema.exists(db)
         return there and schema.get(db, "incarnation") == incarnation and schema.highest(db) >= position
+
+    try:
+        with closing(open_again(database, busy_timeout_s=0, mode="ro")) as db:
+            return holds(db)
+    except sqlite3.DatabaseError as error:
+        if not _is_corrupt(error):
+            raise
+        # A longer file than before: how many pages there are is in the index of the WAL, which knows of no copy.
+        with closing(open_again(database, busy_timeout_s=0, mode="ro&immutable=1")) as db:
+            if holds(db):
+                raise
+        return False
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 class Guard:
@@ -242,7 +260,7 @@ class Guard:
             try:
                 seen = schema.highest(db)
             except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                if not _is_corrupt(error):
                     raise
                 is_same(self._database, self._incarnation, handed_out)  # raises where the file is damaged
                 return False  # the file is sound, but does not go with the pages that are kept

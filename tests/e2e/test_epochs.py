@@ -85,7 +85,8 @@ def test_a_position_is_good_as_long_as_no_id_can_be_given_out_twice(
             assert reply["EventData"]["epoch"] != position["epoch"]
 
 
-def test_a_file_copied_over_ours_while_it_is_served_is_served_under_a_new_epoch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_file_copied_over_ours_while_it_is_served_is_served_under_a_new_epoch(tmp_path: Path, longer: bool) -> None:
     db = tmp_path / "a.db"
     sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
     with serving(db, "--no-accounts") as live:
@@ -93,7 +94,11 @@ def test_a_file_copied_over_ours_while_it_is_served_is_served_under_a_new_epoch(
             client.done("subscribe", topic="t")
             sql(db, "INSERT INTO t(a) VALUES('kept')")
             client.event()
+            if longer:
+                sql(db, "CREATE TABLE much(v); INSERT INTO much VALUES(zeroblob(1000000))")
             backup(db, tmp_path / "backup.db")
+            if longer:
+                sql(db, "DROP TABLE much; VACUUM")
             sql(db, "INSERT INTO t(a) VALUES('lost')")
             client.event()
             before = client.done("ping")

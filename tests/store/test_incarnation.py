@@ -205,3 +205,30 @@ def test_a_copy_that_lacks_what_our_connection_has_seen_is_not_ours_though_nothi
     assert not guard.is_ours(db)
     path.unlink()
     assert not guard.is_ours(db)
+
+
+@pytest.mark.parametrize("checkpoint", ["PASSIVE", "TRUNCATE"])
+def test_a_copy_that_is_longer_than_the_file_was_is_not_ours(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile, checkpoint: str
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    db.execute("PRAGMA journal_mode=WAL")
+    own, _ = incarnation.begin(db, live, schema.highest(db))
+    guard = Guard(path, own, live)
+    db.execute("CREATE TABLE long(v)")
+    db.execute("INSERT INTO long VALUES(zeroblob(1000000))")
+    db.execute("CREATE TABLE last(v)")
+    with closing(sqlite3.connect(backup)) as target:
+        db.backup(target)
+    db.execute("DROP TABLE long")
+    db.execute("VACUUM")
+    add_events(db, 3)
+    db.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
+    assert guard.is_ours(db)
+    shutil.copyfile(backup, path)
+    assert not guard.is_ours(db)
+    damaged = bytearray(backup.read_bytes())
+    damaged[100:8192] = b"\xff" * 8092
+    path.write_bytes(damaged)
+    with pytest.raises(sqlite3.DatabaseError):
+        guard.is_ours(db)
