@@ -18,6 +18,14 @@ import pyimod02_importers
 
 UNPACKED = Path(sys._MEIPASS)
 
+# ---- What the bootloader has put into the environment was for this process, which has it. What we start (migrate) is
+# to find its own libraries: another sqlite3 would load ours, and fail.
+for name in [each for each in os.environ if each.startswith("_PYI_")]:
+    del os.environ[name]
+os.environ.pop("LD_LIBRARY_PATH", None)
+if (former := os.environ.pop("LD_LIBRARY_PATH_ORIG", None)) is not None:
+    os.environ["LD_LIBRARY_PATH"] = former
+
 
 # ---- The program's own file stays open. An upgrade puts another one in its place, where what is imported later is not.
 class Held:

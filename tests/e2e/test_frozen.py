@@ -362,6 +362,21 @@ def test_a_socket_that_the_service_manager_opened_is_served(tmp_path: Path) -> N
             assert process.wait(PATIENCE_S) == 0
 
 
+# --- what it starts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("libraries", [None, "/nowhere"])
+def test_a_command_that_it_runs_has_the_environment_that_it_was_started_with(
+    tmp_path: Path, libraries: str | None
+) -> None:
+    sql(tmp_path / "a.db", "CREATE TABLE t(a)")
+    given = {"PATH": os.environ["PATH"], "HOME": "/"} | ({} if libraries is None else {"LD_LIBRARY_PATH": libraries})
+    shown = run("migrate", "--db", tmp_path / "a.db", "--", "env", "-0", env=given)
+    assert shown.returncode == 0, shown
+    variables = dict(each.split("=", 1) for each in shown.stdout.split("\0") if each)
+    assert variables == given | {"LIVE_APPLIANCE_DB": str(tmp_path / "a.db")}
+
+
 # --- what is unpacked only when it is needed --------------------------------------------------------------------------
 
 
