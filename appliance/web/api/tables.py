@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import structlog
 from starlette.requests import Request
@@ -32,6 +32,7 @@ from appliance.store.rows import Found
 from appliance.store.standard import USER_ACCOUNT, WORLD
 from appliance.store.store import Store
 from appliance.web.api import documents, headers, query, reading, rules, system
+from appliance.web.api.audit import Deed, deed
 from appliance.web.api.caller import segments
 from appliance.web.api.documents import JSONAPI, MEDIA_TYPE
 from appliance.web.api.entrance import Entrance
@@ -42,6 +43,8 @@ from appliance.web.problem import headers_of, place
 log = structlog.get_logger()
 
 T = TypeVar("T")
+#: The answer to a write, and what is to be logged of it.
+Done: TypeAlias = tuple[Response, Deed | None]
 
 _LIST_METHODS: Final = "GET, HEAD, POST"
 _ROW_METHODS: Final = "GET, HEAD, PATCH, DELETE"
@@ -138,7 +141,7 @@ class Tables:
     # -- writing ---------------------------------------------------------------------------------------------
 
     async def _create(self, document: JSON, principal: Principal, table: str) -> Response:
-        def work(opened: Opened) -> Response:
+        def work(opened: Opened) -> Done:
             asked = documents.read(document, opened.resource, opened.related())
             asked = _with_id(opened.resource, asked)
             values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
@@ -146,25 +149,25 @@ class Tables:
             found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
-            if opened.may(Verb.READ, found):
-                return self._row(201, opened, found)
-            return self._bare(opened, found)
+            made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
+            return made, deed("create", opened, found, values)
 
         return await self._write(principal, table, work)
 
     async def _create_table(self, document: JSON, principal: Principal) -> Response:
         """Make a standard table: a row of ``world`` that brings one with it."""
 
-        def work(db: sqlite3.Connection) -> Response:
+        def work(db: sqlite3.Connection) -> Done:
             opened = self._open(db, principal, WORLD)
             rules.demand_create(db, opened.rights, opened.grant, documents.Asked({}, {}, None))
             attributes = documents.attributes(document, opened.resource)
             asked = documents.Asked({}, {}, None)
             reference = _pointing(asked, lambda: system.create_table(db, opened.rights, attributes))
             found = opened.find(reference)
-            return self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
+            made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
+            return made, deed("create", opened, found, attributes)
 
-        return await self._store.commit_alone(work)
+        return _logged(*await self._store.commit_alone(work))
 
     async def _with_hash(self, document: JSON, table: str) -> JSON:
         """Put a hash in the place of an account's new password: hashing takes too long to do it in a transaction."""
@@ -176,7 +179,7 @@ class Tables:
     async def _change(
         self, request: Request, document: JSON, principal: Principal, table: str, row_id: str
     ) -> Response:
-        def work(opened: Opened) -> Response:
+        def work(opened: Opened) -> Done:
             found = opened.find(row_id)
             opened.demand(Verb.UPDATE, found)
             headers.check_match(request, _tag(opened, found))
@@ -188,34 +191,38 @@ class Tables:
             seen = opened.may(Verb.READ, found)
             values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, seen=seen)
             rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
+            done = None
             if values:
                 changed = _pointing(
                     asked, lambda: system.update(opened.db, opened.resource, opened.grant, found, values)
                 )
+                done = deed("change", opened, changed or found, values)
                 if changed is None:
-                    return Response(status_code=204)
+                    return Response(status_code=204), done
                 found = changed
-            return self._row(200, opened, found) if opened.may(Verb.READ, found) else Response(status_code=204)
+            if opened.may(Verb.READ, found):
+                return self._row(200, opened, found), done
+            return Response(status_code=204), done
 
         return await self._write(principal, table, work)
 
     async def _delete(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
-        def work(opened: Opened) -> Response:
+        def work(opened: Opened) -> Done:
             found = opened.find(row_id)
             opened.demand(Verb.DELETE, found)
             headers.check_match(request, _tag(opened, found))
             if not system.delete(opened.db, opened.resource, opened.grant, found):
                 raise Conflict("a trigger of the table has ignored the write")
-            return Response(status_code=204)
+            return Response(status_code=204), deed("delete", opened, found)
 
         return await self._write(principal, table, work)
 
-    async def _write(self, principal: Principal, table: str, work: Callable[[Opened], T]) -> T:
-        def whole(db: sqlite3.Connection) -> T:
+    async def _write(self, principal: Principal, table: str, work: Callable[[Opened], Done]) -> Response:
+        def whole(db: sqlite3.Connection) -> Done:
             with rows.writing(db):
                 return work(self._open(db, principal, table))
 
-        return await self._store.commit(whole)
+        return _logged(*await self._store.commit(whole))
 
     # -- both ------------------------------------------------------------------------------------------------
 
@@ -249,6 +256,13 @@ def _json(status: int, document: dict[str, JSON], lines: Mapping[str, str] | Non
 def _tag(opened: Opened, found: Found) -> str | None:
     """Give a row's version to compare with; ``None`` to who may not read it, and so not guess what is in it either."""
     return documents.etag(opened.resource, found) if opened.may(Verb.READ, found) else None
+
+
+def _logged(response: Response, done: Deed | None) -> Response:
+    """Log what was done, now that it is committed."""
+    if done is not None:
+        done.log()
+    return response
 
 
 def _not_allowed(methods: str) -> NotAllowed:
