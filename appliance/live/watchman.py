@@ -76,7 +76,7 @@ class Watchman:
             return
         if (status.st_dev, status.st_ino) != self._store.identity:
             return  # The tail finds that, too; and to open the new file now would bring the old one's WAL into it.
-        if not await self._store.is_ours():
+        if not await self._is_ours():
             self._store.replaced = True
             raise StoreReplaced("another database was copied over the file")
         self._store.keep_lock()
@@ -84,6 +84,16 @@ class Watchman:
         await self._store.resume_abandoned()
         if self._checkpoints:
             await self._checkpoint()
+
+    async def _is_ours(self) -> bool:
+        condition = self._store.condition
+        try:
+            ours = await self._store.is_ours()
+        except sqlite3.Error as error:
+            condition.unreadable = str(error)
+            raise
+        condition.unreadable = None
+        return ours
 
     async def _checkpoint(self) -> None:
         try:

@@ -15,6 +15,8 @@ class Condition:
     def __init__(self, path: Path, writer: Writer, free_bytes: int) -> None:
         #: Whether somebody migrates, so that nothing is captured.
         self.suspended = False
+        #: Why nobody can read the file anew, who has not read it yet; ``None`` when that can be done.
+        self.unreadable: str | None = None
         self._path = path
         self._writer = writer
         self._free_bytes = free_bytes
@@ -24,6 +26,8 @@ class Condition:
         found = []
         if self._writer.blocked is not None:
             found.append(f"the store cannot be written: {self._writer.blocked}")
+        if self.unreadable is not None:
+            found.append(f"the store cannot be opened by anybody: {self.unreadable}; see `live-appliance check`")
         if self.suspended:
             found.append("somebody migrates the schema: nothing is captured until that ends")
         try:

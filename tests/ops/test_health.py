@@ -18,6 +18,7 @@ from appliance.live.tail import Tail, TailState
 from appliance.live.watchman import Watchman
 from appliance.ops.health import STUCK_S, Health
 from appliance.protocol.values import ValueOptions
+from appliance.store import connections
 from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, StoreSettings, open_store
@@ -101,6 +102,23 @@ async def test_a_full_store_is_a_problem_until_there_is_room(tmp_path: Path) -> 
         await Watchman(store, checkpoints=True).look()
         assert store.condition.problems() == []
         await write(store)
+
+
+async def test_a_store_that_is_damaged_is_a_problem_until_it_is_whole(tmp_path: Path) -> None:
+    async with open_bridge(), open_store(await open_one(tmp_path / "a.db")) as store:
+        watchman = Watchman(store, checkpoints=True)
+        await watchman.look()
+        connections.checkpoint(store.path)
+        whole = store.path.read_bytes()
+        store.path.write_bytes(b"this is not a database" + whole[22:])  # what was read before is still known
+        with pytest.raises(sqlite3.DatabaseError):
+            await watchman.look()
+        assert store.condition.problems() == [
+            "the store cannot be opened by anybody: file is not a database; see `live-appliance check`"
+        ]
+        store.path.write_bytes(whole)
+        await watchman.look()
+        assert store.condition.problems() == []
 
 
 async def test_little_free_space_is_a_problem(tmp_path: Path) -> None:
