@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.facts import Facts
-from appliance.live.readership import NOBODY, M, Readers, Readership, both, but
+from appliance.live.readership import NOBODY, M, Member, Readers, Readership, both, but
 from appliance.live.telling import CREATE, DELETE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_table
 from appliance.protocol.frames import Form
-from appliance.protocol.permissions import Verb
+from appliance.protocol.permissions import Guarded, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Wish:
     old: bool = False
 
 
+#: What guards the old and the new row of a change; ``None``: none, or nobody but administrators may read it.
+Guards: TypeAlias = tuple[Guarded | None, Guarded | None]
+
+
 class Telling(NamedTuple, Generic[M]):
     """That these members are told of an event in this form. Those of two tellings of equal ``who`` are the same."""
 
@@ -37,11 +41,17 @@ class Telling(NamedTuple, Generic[M]):
     form: Form
 
 
-class Index(Protocol):
-    """What knows the members of several audiences together."""
+M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
 
-    def moved(self) -> None:
-        """Take note that one of the audiences has other members."""
+
+class Index(Protocol[M_contra]):
+    """What knows together whom the hub feeds of several audiences."""
+
+    def feed(self, member: M_contra) -> None:
+        """Take a member up."""
+
+    def leave(self, member: M_contra) -> None:
+        """Forget a member."""
 
 
 class Audience(Generic[M]):
@@ -63,7 +73,7 @@ class Audience(Generic[M]):
         self.waiting: set[M] = set()
         #: Where an index of the topic has it, and that index if it knows its members.
         self.place: tuple[Hashable, frozenset[Hashable]] | None = None
-        self.index: Index | None = None
+        self.index: Index[M] | None = None
         self.readership = Readership[M]()
         self._filters: dict[int, RowFilter | None] = {}
         if shape is not None and (wanted is None or isinstance(wanted, RowFilter)):
@@ -74,7 +84,7 @@ class Audience(Generic[M]):
         self.waiting.discard(member)
         self.members[member] = None
         if self.index is not None:
-            self.index.moved()
+            self.index.feed(member)
         if self.sight is Sight.BY_ROW:
             self.readership.add(member)
 
@@ -89,7 +99,7 @@ class Audience(Generic[M]):
         if member in self.members:
             del self.members[member]
             if self.index is not None:
-                self.index.moved()
+                self.index.leave(member)
             if self.sight is Sight.BY_ROW:
                 self.readership.remove(member)
 
@@ -123,17 +133,17 @@ class Audience(Generic[M]):
         wants = self._wants(change)
         return None if wants is None else _as_told(self.wish, change, wants[0], wants[1])
 
-    def tellings(self, change: Change, access: Access, facts: Facts) -> list[Telling[M]]:
+    def tellings(self, change: Change, guards: Guards) -> list[Telling[M]]:
         """Say who of those that the hub feeds is told of a change, and how: as ``form`` says of each.
 
-        Where all may read all rows, ``form_for_all`` says it of all.
+        ``guards`` is what guards the old and the new row. Where all may read all rows, ``form_for_all`` says it of all.
         """
         wants = self._wants(change)
         if wants is None or self.sight is Sight.NONE:
             return []
         before, after = (
-            self._readers(change, image, access, facts) if image is not None and wanted else NOBODY
-            for image, wanted in zip((change.old, change.new), wants, strict=True)
+            self._readers(guard) if guard is not None and wanted else NOBODY
+            for guard, wanted in zip(guards, wants, strict=True)
         )
         return tellings(self.wish, change, before, after)
 
@@ -164,11 +174,8 @@ class Audience(Generic[M]):
         guard = access.guard(change, image, facts)
         return guard is not None and reader.may(Verb.READ, guard)
 
-    def _readers(self, change: Change, image: Image, access: Access, facts: Facts) -> Readers[M]:
+    def _readers(self, guard: Guarded) -> Readers[M]:
         """Give the members who may read a row."""
-        guard = access.guard(change, image, facts)
-        if guard is None:
-            return NOBODY
         return Readers(self, self.members) if guard.permission & Verb.READ else self.readership.named(guard)
 
     def admits(self, told: Told) -> bool:

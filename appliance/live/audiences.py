@@ -8,62 +8,72 @@ thousand who each follow some rooms, all that follow one are found at one look, 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 from appliance.live.access import Access, Sight
-from appliance.live.audience import Audience, Telling, Wish, compile_for_table, tellings
+from appliance.live.audience import Audience, Guards, Telling, Wish, compile_for_table, tellings
 from appliance.live.facts import Facts
-from appliance.live.readership import NOBODY, M, Readers
+from appliance.live.readership import NOBODY, M, Readers, Readership, both
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Shape, SQLiteValue
 from appliance.protocol.collations import equality_key
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_message
 from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
+from appliance.protocol.permissions import Guarded, Verb
 
 
 class Alike(Generic[M]):
-    """Audiences that differ only in which values of one column they want: all others of a row are nothing to them.
+    """Audiences that differ only in which values of one column they want.
 
-    They may read all rows. Their members are found by the value, and put together once for as long as they stay.
+    Their members are found by the value, and put together once for as long as they stay; where the rows say who may
+    read them, by that, too.
     """
 
-    __slots__ = ("_by_value", "_key", "_position", "_together", "_wish")
+    __slots__ = ("_by_value", "_key", "_position", "_readership", "_together", "_wish")
 
-    def __init__(self, wish: Wish, position: int, key: Callable[[SQLiteValue], Hashable]) -> None:
+    def __init__(self, wish: Wish, sight: Sight, position: int, key: Callable[[SQLiteValue], Hashable]) -> None:
         self._wish = wish
         self._position = position
         self._key = key
+        self._readership = Readership[M]() if sight is Sight.BY_ROW else None
         self._by_value: dict[Hashable, dict[Audience[M], None]] = {}
         self._together: dict[Hashable, Readers[M]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_value)
 
-    def moved(self) -> None:
-        """Take note that one of the audiences has other members."""
-        if self._together:
-            self._together = {}
-
     def put(self, audience: Audience[M], values: Iterable[Hashable]) -> None:
-        """Take an audience up."""
+        """Take an audience up that has no members yet."""
         audience.index = self
         _put(self._by_value, audience, values)
-        self.moved()
 
     def take(self, audience: Audience[M], values: Iterable[Hashable]) -> None:
-        """Forget an audience."""
+        """Forget an audience that has no members any more."""
         _take(self._by_value, audience, values)
-        self.moved()
 
-    def tellings(self, change: Change) -> list[Telling[M]]:
+    def feed(self, member: M) -> None:
+        """Take a member up."""
+        self._together.clear()
+        if self._readership is not None:
+            self._readership.add(member)
+
+    def leave(self, member: M) -> None:
+        """Forget a member."""
+        self._together.clear()
+        if self._readership is not None:
+            self._readership.remove(member)
+
+    def tellings(self, change: Change, guards: Guards) -> list[Telling[M]]:
         """Say who is told of a change, and how: as ``Audience.tellings`` says of each of them."""
-        if self._wish.live_set or change.op is Op.DELETE:
-            return tellings(self._wish, change, self._readers(change.old), self._readers(change.new))
-        after = self._readers(change.new)  # an update is told by the new row
-        return tellings(self._wish, change, after if change.op is Op.UPDATE else NOBODY, after)
+        old, new = self._wanting(change.old), self._wanting(change.new)
+        if change.op is Op.UPDATE and not self._wish.live_set:
+            old = new  # an update is told by the new row; the old one need only be readable
+        elif change.op is Op.CREATE:
+            old = NOBODY
+        return tellings(self._wish, change, self._reading(old, guards[0]), self._reading(new, guards[1]))
 
-    def _readers(self, image: Image | None) -> Readers[M]:
+    def _wanting(self, image: Image | None) -> Readers[M]:
         """Give the members who want a row."""
         if image is None or self._position in image.cut:  # no filter names a value as long as that
             return NOBODY
@@ -73,9 +83,20 @@ class Alike(Generic[M]):
             audiences = self._by_value.get(value)
             if audiences is None:
                 return NOBODY
+            if len(audiences) == 1:
+                (audience,) = audiences
+                return Readers(audience, audience.members)
             members = {member: None for audience in audiences for member in audience.members}
             found = self._together[value] = Readers(object(), members)
         return found
+
+    def _reading(self, wanting: Readers[M], guard: Guarded | None) -> Readers[M]:
+        """Give those of them who may read it."""
+        if self._readership is None or not wanting.members:
+            return wanting
+        if guard is None:
+            return NOBODY
+        return wanting if guard.permission & Verb.READ else both(wanting, self._readership.named(guard))
 
 
 class Audiences(Generic[M]):
@@ -93,7 +114,7 @@ class Audiences(Generic[M]):
         #: By what is compared – a column's position, or a message's key – and then by value.
         self._by_place: dict[Hashable, dict[Hashable, dict[Audience[M], None]]] = {}
         self._extract: dict[Hashable, Callable[[Any], Hashable]] = {}
-        #: By place, whether they hold the rows, and whether they want the former values.
+        #: By what they have in common.
         self._alike: dict[Hashable, Alike[M]] = {}
 
     def __bool__(self) -> bool:
@@ -128,14 +149,18 @@ class Audiences(Generic[M]):
         """Say who of those that the hub feeds is told of a change of the table, and how."""
         # The index is of the present shape.
         current = self.shape is not None and self.shape.id == change.shape.id
+        guards = _guards(change, access, facts) if self.by_row else _UNASKED
+        everybody = _are_open(change, guards)
         whole: dict[Form, list[Audience[M]]] = {}
         for audience in self._concerned_by_change(change) if current else self:
             if not audience.members:
                 continue
-            if audience.sight is not Sight.ALL:
-                yield from audience.tellings(change, access, facts)
-            elif (form := audience.form_for_all(change)) is not None:
-                whole.setdefault(form, []).append(audience)
+            if audience.sight is Sight.ALL or (audience.sight is Sight.BY_ROW and everybody):
+                form = audience.form_for_all(change)
+                if form is not None:
+                    whole.setdefault(form, []).append(audience)
+            else:
+                yield from audience.tellings(change, guards)
         for form, told in whole.items():
             # Those who are told the same are one to whoever sends it, whatever else they want.
             if len(told) == 1:
@@ -143,7 +168,7 @@ class Audiences(Generic[M]):
             else:
                 yield Telling(tuple(told), {member: None for audience in told for member in audience.members}, form)
         for alike in self._alike.values() if current else ():
-            yield from alike.tellings(change)
+            yield from alike.tellings(change, guards)
 
     def _concerned_by_change(self, change: Change) -> Iterable[Audience[M]]:
         """Give the audiences, of those that are alike to no others, that a change can concern; they decide."""
@@ -178,10 +203,11 @@ class Audiences(Generic[M]):
         where, values = audience.place = min(equalities, key=lambda equality: len(equality[1]))
         if isinstance(where, int) and self.shape is not None:
             key = self._extract[where] = equality_key(self.shape.columns[where])
-            if audience.sight is Sight.ALL and isinstance(audience.filter, RowFilter) and audience.filter.is_equality:
+            filter_, sight = audience.filter, audience.sight
+            if sight is not Sight.NONE and isinstance(filter_, RowFilter) and filter_.is_equality:
                 alike = self._alike.get(kind := _kind(audience))
                 if alike is None:
-                    alike = self._alike[kind] = Alike(audience.wish, where, key)
+                    alike = self._alike[kind] = Alike(audience.wish, sight, where, key)
                 alike.put(audience, values)
                 return
         _put(self._by_place.setdefault(where, {}), audience, values)
@@ -213,10 +239,29 @@ def _key(wish: Wish, sight: Sight) -> Hashable:
     return identity(wish.filters), wish.live_set, wish.old, sight
 
 
+def _guards(change: Change, access: Access, facts: Facts) -> Guards:
+    old, new = change.old, change.new
+    return (
+        None if old is None else access.guard(change, old, facts),
+        None if new is None else access.guard(change, new, facts),
+    )
+
+
+_UNASKED: Final[Guards] = (None, None)
+
+
+def _are_open(change: Change, guards: Guards) -> bool:
+    """Whether everybody may read the old and the new row."""
+    return all(
+        image is None or (guard is not None and bool(guard.permission & Verb.READ))
+        for image, guard in zip((change.old, change.new), guards, strict=True)
+    )
+
+
 def _kind(audience: Audience[M]) -> Hashable:
     """Give what those that are alike have in common."""
     assert audience.place is not None  # noqa: S101
-    return audience.place[0], audience.wish.live_set, audience.wish.old
+    return audience.place[0], audience.wish.live_set, audience.wish.old, audience.sight
 
 
 def _put(index: dict[Hashable, dict[Audience[M], None]], audience: Audience[M], values: Iterable[Hashable]) -> None:

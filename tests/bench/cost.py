@@ -113,6 +113,7 @@ def permissions(bench: Bench) -> Iterator[Figure]:
         for name in ("open", "shared"):
             done = run("table", "create", name, *COLUMNS_SENT, "--db", live.db)
             assert done.returncode == 0, done.stderr
+        every_list = subscribe("open", filters='{"room":[0,1{i}00000]}')
         with closing(sqlite3.connect(live.db)) as db, db:
             rows = [(number,) for number in range(1, ROWS + 1)]
             db.executemany(f"INSERT INTO open(id, permission) VALUES(?, {int(Verb.PEEK | Verb.READ)})", rows)
@@ -125,16 +126,22 @@ def permissions(bench: Bench) -> Iterator[Figure]:
         write_tokens(live, n, tokens)
         costs: dict[str, list[float]] = {}
         for _ in range(preset.runs):
-            for table, whose in (("shared", None), ("open", tokens), ("shared", tokens)):
+            for how, table, request, whose in (
+                ("none", "shared", subscribe("shared"), None),
+                ("permission", "open", subscribe("open"), tokens),
+                ("permission, each with another list of values", "open", every_list, tokens),
+                ("group", "shared", subscribe("shared"), tokens),
+            ):
                 cost = _cost(
-                    live, n, (subscribe(table),), preset.amount(5000), {"rows": ROWS, "update": ROWS}, tokens=whose,
-                    table=table,
+                    live, n, (request,), preset.amount(5000), {"rows": ROWS, "update": ROWS}, tokens=whose, table=table,
                 )  # fmt: skip
-                costs.setdefault(table if whose else "none", []).append(cost)
-        for table, how in (("open", "permission"), ("shared", "group")):
-            times = ratio(costs[table], costs["none"])
+                costs.setdefault(how, []).append(cost)
+        for how, found in costs.items():
+            if how == "none":
+                continue
+            times = ratio(found, costs["none"])
             yield Figure(
-                5, f"rows that all of {n} may read by the row's {how}", median(costs[table]), "µs/event",
+                5, f"rows that all of {n} may read by the row's {how}", median(found), "µs/event",
                 "≤ 1.2 × to administrators", times <= 1.2, times, {"administrators": median(costs["none"])},
             )  # fmt: skip
 
