@@ -68,8 +68,7 @@ def test_a_position_is_good_as_long_as_no_id_can_be_given_out_twice(
             client.events(2)
             position = client.done("ping")
         if killed:
-            live.process.kill()
-            live.process.wait()
+            live.kill()
             # What a killed server leaves in the WAL would be replayed over a file that is copied over this one.
             sql(db, "PRAGMA wal_checkpoint(TRUNCATE)")
     meanwhile(db)
