@@ -61,6 +61,8 @@ log = structlog.get_logger()
 
 #: For how long connections may take to end when the server stops, seconds; the whole stop stays under 10.
 GRACE_S: Final = 7.0
+#: Then a write waits no longer than this for another program's lock, seconds, but for one that waits already.
+STOP_PATIENCE_S: Final = 0.5
 #: Connections that may ask for metrics at a time, on a port of their own.
 METRICS_CONNECTIONS: Final = 32
 #: How long to wait for a database file that was taken away to be there again, seconds.
@@ -259,6 +261,7 @@ async def _serve_on(
             with reload.concerning(renewed):
                 await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
+            background.start_soon(store.hurry, STOP_PATIENCE_S)
             door.stop_accepting()
             inner.stop_accepting()
             await sessions.end_all()

@@ -105,8 +105,8 @@ class Store:
         self._lookout = lookout
         self._readers = readers
         self._live = live
-        #: Say whether the file is ours; have our lock beside it again. They raise as ``Guard`` and ``LiveFile`` say.
-        self.is_ours, self.keep_lock = writer.is_ours, live.keep
+        #: As ``Guard``, ``LiveFile`` and ``Writer`` say: is the file ours, keep our lock, wait for others' less.
+        self.is_ours, self.keep_lock, self.hurry = writer.is_ours, live.keep, writer.hurry
 
     def on_commit(self, committed: Callable[[], None]) -> None:
         """Have ``committed`` called after each commit of ours, so that the tail need not wait for its poll."""

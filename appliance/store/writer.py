@@ -132,6 +132,11 @@ class Writer:
                     raise _translated(error) from error
         return result
 
+    async def hurry(self, patience_s: float) -> None:
+        """From now on wait no longer than this for another program's lock; what waits already keeps its patience."""
+        async with self._turn:
+            await self._database.run(lambda db: db.execute(f"PRAGMA busy_timeout={round(patience_s * 1e3)}").fetchall())
+
     async def is_ours(self) -> bool:
         """Say whether the file is ours. Raises ``sqlite3.Error``."""
         return await self._database.run(self._ours)

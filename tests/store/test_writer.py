@@ -139,6 +139,16 @@ async def test_a_database_that_stays_locked_is_unavailable_and_then_works_again(
     assert rows(path) == [2]
 
 
+async def test_who_is_in_a_hurry_waits_less_for_others(path: Path) -> None:
+    async with opened(path, busy_timeout_s=3600) as database:
+        writer = Writer(database)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await writer.hurry(0.01)
+            with pytest.raises(Unavailable):
+                await writer.commit(insert(1))  # type: ignore[arg-type]
+
+
 async def test_a_connection_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.RaisesGroup(sqlite3.OperationalError, flatten_subgroups=True):
         async with opened(tmp_path / "missing" / "a.db"):
