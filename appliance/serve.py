@@ -261,7 +261,7 @@ async def _serve_on(
             with reload.concerning(renewed):
                 await stop.wait()
             connections.cancel_scope.deadline = trio.current_time() + GRACE_S
-            background.start_soon(store.hurry, STOP_PATIENCE_S)
+            store.hurry(STOP_PATIENCE_S)
             door.stop_accepting()
             inner.stop_accepting()
             await sessions.end_all()

@@ -63,6 +63,8 @@ class Writer:
         self._ours = ours
         self._waiting: list[Job[object]] = []
         self._turn = trio.Lock()
+        #: How long to wait for a lock, where that is not the connection's own busy timeout any more.
+        self._patience_ms: int | None = None
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Job[T]:
         """Have ``work`` wait for the next transaction, behind what waits already; ``finish`` is to follow at once."""
@@ -121,6 +123,7 @@ class Writer:
         """
 
         def checked(db: sqlite3.Connection) -> T:
+            self._limit_patience(db)
             self._check(db)
             return work(db)
 
@@ -132,10 +135,9 @@ class Writer:
                     raise _translated(error) from error
         return result
 
-    async def hurry(self, patience_s: float) -> None:
+    def hurry(self, patience_s: float) -> None:
         """From now on wait no longer than this for another program's lock; what waits already keeps its patience."""
-        async with self._turn:
-            await self._database.run(lambda db: db.execute(f"PRAGMA busy_timeout={round(patience_s * 1e3)}").fetchall())
+        self._patience_ms = round(patience_s * 1000)
 
     async def is_ours(self) -> bool:
         """Say whether the file is ours. Raises ``sqlite3.Error``."""
@@ -144,6 +146,10 @@ class Writer:
     def _check(self, db: sqlite3.Connection) -> None:
         if not self._ours(db):
             raise Unavailable("another file came in the place of the database; the server begins anew")
+
+    def _limit_patience(self, db: sqlite3.Connection) -> None:
+        if self._patience_ms is not None:
+            db.execute(f"PRAGMA busy_timeout={self._patience_ms}").fetchall()
 
     def _commit(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
         try:
@@ -161,6 +167,7 @@ class Writer:
     def _commit_together(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
         for job in batch:
             job.error = None
+        self._limit_patience(db)
         with schema.transaction(db):
             self._check(db)
             for job in batch:

@@ -12,7 +12,7 @@ import trio
 from appliance.errors import Conflict, TopicExists, Unavailable
 from appliance.model import Topic
 from appliance.store.bridge import Database, connect, open_bridge
-from appliance.store.connections import open_file
+from appliance.store.connections import begin_immediate, open_file
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.writer import Job, Writer
@@ -144,9 +144,11 @@ async def test_who_is_in_a_hurry_waits_less_for_others(path: Path) -> None:
         writer = Writer(database)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            await writer.hurry(0.01)
+            writer.hurry(0.01)
             with pytest.raises(Unavailable):
                 await writer.commit(insert(1))  # type: ignore[arg-type]
+            with pytest.raises(Unavailable):
+                await writer.alone(lambda db: begin_immediate(db))
 
 
 async def test_a_connection_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
