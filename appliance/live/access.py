@@ -199,9 +199,9 @@ class Access:
             return Sight.BY_ROW
         if grant.owner_column is None:
             return Sight.ALL if reader.may(Verb.READ, grant.guarded) else Sight.NONE
-        if reader.may(Verb.READ, replace(grant.guarded, owner=None)):
+        if reader.may(Verb.READ, grant.guarded._replace(owner=None)):
             return Sight.ALL
-        own = replace(grant.guarded, owner=reader.principal.subject)
+        own = grant.guarded._replace(owner=reader.principal.subject)
         return Sight.BY_ROW if reader.may(Verb.READ, own) else Sight.NONE
 
     # -- rows --------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Access:
         guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
             now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))
-            guard = guard if now is None else replace(guard, joins=(*now.joins, *guard.joins))
+            guard = guard if now is None else Guarded(guard.permission, guard.owner, (*now.joins, *guard.joins))
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
 
@@ -30,7 +30,7 @@ class Facts:
     ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
     #: By event id, deletions whose row was joined to some of its groups by one of these events: without those groups.
     narrowed: Mapping[int, Change] = field(default_factory=dict)
-    #: By event id, what guards the row after the last of these events that is of it.
+    #: By event id, what guards the row after the last of these events that is of it, where that is another one.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
@@ -134,33 +134,49 @@ def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
     if grant.kind is TableKind.PLAIN:
         if grant.owner_column is None:
             return grant.guarded
-        return replace(grant.guarded, owner=owner_of(value_of(change, image, grant.owner_column)))
+        permission, _, joins = grant.guarded
+        return Guarded(permission, owner_of(value_of(change, image, grant.owner_column)), joins)
     owner = value_of(change, image, "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id")
     return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
 
 
 def courses(changes: Iterable[tuple[Change, TableGrant]]) -> tuple[dict[int, Guarded], frozenset[int]]:
-    """Say, by event id, what guards a row in the end; and which changes find a row as another has left it.
+    """Say, by event id, what guards a row in the end, where more than one of these changes is of it.
 
-    The end of a row that is deleted is what it was before the first of these changes, if it was there.
+    And which changes find a row as another has left it. The end of a row that is deleted is what it was before the
+    first of these changes, if it was there.
     """
-    last: dict[int, Guarded] = {}
     between: set[int] = set()
-    course: dict[Hashable, tuple[list[int], Guarded | None]] = {}
-    for change, grant in changes:
-        ids: list[int] = []
-        first = before = None
-        if change.old is not None:
-            before = guard_of(grant, change, change.old)
-            ids, first = course.pop(_row_of(change, change.old), (ids, before))
-            between.update([change.id] if ids else [])
-        ids.append(change.id)
-        if change.new is not None:
-            course[_row_of(change, change.new)] = ids, first
-        after = guard_of(grant, change, change.new) if change.new is not None else first or before
-        if after is not None:
-            last.update(dict.fromkeys(ids, after))
+    over: list[list[tuple[Change, TableGrant]]] = []
+    course: dict[Hashable, list[tuple[Change, TableGrant]]] = {}
+    for each in changes:
+        change, _ = each
+        before = course.pop(_row_of(change, change.old), None) if change.old is not None else None
+        if before is not None:
+            between.add(change.id)
+            before.append(each)
+        of_row = before or [each]
+        if change.new is None:
+            over.append(of_row)
+        else:
+            row = _row_of(change, change.new)
+            if row in course:
+                over.append(course[row])
+            course[row] = of_row
+    last: dict[int, Guarded] = {}
+    for of_row in chain(over, course.values()):
+        if len(of_row) > 1:
+            last.update(dict.fromkeys([change.id for change, _ in of_row], _end(of_row)))
     return last, frozenset(between)
+
+
+def _end(course: Sequence[tuple[Change, TableGrant]]) -> Guarded:
+    first, last = course[0], course[-1]
+    change, image = (last[0], last[0].new) if last[0].new is not None else (first[0], first[0].old)
+    if image is None:  # it came and went
+        change, image = last[0], last[0].old
+    assert image is not None  # noqa: S101 – no change is without both
+    return guard_of(last[1], change, image)
 
 
 def _row_of(change: Change, image: Image) -> Hashable:

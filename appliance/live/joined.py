@@ -7,7 +7,7 @@ now follows from the groups that it is joined to now, and from the change itself
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Audience
@@ -101,8 +101,8 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
             entering = text_frame(frames.change(Change(change.id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
-            replace(now, joins=after),
-            replace(now, joins=before),
+            now._replace(joins=after),
+            now._replace(joins=before),
             Guarded(0, None, given_by(change) if facts.newer else ()),
             entering,
             text_frame(frames.gone(shape.table, [reference], change.id)),

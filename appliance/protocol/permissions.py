@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from appliance.model import Principal, SQLiteValue
 
@@ -53,8 +52,7 @@ MEMBERSHIP: Final = 16289
 MOST: Final = (1 << 21) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(NamedTuple):
     """What a permission stands on: a row, a table, a topic.
 
     ``owner`` is the owner's ``reference_id``; ``None`` has none, and nobody matches it. ``joins`` are the groups that

@@ -258,7 +258,7 @@ def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[t
     if grant.kind is TableKind.PLAIN:
         if grant.owner_column is None:
             return grant.guarded
-        return replace(grant.guarded, owner=owner_of(row.get(grant.owner_column)))
+        return grant.guarded._replace(owner=owner_of(row.get(grant.owner_column)))
     owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
     return Guarded(bits(row.get("permission")), owner_of(row.get(owner)), joined)
 
@@ -333,7 +333,7 @@ def _readable_plain(
 ) -> tuple[str, tuple[SQLiteValue, ...]]:
     if grant.owner_column is None:
         return ("(1)" if permits(principal, groups, verb, grant.guarded) else "(0)"), ()
-    if permits(principal, groups, verb, replace(grant.guarded, owner=None)):
+    if permits(principal, groups, verb, grant.guarded._replace(owner=None)):
         return "(1)", ()
     if principal.guest or not grant.guarded.permission & (verb << OWNER_SHIFT):
         return "(0)", ()

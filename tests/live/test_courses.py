@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from appliance.live import facts
 from appliance.live.access import Access, Reader
 from appliance.live.facts import Facts, Together
 from appliance.live.telling import Told
@@ -78,3 +81,15 @@ async def test_another_row_under_the_same_key_is_another_row() -> None:
 async def test_a_row_is_the_same_under_another_key() -> None:
     changes = ((row("a"), row("a", 2)), (row("a", 2), row("b", 2)), (None, row("c")))
     assert await shown(*changes) == [("a", ""), ("", "b"), ("", "c")]
+
+
+async def test_a_row_that_is_changed_often_is_judged_once_by_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    judge = facts.guard_of
+    monkeypatch.setattr(facts, "guard_of", lambda *given: asked.append(given) or judge(*given))
+    updates = [Change(number, Op.UPDATE, SHAPE, row("b"), row("a")) for number in range(500)]
+    grant = TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")
+    last, between = facts.courses((each, grant) for each in updates)
+    assert last == dict.fromkeys(range(500), Guarded(OWNERS.permission, "b"))
+    assert between == set(range(1, 500))
+    assert len(asked) == 1
