@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,17 +113,16 @@ NOT_YET = {("a cascade to a table with a trigger", "ON")}
 )
 def test_a_table_that_is_written_while_it_is_written_is_told_in_full(tmp_path: Path, case: str, recursive: str) -> None:
     ddl, statements = NESTED[case]
-    file = Captured(tmp_path / "a.db", ddl)
-    file.writer.execute("PRAGMA foreign_keys=ON")
-    file.writer.execute(f"PRAGMA recursive_triggers={recursive}")
-    replica = Replica()
-    replica.load(file)
-    for statement in statements:
-        file.writer.execute(statement)
-        replica.apply(file.events())
-        for table in file.synced.shapes:
-            assert replica.content(table) == file.content(table), statement
-    file.close()
+    with closing(Captured(tmp_path / "a.db", ddl)) as file:  # also where it fails, as is known of one
+        file.writer.execute("PRAGMA foreign_keys=ON")
+        file.writer.execute(f"PRAGMA recursive_triggers={recursive}")
+        replica = Replica()
+        replica.load(file)
+        for statement in statements:
+            file.writer.execute(statement)
+            replica.apply(file.events())
+            for table in file.synced.shapes:
+                assert replica.content(table) == file.content(table), statement
 
 
 def test_an_outer_or_ignore_or_or_replace_does_not_reach_into_the_outbox(tmp_path: Path) -> None:
