@@ -181,8 +181,14 @@ def _end(course: Sequence[tuple[Change, TableGrant]]) -> Guarded:
 
 def _row_of(change: Change, image: Image) -> Hashable:
     """Name a row; where its table has no key that is captured, its values do."""
-    key = tuple(image.values[position] for position in change.shape.key)
-    return ascii_fold(change.shape.table), image.rowid if change.shape.rowid else key or image.values
+    shape = change.shape
+    if shape.rowid:
+        name: Hashable = image.rowid
+    elif len(shape.key) == 1:
+        name = image.values[shape.key[0]]
+    else:
+        name = tuple([image.values[position] for position in shape.key]) or image.values
+    return ascii_fold(shape.table), name
 
 
 def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:

@@ -63,8 +63,8 @@ class Readership(Generic[M]):
         owner, groups = permitted(Verb.READ, guard)
         names = [(False, group) for group in groups] + ([] if owner is None else [(True, owner)])
         found = [Readers((self, name), self._by_name[name]) for name in names if name in self._by_name]
-        if not found:
-            return NOBODY
+        if len(found) < 2:
+            return found[0] if found else NOBODY
         most = max(found, key=_size)
         if all(each in most.members for some in found if some is not most for each in some.members):
             return most
