@@ -93,6 +93,8 @@ class Access:
         self._keyring = Keyring(())
         self._questions: list[_Question] = []
         self._asking = trio.Lock()
+        self._shapes: Mapping[int, Shape] | None = None
+        self._of_rights: tuple[tuple[int, ...], int] = ((), 0)
 
     def configure(self, *, external: Sequence[Key], lifetime_s: float, guests: bool) -> None:
         """Take over what the configuration says: the keys of other issuers, how long a token may live, guests or not.
@@ -169,6 +171,13 @@ class Access:
             elif told.topic in _WHO and isinstance(told.event, Change):
                 subjects |= _subjects(told.event)
         return Stale(frozenset(subjects), tables)
+
+    def shapes_of_rights(self, shapes: Mapping[int, Shape]) -> tuple[tuple[int, ...], int]:
+        """Give the ids of the shapes whose rows are rights, and the newest id of all; found once for each mapping."""
+        if self._shapes is not shapes:
+            of_rights = tuple(number for number, shape in shapes.items() if ascii_fold(shape.table) in RIGHTS)
+            self._shapes, self._of_rights = shapes, (of_rights, max(shapes, default=0))
+        return self._of_rights
 
     # -- tables and topics -------------------------------------------------------------------------------
 

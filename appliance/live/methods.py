@@ -22,7 +22,7 @@ from appliance.errors import (
     Unauthorized,
     UnknownTopic,
 )
-from appliance.live import access
+from appliance.live import access, durable
 from appliance.live.audience import Wish
 from appliance.live.exchange import Answer, AtOnce, Later
 from appliance.live.lapse import changed_since
@@ -175,14 +175,11 @@ async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     if not topic.durable:
         _broadcast(session, topic, asked)
         return {"topic": topic.name, "EventId": None}
-    principal, body = session.principal, asked.message
-    if asked.key is not None:
-        sent = await store.publish_once(topic.name, principal, body, asked.key)
-        return {"topic": topic.name, "EventId": sent.event_id}
-    message = store.send(topic.name, principal.sender, body)
+    work = durable.message(topic.name, session.principal, asked.message, asked.key, durable.known(session.backend.hub))
+    message = store.send(work)
 
     async def committed() -> JSON:
-        return {"topic": topic.name, "EventId": await store.sent(message)}
+        return {"topic": topic.name, "EventId": (await store.sent(message)).event_id}
 
     return Later(committed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,12 @@ import trio
 from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
-from appliance.model import Position, Principal, Shape, Topic, ascii_fold
+from appliance.model import Position, Shape, Topic, ascii_fold
 from appliance.store import (
     borders,
     breaks,
     connections,
     grants,
-    idempotency,
     incarnation,
     keys,
     migration,
@@ -34,6 +32,7 @@ from appliance.store import (
 from appliance.store.bridge import connect
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.condition import Condition
+from appliance.store.idempotency import Sent
 from appliance.store.incarnation import LiveFile
 from appliance.store.look import Look, Lookout, open_lookout
 from appliance.store.migration import Suspended
@@ -215,21 +214,14 @@ class Store:
         """Delete a user topic, as ``topics.destroy`` does. Raises that and what ``Writer.commit`` raises."""
         return await self._writer.commit(lambda db: topics.destroy(db, name))
 
-    def send(self, topic: str, sender: str, body: bytes) -> Job[int]:
+    def send(self, message: Callable[[sqlite3.Connection], Sent]) -> Job[Sent]:
         """Have a durable message wait for the next commit; ``sent`` is to follow at once."""
-        return self._writer.submit(lambda db: topics.publish(db, topic, sender, body))
+        return self._writer.submit(message)
 
-    async def sent(self, message: Job[int]) -> int:
-        """Commit a message and give its event id. Raises ``UnknownTopic`` and as ``Writer.finish`` says."""
-        published = await self._writer.finish(message)
-        self._live.note(published)  # the sender is told
-        return published
-
-    async def publish_once(self, topic: str, principal: Principal, body: bytes, key: str) -> idempotency.Sent:
-        """Commit a durable message unless ``key`` has done so before. Raises as ``idempotency.publish`` says."""
-        now = time.time()
-        sent = await self._writer.commit(lambda db: idempotency.publish(db, topic, principal, body, key, now=now))
-        self._live.note(sent.event_id)
+    async def sent(self, message: Job[Sent]) -> Sent:
+        """Commit a message. Raises what its work raises, and as ``Writer.finish`` says."""
+        sent = await self._writer.finish(message)
+        self._live.note(sent.event_id)  # the sender is told
         return sent
 
     async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:

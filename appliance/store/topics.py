@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Final
 
 from appliance.capture import outbox
 from appliance.errors import TopicExists, UnknownTopic
@@ -13,8 +14,22 @@ from appliance.store import schema
 
 def topics(db: sqlite3.Connection) -> list[Topic]:
     """List the user topics by name."""
-    rows = db.execute("SELECT name, durable, permission, owner FROM _appliance_topic ORDER BY name")
-    return [Topic(name, bool(durable), permission, owner) for name, durable, permission, owner in rows.fetchall()]
+    return [_topic(*row) for row in db.execute(f"{_TOPICS} ORDER BY name").fetchall()]
+
+
+def topic(db: sqlite3.Connection, name: str) -> Topic:
+    """Give a user topic. Raises ``UnknownTopic``."""
+    row = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+    return _topic(*row)
+
+
+_TOPICS: Final = "SELECT name, durable, permission, owner FROM _appliance_topic"
+
+
+def _topic(name: str, durable: int, permission: int, owner: str | None) -> Topic:
+    return Topic(name, bool(durable), permission, owner)
 
 
 def create(db: sqlite3.Connection, topic: Topic) -> int:

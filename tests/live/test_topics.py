@@ -6,9 +6,10 @@ from pathlib import Path
 
 from trio.testing import wait_all_tasks_blocked
 
+from appliance.live import durable
 from appliance.live.audience import Wish
 from appliance.model import Topic
-from tests.live.test_reading import served
+from tests.live.test_reading import ADMINISTRATOR, served
 
 TOPIC = Topic("news", durable=True, permission=0, owner="ann")
 
@@ -20,7 +21,7 @@ async def test_a_topic_ends_behind_all_of_its_messages(tmp_path: Path) -> None:
         peer = live.peer()
         live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
         # Nobody wakes the tail: both are committed before the message is delivered.
-        await live.store.sent(live.store.send("news", "ann", b'"last"'))
+        await live.store.sent(live.store.send(durable.message("news", ADMINISTRATOR, b'"last"')))
         generation, position = await live.store.destroy_topic("news")
         live.hub.end_topic("news", generation, position)
         await live.caught_up()

@@ -11,8 +11,10 @@ import trio
 
 from appliance.errors import Conflict, TopicExists, Unavailable
 from appliance.model import Topic
+from appliance.store import topics
 from appliance.store.bridge import Database, connect, open_bridge
 from appliance.store.connections import begin_immediate, open_file
+from appliance.store.idempotency import Sent
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.writer import Job, Writer
@@ -162,8 +164,8 @@ async def test_nothing_is_written_into_a_file_that_came_in_the_place_of_ours(tmp
     path, backup = tmp_path / "a.db", tmp_path / "backup.db"
     async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
 
-        def send() -> Job[int]:
-            return store.send("news", "ann", b"x" * 5000)
+        def send() -> Job[Sent]:
+            return store.send(lambda db: Sent(topics.publish(db, "news", "ann", b"x" * 5000), replayed=False))
 
         await store.create_topic(Topic("news", True, 0, None))
         with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(backup)) as target:

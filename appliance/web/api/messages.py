@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, Forbidden, SystemTopic, Unauthorized, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, Forbidden, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
-from appliance.model import JSON, Message, Principal, Topic
+from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import decode, encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
-from appliance.store import callers, idempotency, topics
-from appliance.store.idempotency import Sent
 from appliance.store.store import Store
 from appliance.web.api.caller import segments
 from appliance.web.api.entrance import Entrance
@@ -42,23 +39,13 @@ class Messages:
         body, key = encode(decode(await request.body())), _key(request)
         topic = self._topic(await self.hub.access.reader(principal), segments(request)[2])
         if topic.durable:
-            sent = await self.store.commit(lambda db: self._send(db, principal, topic, body, key))
+            sent = await self.store.sent(self.store.send(durable.message(topic.name, principal, body, key)))
             return _sent(topic, sent.event_id, replayed=sent.replayed)
         if key is not None:
             raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
         self.hub.broadcast(Message(None, topic.name, principal.sender, body))
         self.hub.flush()
         return _sent(topic, None)
-
-    def _send(self, db: sqlite3.Connection, principal: Principal, topic: Topic, body: bytes, key: str | None) -> Sent:
-        """Write the message, if its sender still may in this very transaction. Raises ``RequestError``."""
-        (caller,) = callers.identify(db, [principal])
-        if caller.refused:
-            raise Unauthorized(caller.refused)
-        self._demand(Reader(caller.principal, caller.groups), topic)
-        if key is None:
-            return Sent(topics.publish(db, topic.name, principal.sender, body), replayed=False)
-        return idempotency.publish(db, topic.name, principal, body, key, now=time.time())
 
     def _topic(self, reader: Reader, name: str) -> Topic:
         rights = self.hub.access

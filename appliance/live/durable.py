@@ -1,0 +1,86 @@
+"""Durable messages, each written in a transaction in which its sender may send it.
+
+Who may send is decided from memory, which is as new as the tail's last look. A message stands in one order with what
+another process has committed since, and that may have taken the right away. So its own transaction looks whether there
+is anything of the kind behind what was known, a few rows, and only then asks the store who the sender is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from appliance.errors import Forbidden, Unauthorized
+from appliance.live.access import Access, Reader
+from appliance.live.hub import Hub
+from appliance.model import Principal
+from appliance.protocol.permissions import Verb
+from appliance.protocol.wording import quote
+from appliance.store import callers, idempotency, topics
+from appliance.store.idempotency import Sent
+
+#: Behind so many rows that nobody has looked at, the store is asked: that takes less than to look at them.
+UNSEEN: Final = 1000
+
+
+class Known(NamedTuple):
+    """What rights rest on that were decided by: all up to an event id and a generation.
+
+    ``shapes`` are those of the tables whose rows are rights, ``newest`` is the newest of any table.
+    """
+
+    position: int
+    generation: int
+    shapes: tuple[int, ...]
+    newest: int
+
+
+def known(hub: Hub) -> Known:
+    """Say what is known at this moment."""
+    shapes, newest = hub.access.shapes_of_rights(hub.shapes)
+    return Known(hub.position.id, hub.generation, shapes, newest)
+
+
+def message(
+    topic: str, principal: Principal, body: bytes, key: str | None = None, decided: Known | None = None
+) -> Callable[[sqlite3.Connection], Sent]:
+    """Give the work that writes a message, at most once for its ``key``.
+
+    That ``principal`` may send it was ``decided`` by what was known then; without, it is decided by the work. That
+    raises ``Unauthorized`` and ``Forbidden`` when it may not, ``UnknownTopic`` when the topic is
+    gone, and what ``idempotency.publish`` raises.
+    """
+
+    def work(db: sqlite3.Connection) -> Sent:
+        if decided is None or _may_differ(db, decided):
+            _demand(db, topic, principal)
+        if key is None:
+            return Sent(topics.publish(db, topic, principal.sender, body), replayed=False)
+        return idempotency.publish(db, topic, principal, body, key, now=time.time())
+
+    return work
+
+
+def _may_differ(db: sqlite3.Connection, decided: Known) -> bool:
+    """Whether somebody's rights may be others than they were."""
+    position, generation, shapes, newest = decided
+    listed = ",".join(map(str, shapes))
+    row = db.execute(_MOVED % listed, (generation, position + UNSEEN, position, newest)).fetchone()
+    return bool(row[0])
+
+
+_MOVED: Final = """SELECT CASE
+WHEN ifnull((SELECT value FROM _appliance_meta WHERE name='generation'), 0) <> ? THEN 1
+WHEN ifnull((SELECT max(id) FROM _appliance_outbox), 0) > ? THEN 1
+ELSE EXISTS(SELECT 1 FROM _appliance_outbox WHERE id > ? AND (shape IN (%s) OR shape > ?)) END"""
+
+
+def _demand(db: sqlite3.Connection, name: str, principal: Principal) -> None:
+    (caller,) = callers.identify(db, [principal])
+    if caller.refused:
+        raise Unauthorized(caller.refused)
+    topic = topics.topic(db, name)
+    if not Access.may_on_topic(Reader(caller.principal, caller.groups), Verb.EXECUTE, topic):
+        raise Forbidden(f"you may not send to {quote(topic.name)}", topic=topic.name)
