@@ -53,8 +53,9 @@ class StoreReplaced(Exception):
 class TailState:
     """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``.
 
-    ``last_look`` is when the store was last read, ``last_turn`` when that was last begun, whether or not it could be,
-    ``last_whole`` when all that it held had been delivered. ``behind_rows`` is how many rows had not, at the last look.
+    ``last_look`` is when the store was last read, or a turn of what it held delivered; ``last_turn`` when a look was
+    last begun, whether or not it could be; ``last_whole`` when all that it held had been delivered. ``behind_rows`` is
+    how many rows had not been.
     """
 
     last_look: float = 0.0
@@ -265,6 +266,7 @@ class Tail:
             self._store.contents.note(before, rows[:delivered], hub.position.id, share)
             told, rows, size = told[done:], rows[delivered:], size - share
             if rows:
+                self.state.last_look, self.state.behind_rows = trio.current_time(), look.highest - hub.position.id
                 await trio.lowlevel.checkpoint()
                 if self._distrusted:
                     self._distrusted = False
