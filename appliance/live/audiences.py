@@ -182,7 +182,18 @@ class Audiences(Generic[M]):
                     found.update(index.get(self._extract[place](image.values[position]), ()))
         return found
 
-    def concerned_by_message(self, told: Told) -> Iterable[Audience[M]]:
+    def hearers(self, told: Told) -> Readers[M]:
+        """Give those whom the hub feeds that are told of a message."""
+        found = [
+            audience
+            for audience in self._concerned_by_message(told)
+            if audience.members and (audience.plain or audience.admits(told))
+        ]
+        if len(found) == 1:
+            return Readers(found[0], found[0].members)
+        return Readers(tuple(found), {member: None for audience in found for member in audience.members})
+
+    def _concerned_by_message(self, told: Told) -> Iterable[Audience[M]]:
         """Give the audiences that a message can concern, each once."""
         if not self._by_place:
             return self._rest

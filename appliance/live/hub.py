@@ -67,7 +67,7 @@ class Hub:
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
-        self._passing: list[Due] = []
+        self._passing: list[Told] = []
         self._milestones = Milestones()
 
     # -- topics ------------------------------------------------------------------------------------------
@@ -114,9 +114,9 @@ class Hub:
         self._newest_generation = max(self._newest_generation, generation)
 
     def _end_topic(self, name: str, reason: str) -> None:
+        self.flush()
         topic = self._topics.pop(ascii_fold(name), None)
         if topic is not None:
-            self.flush()
             self._end(topic.name, TOPIC_DESTROYED, reason)
 
     def refresh(self, catalog: Catalog) -> None:
@@ -304,13 +304,13 @@ class Hub:
     def broadcast(self, message: Message) -> None:
         """Deliver a message that is not durable, with the next ``flush``: several at one stroke."""
         self.counters.passing_messages += 1
-        self._passing += self._told(Told(message), NOTHING)
+        self._passing.append(Told(message))
 
     def flush(self) -> None:
         """Hand out the messages that are not durable."""
         if self._passing:
             passing, self._passing = self._passing, []
-            hand_out(passing, passing=True)
+            hand_out([due for told in passing for due in self._told(told, NOTHING)], passing=True)
 
     def frames(self, subscription: Subscription, told: Told, facts: Facts) -> list[bytes]:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""
@@ -339,11 +339,9 @@ class Hub:
                 for each in audiences.tellings(event, self.access, facts)
             ]
         elif audiences is not None and told.topic in self._topics:
-            found += [
-                (audience, audience.members, told.message())
-                for audience in audiences.concerned_by_message(told)
-                if audience.members and (audience.plain or audience.admits(told))
-            ]
+            hearers = audiences.hearers(told)
+            if hearers.members:
+                found.append((hearers.who, hearers.members, told.message()))
         if facts.guards and isinstance(event, Change):
             shape, rows = joined(event, self.access, self._tables, facts, self.options)
             holders = None if shape is None else self.subscribers.audiences(ascii_fold(shape.table))
