@@ -117,6 +117,8 @@ class Audience(Generic[M]):
 
     def form(self, reader: Reader, change: Change, access: Access, facts: Facts) -> Form | None:
         """Say in which form one of this audience, with these rights, is told of a change; ``None``: not at all."""
+        if self.sight is Sight.ALL:
+            return self.form_for_all(change)
         wants = self._wants(change)
         if wants is None:
             return None
@@ -167,8 +169,6 @@ class Audience(Generic[M]):
         return self.wish.live_set or change.op is Op.DELETE
 
     def _may_read(self, reader: Reader, change: Change, image: Image, access: Access, facts: Facts) -> bool:
-        if self.sight is Sight.ALL:
-            return True
         if self.sight is Sight.NONE:
             return False
         guard = access.guard(change, image, facts)

@@ -61,9 +61,11 @@ class Commits:
 
         Raises ``sqlite3.Error``.
         """
+        if not topics:
+            return Together()
         newest, borders, recent = self._hub.position.id, self._store.borders, self._hub.recent
         stretches = borders.stretches([each.id for each in events if isinstance(each.event, Change)], newest)
-        if not topics or not stretches:
+        if not stretches:
             return Together()
         after, end = stretches[0][0], stretches[-1][1]
         if after >= recent.after:

@@ -315,18 +315,17 @@ class Hub:
     def frames(self, subscription: Subscription, told: Told, facts: Facts) -> list[bytes]:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""
         audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
-        if told.topic != topic and isinstance(event, Change):
-            shape, found = joined(event, self.access, self._tables, facts, self.options)
-            if shape is None or ascii_fold(shape.table) != topic:
-                return []
-            sent = (each.frame(audience, shape, subscription.reader) for each in found)
-            return [frame for frame in sent if frame is not None]
-        if told.topic != topic:
-            return []
         if not isinstance(event, Change):
-            return [told.message()] if topic in self._topics and audience.admits(told) else []
-        form = audience.form(subscription.reader, event, self.access, facts)
-        return [] if form is None else [told.change(form, self.options)]
+            there = told.topic == topic and topic in self._topics
+            return [told.message()] if there and audience.admits(told) else []
+        if told.topic == topic:
+            form = audience.form(subscription.reader, event, self.access, facts)
+            return [] if form is None else [told.change(form, self.options)]
+        shape, found = joined(event, self.access, self._tables, facts, self.options)
+        if shape is None or ascii_fold(shape.table) != topic:
+            return []
+        sent = (each.frame(audience, shape, subscription.reader) for each in found)
+        return [frame for frame in sent if frame is not None]
 
     def _told(self, told: Told, facts: Facts) -> list[Due]:
         """Give who is to be told of an event, and in which frame."""
