@@ -256,6 +256,19 @@ def test_a_signal_while_it_unpacks_leaves_nothing_behind(unpack_in: Path) -> Non
     assert list(unpack_in.iterdir()) == []
 
 
+def test_a_signal_while_it_removes_what_it_has_unpacked_leaves_nothing_behind(unpack_in: Path) -> None:
+    def files() -> int:
+        return sum(1 for _ in unpack_in.rglob("*"))
+
+    for _ in range(10):
+        with subprocess.Popen([*PROGRAM, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            most = 0
+            while process.poll() is None and (now := files()) >= most:
+                most = now
+            process.terminate()
+        assert list(unpack_in.iterdir()) == []
+
+
 @pytest.mark.parametrize("victim", ["the process that serves", "the process that unpacked it"])
 def test_killing_either_process_ends_the_other_and_leaves_nothing_behind(
     tmp_path: Path, unpack_in: Path, victim: str
