@@ -258,7 +258,7 @@ def test_a_signal_while_it_unpacks_leaves_nothing_behind(unpack_in: Path) -> Non
 
 def test_a_signal_while_it_removes_what_it_has_unpacked_leaves_nothing_behind(unpack_in: Path) -> None:
     def files() -> int:
-        return sum(1 for _ in unpack_in.rglob("*"))
+        return sum(len(names) for _, _, names in os.walk(unpack_in))  # also while they vanish
 
     for _ in range(10):
         with subprocess.Popen([*PROGRAM, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
