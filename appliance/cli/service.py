@@ -16,9 +16,9 @@ import click
 from appliance.errors import CommandError
 from appliance.ops import unit
 
-#: Folders that the service cannot see, or that are emptied: no program stays there.
 #: Folders that the service has as its own, empty: what is in them is not what it would find there.
 _ITS_OWN: Final = ("/tmp", "/var/tmp")  # noqa: S108 – only compared
+#: Folders that the service cannot see, or that are emptied: no program stays there.
 _UNSUITABLE: Final = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev")  # noqa: S108 – only compared
 _PATH: Final = click.Path(path_type=Path)
 

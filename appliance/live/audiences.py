@@ -69,8 +69,6 @@ class Alike(Generic[M]):
         old, new = self._wanting(change.old), self._wanting(change.new)
         if change.op is Op.UPDATE and not self._wish.live_set:
             old = new  # an update is told by the new row; the old one need only be readable
-        elif change.op is Op.CREATE:
-            old = NOBODY
         return tellings(self._wish, change, self._reading(old, guards[0]), self._reading(new, guards[1]))
 
     def _wanting(self, image: Image | None) -> Readers[M]:

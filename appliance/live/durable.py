@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from appliance.errors import Forbidden, Unauthorized
 from appliance.live.access import Access, Reader
 from appliance.live.hub import Hub
-from appliance.model import Principal
+from appliance.model import Principal, Topic
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
 from appliance.store import callers, idempotency, topics
@@ -43,6 +43,12 @@ def known(hub: Hub) -> Known:
     return Known(hub.position.id, hub.generation, shapes, newest)
 
 
+def demand(reader: Reader, topic: Topic) -> None:
+    """Raise ``Forbidden`` unless a reader may send to a topic."""
+    if not Access.may_on_topic(reader, Verb.EXECUTE, topic):
+        raise Forbidden(f"you may not send to {quote(topic.name)}", topic=topic.name)
+
+
 def message(
     topic: str, principal: Principal, body: bytes, key: str | None = None, decided: Known | None = None
 ) -> Callable[[sqlite3.Connection], Sent]:
@@ -55,7 +61,10 @@ def message(
 
     def work(db: sqlite3.Connection) -> Sent:
         if decided is None or _may_differ(db, decided):
-            _demand(db, topic, principal)
+            (caller,) = callers.identify(db, [principal])
+            if caller.refused:
+                raise Unauthorized(caller.refused)
+            demand(Reader(caller.principal, caller.groups), topics.topic(db, topic))
         if key is None:
             return Sent(topics.publish(db, topic, principal.sender, body), replayed=False)
         return idempotency.publish(db, topic, principal, body, key, now=time.time())
@@ -75,12 +84,3 @@ _MOVED: Final = """SELECT CASE
 WHEN ifnull((SELECT value FROM _appliance_meta WHERE name='generation'), 0) <> ? THEN 1
 WHEN ifnull((SELECT max(id) FROM _appliance_outbox), 0) > ? THEN 1
 ELSE EXISTS(SELECT 1 FROM _appliance_outbox WHERE id > ? AND (shape IN (%s) OR shape > ?)) END"""
-
-
-def _demand(db: sqlite3.Connection, name: str, principal: Principal) -> None:
-    (caller,) = callers.identify(db, [principal])
-    if caller.refused:
-        raise Unauthorized(caller.refused)
-    topic = topics.topic(db, name)
-    if not Access.may_on_topic(Reader(caller.principal, caller.groups), Verb.EXECUTE, topic):
-        raise Forbidden(f"you may not send to {quote(topic.name)}", topic=topic.name)

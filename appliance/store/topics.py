@@ -19,13 +19,17 @@ def topics(db: sqlite3.Connection) -> list[Topic]:
 
 def topic(db: sqlite3.Connection, name: str) -> Topic:
     """Give a user topic. Raises ``UnknownTopic``."""
-    row = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
-    return _topic(*row)
+    return _topic(*_row(db, name))
 
 
 _TOPICS: Final = "SELECT name, durable, permission, owner FROM _appliance_topic"
+
+
+def _row(db: sqlite3.Connection, name: str) -> tuple[str, int, int, str | None]:
+    row: tuple[str, int, int, str | None] | None = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+    return row
 
 
 def _topic(name: str, durable: int, permission: int, owner: str | None) -> Topic:
@@ -82,10 +86,7 @@ def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
 
 def publish(db: sqlite3.Connection, topic: str, sender: str, body: bytes) -> int:
     """Put a message into the outbox and give its event id. Raises ``UnknownTopic`` when the topic is gone."""
-    row = db.execute("SELECT name FROM _appliance_topic WHERE name = ?", (topic,)).fetchone()
-    if row is None:
-        raise UnknownTopic(f'there is no topic "{topic}"', topic=topic)
-    inserted = db.execute(outbox.INSERT_MESSAGE, (row[0], sender, body, None))
+    inserted = db.execute(outbox.INSERT_MESSAGE, (_row(db, topic)[0], sender, body, None))
     assert inserted.lastrowid is not None  # noqa: S101 – an INSERT has one
     return inserted.lastrowid
 

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, Forbidden, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
 from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
@@ -55,12 +55,8 @@ class Messages:
         topic = self.hub.topic(name)
         if table is not None or topic is None or not rights.may_on_topic(reader, Verb.PEEK, topic):
             raise UnknownTopic(f"there is no topic {quote(name)}; create-topic on the WebSocket makes one")
-        self._demand(reader, topic)
+        durable.demand(reader, topic)
         return topic
-
-    def _demand(self, reader: Reader, topic: Topic) -> None:
-        if not self.hub.access.may_on_topic(reader, Verb.EXECUTE, topic):
-            raise Forbidden(f"you may not send to {quote(topic.name)}")
 
 
 def _key(request: Request) -> str | None:
