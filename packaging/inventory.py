@@ -2,8 +2,9 @@
 
 Run by build.py with the Python of the build environment: inventory.py BUILD DIST SQLITE_VERSION. It starts from the
 files that went in, not from what is installed: each belongs to a Python package, to Python itself, or to a package of
-the system. A file that belongs to none, or a package without a licence's text, ends the build. What a wheel has
-compiled into its extensions is told by the wheel's own bill, where it has one, and by the extensions themselves.
+the system. What a wheel has compiled into its extensions is told by the wheel's own bill, where it has one, and by the
+extensions themselves; no wheel brings the texts of their licences, so they are in ``licences/``. A file that belongs
+to nobody, and whatever there is no licence's text of, ends the build.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from cyclonedx.model.license import LicenseAcknowledgement
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from license_expression import LicenseWithExceptionSymbol, get_spdx_licensing
 from packageurl import PackageURL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +57,7 @@ NAMED_ELSEWHERE = {
     "zlib1g": "Zlib",
 }
 #: What a wheel links into its extension and does not say: the symbol that shows it, and the licence.
-LINKED = {"cffi": ("libffi", b"ffi_prep_closure_loc", "MIT", "Copyright (c) Anthony Green, Red Hat, Inc and others.\n")}
+LINKED = {"cffi": ("libffi", b"ffi_prep_closure_loc", "MIT")}
 #: A crate's source, as the extensions that Rust has compiled name it where they may panic.
 CRATE = re.compile(rb"/(?:registry/src/[^/]+|rust/deps)/([\w-]+?)-(\d+\.\d+\.\d+[\w.+-]*)/src/")
 #: What crates say of themselves where no bill does.
@@ -62,6 +65,9 @@ CRATES = {"bcrypt": "MIT", "miniz_oxide": "MIT OR Zlib OR Apache-2.0"} | dict.fr
     ("addr2line", "base64", "bcrypt-pbkdf", "blowfish", "gimli", "hashbrown", "once_cell", "pbkdf2", "pyo3", "pyo3-ffi",
      "rustc-demangle", "sha2"), "MIT OR Apache-2.0",
 )  # fmt: skip
+#: Texts of licences: by the name of the part, where its authors are named in it, or by the licence's.
+TEXTS = {file.stem: file for file in sorted((ROOT / "packaging" / "licences").glob("*.txt"))}
+SPDX = get_spdx_licensing()
 PUBLIC_DOMAIN = "SQLite is in the public domain: https://www.sqlite.org/copyright.html\n"
 
 
@@ -133,24 +139,43 @@ def of_distribution(distribution: metadata.Distribution) -> Part:
 
 def compiled_in(distributions: dict[str, metadata.Distribution], extensions: dict[str, set[Path]]) -> Iterator[Part]:
     """Describe what wheels have compiled into their extensions; each once."""
-    found: dict[PackageURL, tuple[str | None, set[str]]] = {}
+    found: dict[PackageURL, str | None] = {}
     for name, distribution in distributions.items():
         for file in distribution.files or ():
             if file.parent.name == "sboms" and file.suffix == ".json":
                 for each in json.loads(Path(str(distribution.locate_file(file))).read_text("utf-8"))["components"]:
                     url = PackageURL.from_string(each["purl"].partition("?")[0])
-                    found.setdefault(url, (licence_in(each), set()))[1].add(name)
+                    found.setdefault(url, licence_in(each))
         for content in map(Path.read_bytes, extensions.get(name, ())):
             for crate, version in CRATE.findall(content):
-                url = PackageURL("cargo", None, crate.decode(), version.decode())
-                found.setdefault(url, (None, set()))[1].add(name)
-            library, symbol, licence, text = LINKED.get(name, ("", b"", "", ""))
+                found.setdefault(PackageURL("cargo", None, crate.decode(), version.decode()), None)
+            library, symbol, licence = LINKED.get(name, ("", b"", ""))
             if library and symbol in content:
-                yield generic(library, "", licence, f"{text}Compiled into {name}, which does not say which version.")
-    for url, (said, into) in found.items():
-        text = f"Compiled into {' and '.join(sorted(into))}, which does not bring the text of its licence."
-        known = CRATES if url.type == "cargo" else NAMED_ELSEWHERE
-        yield Part(url.name, url.version or "", url, said or known.get(url.name), text)
+                yield generic(library, "", licence, texts_of(library, licence))
+    for url, said in found.items():
+        licence = said or (CRATES if url.type == "cargo" else NAMED_ELSEWHERE).get(url.name)
+        yield Part(url.name, url.version or "", url, licence, texts_of(url.name, licence))
+
+
+def texts_of(name: str, licence: str | None) -> str:
+    """Give the texts under which what is compiled in may be passed on."""
+    keys = [name] if name in TEXTS else needed(SPDX.parse(licence, validate=True)) if licence else []
+    if not keys:
+        sys.exit(f"{name} ({licence}) is compiled in; put the text of its licence into packaging/licences")
+    return "\n".join(TEXTS[key].read_text("utf-8") for key in keys)
+
+
+def needed(term: Any) -> list[str]:
+    """Name the texts of a licence (SPDX, parsed), of alternatives the first that is at hand; none: one is missing."""
+    if isinstance(term, SPDX.OR):
+        return next(filter(None, map(needed, term.args)), [])
+    if isinstance(term, LicenseWithExceptionSymbol):
+        lists = [needed(term.license_symbol), needed(term.exception_symbol)]
+    elif isinstance(term, SPDX.AND):
+        lists = [needed(each) for each in term.args]
+    else:
+        return [term.key] if term.key in TEXTS else []
+    return list(chain.from_iterable(lists)) if all(lists) else []
 
 
 def licence_in(component: dict[str, Any]) -> str | None:
@@ -249,11 +274,14 @@ def main(build: Path, dist: Path, sqlite_version: str) -> None:
     if (wrong := JsonStrictValidator(SchemaVersion.V1_6).validate_str(output)) is not None:
         sys.exit(f"the bill of materials is not valid: {wrong}")
     (dist / "live-appliance.cdx.json").write_text(output + "\n", "utf-8")
+    under: dict[str, list[str]] = {}  # many are under the same text
+    for part in found:
+        title = f"{part.name} {part.version}".rstrip() + (f" – {part.licence}" if part.licence else "")
+        under.setdefault(part.text.strip(), []).append(title)
     with (dist / "live-appliance.licences.txt").open("w", encoding="utf-8") as file:
         file.write("What is in live-appliance by others, and under which licences.\n")
-        for part in found:
-            title = f"{part.name} {part.version}".rstrip() + (f" – {part.licence}" if part.licence else "")
-            file.write(f"\n{'=' * 100}\n{title}\n{'=' * 100}\n\n{part.text.strip()}\n")
+        for text, titles in under.items():
+            file.write("\n".join(["", "=" * 100, *titles, "=" * 100, "", text, ""]))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ def test_beside_it_are_its_digest_its_contents_and_the_licences() -> None:
     assert "pytest" not in names
     assert names["trio"]["purl"] == f"pkg:pypi/trio@{names['trio']['version']}"
     assert all(f"\n{name} {component.get('version', '–')}" in licences for name, component in names.items())
+    # No wheel brings the texts of what is compiled into it, of which each author's own is asked for.
+    authors = "Alex Gaynor", "Jonathan Creekmore", "Alex Crichton", "Vincent Prouillet", "Anthony Green", "Unicode, Inc"
+    assert [author for author in authors if author not in licences] == []
 
 
 # --- alone ------------------------------------------------------------------------------------------------------------
