@@ -31,7 +31,7 @@ from appliance.live.rights import Rights
 from appliance.live.session import Backend, SessionLimits
 from appliance.live.sessions import Pings, Sessions
 from appliance.live.survey import survey
-from appliance.live.tail import StoreReplaced, Tail
+from appliance.live.tail import Tail
 from appliance.live.unsent import Unsent
 from appliance.live.watchman import Watchman
 from appliance.ops import descriptors, memory
@@ -45,6 +45,7 @@ from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
+from appliance.store.incarnation import StoreReplaced
 from appliance.store.store import Store, open_store
 from appliance.web.admission import Admission
 from appliance.web.api.entrance import Rates
@@ -165,9 +166,7 @@ async def _serve_on(
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     secret = await store.read(store.secrets.signing)
-    backend = Backend(
-        store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail.caught_up
-    )
+    backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
@@ -193,7 +192,7 @@ async def _serve_on(
     )
 
     def app(config: Config) -> Starlette:
-        routes = paths(store, hub, access, accounts, options, query_s=config.query_s, rates=config.part(Rates))
+        routes = paths(store, hub, tail, access, accounts, options, query_s=config.query_s, rates=config.part(Rates))
         return application(health, routes, metrics, allowed_origins=config.allowed_origins)
 
     limits = config.part(Limits)

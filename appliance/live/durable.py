@@ -43,10 +43,21 @@ def known(hub: Hub) -> Known:
     return Known(hub.position.id, hub.generation, shapes, newest)
 
 
-def demand(reader: Reader, topic: Topic) -> None:
-    """Raise ``Forbidden`` unless a reader may send to a topic."""
-    if not Access.may_on_topic(reader, Verb.EXECUTE, topic):
-        raise Forbidden(f"you may not send to {quote(topic.name)}", topic=topic.name)
+def demand(reader: Reader, topic: Topic, verb: Verb = Verb.EXECUTE) -> None:
+    """Raise ``Forbidden`` unless a reader may send to a topic, or destroy it; ``UnknownTopic`` if it may not peek."""
+    if not Access.may_on_topic(reader, Verb.PEEK, topic):
+        raise topics.unknown(topic.name)
+    if not Access.may_on_topic(reader, verb, topic):
+        what = "destroy" if verb is Verb.DELETE else "send to"
+        raise Forbidden(f"you may not {what} {quote(topic.name)}", topic=topic.name)
+
+
+def sender(db: sqlite3.Connection, principal: Principal) -> Reader:
+    """Say what a principal is in this very transaction. Raises ``Unauthorized`` when its token counts no more."""
+    (caller,) = callers.identify(db, [principal])
+    if caller.refused:
+        raise Unauthorized(caller.refused)
+    return Reader(caller.principal, caller.groups)
 
 
 def message(
@@ -61,10 +72,7 @@ def message(
 
     def work(db: sqlite3.Connection) -> Sent:
         if decided is None or _may_differ(db, decided):
-            (caller,) = callers.identify(db, [principal])
-            if caller.refused:
-                raise Unauthorized(caller.refused)
-            demand(Reader(caller.principal, caller.groups), topics.topic(db, topic))
+            demand(sender(db, principal), topics.topic(db, topic))
         if key is None:
             return Sent(topics.publish(db, topic, principal.sender, body), replayed=False)
         return idempotency.publish(db, topic, principal, body, key, now=time.time())

@@ -78,9 +78,13 @@ class Exchange:
         """Answer requests right where they are received, as many from the first on as need not wait; give how many.
 
         So they cost no message of the WebSocket library and no switch of tasks. None while one before them is being
-        answered, and none for a client that does not read its replies.
+        answered, none for a client that does not read its replies, and none where something was committed that has not
+        been taken up: it may be somebody's rights.
         """
         if self._session.ending or not self._outgoing.idle or self._outgoing.unsent > UNREAD_REPLIES:
+            return 0
+        tail = self._session.backend.tail
+        if not (tail.has_all() or tail.state.behind):
             return 0
         self._grow_allowance()
         answered = 0
@@ -112,6 +116,7 @@ class Exchange:
 
     async def answer(self, messages: Sequence[str | bytes]) -> None:
         """Answer what came as one message of the WebSocket library."""
+        self._session.up_to_date = False
         for message in messages:
             if self._outgoing.unsent > UNREAD_REPLIES:
                 self._flush()

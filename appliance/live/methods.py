@@ -2,12 +2,16 @@
 
 A function gives the ``EventData`` of the reply or raises a ``RequestError``. What it does to the hub it does after its
 last await, so that the reply, sent at once, stands in the right place among the events.
+
+All is decided on what anybody had committed when the request came: topics, tables and rights (``_decide``).
 """
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from appliance.errors import (
     AlreadySubscribed,
@@ -42,15 +46,18 @@ from appliance.protocol.requests import (
     Unsubscribe,
 )
 from appliance.protocol.wording import quote
-from appliance.store import schema, snapshot
+from appliance.store import schema, snapshot, topics
 
+T = TypeVar("T")
+#: What refuses a request for what there is, or for who may.
+REFUSALS: Final = (UnknownTopic, SystemTopic, TopicExists, Forbidden)
 #: Of a name that means nothing, an error gives so much back, characters.
 ECHO_LIMIT: Final = 1024
 
 
 async def list_topic(session: Session, asked: ListTopic) -> JSON:
     """Name the topics that the principal may know of: tables, then user topics, each by name."""
-    await session.backend.caught_up()
+    await session.backend.tail.caught_up()
     hub = session.backend.hub
     rights, reader = hub.access, session.reader
     tables = [shape.table for shape in hub.tables() if rights.may_know(reader, shape)]
@@ -62,24 +69,42 @@ async def create_topic(session: Session, asked: CreateTopic) -> JSON:
     """Make a user topic that the principal owns."""
     if session.principal.guest:
         raise Forbidden("guests make no topics; sign in first")
+    await _decide(session, lambda: _may_create(session, asked.name))
+    permission = TOPIC_DEFAULT if asked.permission is None else asked.permission
+    topic, principal = Topic(asked.name, asked.durable, permission, session.principal.subject), session.principal
+
+    def work(db: sqlite3.Connection) -> int:
+        durable.sender(db, principal)
+        return topics.create(db, topic)
+
+    generation = await session.backend.store.commit(work)
+    session.backend.hub.add_topic(topic, generation)
+    return {"name": topic.name, "durable": topic.durable}
+
+
+def _may_create(session: Session, name: str) -> None:
     hub, owner = session.backend.hub, session.principal.subject
-    if hub.table(asked.name) is not None or hub.topic(asked.name) is not None:
-        raise TopicExists(f'there is a topic or table "{asked.name}" already; choose another name', topic=asked.name)
+    if hub.table(name) is not None or hub.topic(name) is not None:
+        raise TopicExists(f'there is a topic or table "{name}" already; choose another name', topic=name)
     if sum(each.owner == owner for each in hub.topics()) >= session.backend.limits.user_topics:
         raise Forbidden(f"you own {session.backend.limits.user_topics} topics, the most one may; destroy one first")
-    permission = TOPIC_DEFAULT if asked.permission is None else asked.permission
-    topic = Topic(asked.name, asked.durable, permission, owner)
-    generation = await session.backend.store.create_topic(topic)
-    hub.add_topic(topic, generation)
-    return {"name": topic.name, "durable": topic.durable}
 
 
 async def destroy_topic(session: Session, asked: DestroyTopic) -> JSON:
     """End a user topic; its subscribers are told, behind all of its messages."""
-    topic = _user_topic(session, asked.name, "cannot be destroyed here: drop the table instead")
-    if not session.backend.hub.access.may_on_topic(session.reader, Verb.DELETE, topic):
-        raise Forbidden(f'only its owner or an administrator may destroy "{topic.name}"', topic=topic.name)
-    generation, position = await session.backend.store.destroy_topic(topic.name)
+
+    def decide() -> Topic:
+        topic = _user_topic(session, asked.name, "cannot be destroyed here: drop the table instead")
+        durable.demand(session.reader, topic, Verb.DELETE)
+        return topic
+
+    topic, principal = await _decide(session, decide), session.principal
+
+    def work(db: sqlite3.Connection) -> tuple[int, int]:
+        durable.demand(durable.sender(db, principal), topics.topic(db, topic.name), Verb.DELETE)
+        return topics.destroy(db, topic.name)
+
+    generation, position = await session.backend.store.commit(work)
     session.backend.hub.end_topic(topic.name, generation, position)
     await session.backend.hub.reached(position)
     return {"name": topic.name}
@@ -91,9 +116,7 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     On the topics and rights of what is committed by now: a table that was made or granted a moment ago is there, and
     what was taken away is not replayed.
     """
-    await session.backend.caught_up()
-    hub = session.backend.hub
-    name = _known_topic(session, asked.topic)
+    hub, name = session.backend.hub, await _decide(session, lambda: _known_topic(session, asked.topic))
     folded = ascii_fold(name)
     if folded in session.subscriptions:
         raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)
@@ -163,7 +186,7 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
     """Deliver no more of a topic's events."""
     subscription = session.subscriptions.pop(ascii_fold(asked.topic), None)
     if subscription is None:
-        _known_topic(session, asked.topic)
+        await _decide(session, lambda: _known_topic(session, asked.topic))
         raise NotSubscribed(f"there is no subscription to {quote(asked.topic)}", topic=asked.topic[:ECHO_LIMIT])
     session.backend.hub.unsubscribe(subscription)
     return {"topic": subscription.topic}
@@ -171,8 +194,16 @@ async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
 
 async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     """Send a message: acknowledged once it is committed, or at once when its topic is not durable."""
-    topic, store = _sends_to(session, asked), session.backend.store
+    store = session.backend.store
+    try:
+        topic = _sends_to(session, asked)
+    except REFUSALS:
+        topic = await _decide(session, lambda: _sends_to(session, asked))
     if not topic.durable:
+        if not session.up_to_date:  # nothing looks at rights again before it is delivered
+            await session.backend.tail.caught_up()
+            session.up_to_date = True
+            topic = _sends_to(session, asked)
         _broadcast(session, topic, asked)
         return {"topic": topic.name, "EventId": None}
     work = durable.message(topic.name, session.principal, asked.message, asked.key, durable.known(session.backend.hub))
@@ -185,8 +216,14 @@ async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
 
 
 def new_message_at_once(session: Session, asked: NewMessage) -> bytes | None:
-    """Send a message of a topic that is not durable, and give the reply; ``None``: it is of one that is."""
-    topic = _sends_to(session, asked)
+    """Send a message of a topic that is not durable, and give the reply; ``None``: of another, or it may be refused.
+
+    To be asked only when all that is committed has been taken up.
+    """
+    try:
+        topic = _sends_to(session, asked)
+    except REFUSALS:
+        return None
     if topic.durable:
         return None
     _broadcast(session, topic, asked)
@@ -206,8 +243,7 @@ def _sends_to(session: Session, asked: NewMessage) -> Topic:
     if before is not None and before[0] is topic and before[1] is session.reader:
         return before[0]
     topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
-    if not session.backend.hub.access.may_on_topic(session.reader, Verb.EXECUTE, topic):
-        raise Forbidden(f'you may not send to "{topic.name}"', topic=topic.name)
+    durable.demand(session.reader, topic)
     session.sends_to = (topic, session.reader)
     return topic
 
@@ -267,6 +303,21 @@ def _wish(asked: Subscribe) -> Wish:
 
 
 _EVERYTHING = Wish()
+
+
+async def _decide(session: Session, decision: Callable[[], T]) -> T:
+    """Decide on all that was committed when the request came. Raises what refuses it.
+
+    Another process may have made a topic, or given a right, a moment ago: so whoever is refused has waited for all of
+    that, however much it is.
+    """
+    tail = session.backend.tail
+    await tail.caught_up()
+    try:
+        return decision()
+    except REFUSALS:
+        await tail.caught_up(however_much=True)
+        return decision()
 
 
 def _known_topic(session: Session, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -30,6 +30,7 @@ from appliance.live.rights import Rights
 from appliance.live.sending import ROOM
 from appliance.live.sessions import Sessions, Traffic
 from appliance.live.subscribers import Subscription
+from appliance.live.tail import Tail
 from appliance.live.unsent import Unsent
 from appliance.model import Principal, Topic
 from appliance.store.store import Store
@@ -58,10 +59,7 @@ class SessionLimits:
 
 @dataclass(slots=True)
 class Backend:
-    """What a session works with. ``limits`` may be others while it runs.
-
-    ``caught_up`` waits until all that is committed by now is known here; it has a bound of its own.
-    """
+    """What a session works with. ``limits`` may be others while it runs."""
 
     store: Store
     hub: Hub
@@ -69,7 +67,7 @@ class Backend:
     limits: SessionLimits
     unsent: Unsent
     rights: Rights
-    caught_up: Callable[[], Awaitable[None]]
+    tail: Tail
 
 
 class Session:
@@ -77,7 +75,7 @@ class Session:
 
     __slots__ = (  # there may be 20,000 of these
         "_answering", "_closed", "_connection", "_missed", "_outgoing", "_reader", "backend", "delivered", "ending",
-        "pinged_at", "sends_to", "subscriptions",
+        "pinged_at", "sends_to", "subscriptions", "up_to_date",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +87,8 @@ class Session:
         self.ending: tuple[CloseCode, str] | None = None
         #: The topic of the last message, and with whose rights it was sent: most clients send to one.
         self.sends_to: tuple[Topic, Reader] | None = None
+        #: Whether all that was committed when the messages came that are being answered has been taken up.
+        self.up_to_date = False
         #: Batches of frames that were handed to the connection.
         self.delivered = 0
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).

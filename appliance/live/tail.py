@@ -29,6 +29,7 @@ from appliance.live.turns import Turns
 from appliance.model import Op
 from appliance.store.catalog import Catalog, statements
 from appliance.store.connections import identity
+from appliance.store.incarnation import StoreReplaced
 from appliance.store.look import Look, OutboxRow
 from appliance.store.store import Store
 
@@ -43,10 +44,6 @@ BUSY_FOR_S: Final = 1.0
 RECHECKS_S: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 #: How long the tail waits after the file could not be read, seconds.
 RETRY_S: Final = 0.25
-
-
-class StoreReplaced(Exception):
-    """The database file is not the one that was opened: it was replaced, restored over, or its ids went back."""
 
 
 @dataclass(slots=True)
@@ -121,12 +118,15 @@ class Tail:
         self._last_event = trio.current_time()
         self._woken.set()
 
-    async def caught_up(self) -> None:
-        """Wait until all that is committed by now has been taken up: events, tables and rights.
+    def has_all(self) -> bool:
+        """Whether all that is committed by now has surely been taken up: events, tables and rights (2 µs)."""
+        return self._turns.idle and self._store.quiet(self._known)
 
-        Not for longer than ``turns.PATIENCE_S``, and not where so much waits that one look does not find all of it.
+    async def caught_up(self, *, however_much: bool = False) -> None:
+        """Wait until it has been. Not for longer than ``turns.PATIENCE_S``, and only ``however_much`` there is where so
+        much waits that one look does not find all of it.
         """
-        if self.state.behind or (self._turns.idle and self._store.quiet(self._known)):
+        if (self.state.behind and not however_much) or self.has_all():
             return
         self._woken.set()
         await self._turns.next()

@@ -18,8 +18,8 @@ import trio
 
 from appliance.errors import ApplianceError
 from appliance.live.beat import next_beat
-from appliance.live.tail import StoreReplaced
 from appliance.store import connections
+from appliance.store.incarnation import StoreReplaced
 from appliance.store.store import Store
 
 log = structlog.get_logger()

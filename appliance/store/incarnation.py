@@ -36,6 +36,10 @@ _BORDER = struct.Struct("<q")
 END_PATIENCE_MS = 2000
 
 
+class StoreReplaced(Exception):
+    """The database file is not the one that was opened: it was replaced, restored over, or its ids went back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What ``<db>-live`` says. ``coming``: the incarnation that was to be next; the file may have it already."""

@@ -15,7 +15,7 @@ import trio
 from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
-from appliance.model import Position, Shape, Topic, ascii_fold
+from appliance.model import Position, Shape, ascii_fold
 from appliance.store import (
     borders,
     breaks,
@@ -205,14 +205,6 @@ class Store:
     async def read_shapes(self) -> Mapping[int, Shape]:
         """Read every shape that a row of the outbox may have."""
         return await self._writer.alone(watch.load_shapes)
-
-    async def create_topic(self, topic: Topic) -> int:
-        """Store a new user topic; give the generation. Raises ``TopicExists`` and what ``Writer.commit`` raises."""
-        return await self._writer.commit(lambda db: topics.create(db, topic))
-
-    async def destroy_topic(self, name: str) -> tuple[int, int]:
-        """Delete a user topic, as ``topics.destroy`` does. Raises that and what ``Writer.commit`` raises."""
-        return await self._writer.commit(lambda db: topics.destroy(db, name))
 
     def send(self, message: Callable[[sqlite3.Connection], Sent]) -> Job[Sent]:
         """Have a durable message wait for the next commit; ``sent`` is to follow at once."""

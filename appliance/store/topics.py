@@ -9,6 +9,7 @@ from typing import Final
 from appliance.capture import outbox
 from appliance.errors import TopicExists, UnknownTopic
 from appliance.model import Topic
+from appliance.protocol.wording import quote
 from appliance.store import schema
 
 
@@ -28,8 +29,13 @@ _TOPICS: Final = "SELECT name, durable, permission, owner FROM _appliance_topic"
 def _row(db: sqlite3.Connection, name: str) -> tuple[str, int, int, str | None]:
     row: tuple[str, int, int, str | None] | None = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
     if row is None:
-        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+        raise unknown(name)
     return row
+
+
+def unknown(name: str) -> UnknownTopic:
+    """Give the refusal of a topic that is not there, or that may not be known of."""
+    return UnknownTopic(f"there is no topic {quote(name)}", topic=name)
 
 
 def _topic(name: str, durable: int, permission: int, owner: str | None) -> Topic:
@@ -58,7 +64,7 @@ def destroy(db: sqlite3.Connection, name: str) -> tuple[int, int]:
     Raises ``UnknownTopic``.
     """
     if db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,)).rowcount == 0:
-        raise UnknownTopic(f'there is no topic "{name}"', topic=name)
+        raise unknown(name)
     _forget_keys(db, name)
     return schema.bump(db), schema.highest(db)
 

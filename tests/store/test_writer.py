@@ -167,7 +167,7 @@ async def test_nothing_is_written_into_a_file_that_came_in_the_place_of_ours(tmp
         def send() -> Job[Sent]:
             return store.send(lambda db: Sent(topics.publish(db, "news", "ann", b"x" * 5000), replayed=False))
 
-        await store.create_topic(Topic("news", True, 0, None))
+        await store.commit(lambda db: topics.create(db, Topic("news", True, 0, None)))
         with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(backup)) as target:
             await store.sent(send())
             db.backup(target)

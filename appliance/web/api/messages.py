@@ -12,6 +12,8 @@ from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedM
 from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
+from appliance.live.methods import REFUSALS
+from appliance.live.tail import Tail
 from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import decode, encode
 from appliance.protocol.permissions import Verb
@@ -29,6 +31,7 @@ class Messages:
 
     store: Store
     hub: Hub
+    tail: Tail
     entrance: Entrance
 
     async def publish(self, request: Request) -> Response:
@@ -37,12 +40,19 @@ class Messages:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         body, key = encode(decode(await request.body())), _key(request)
-        topic = self._topic(await self.hub.access.reader(principal), segments(request)[2])
+        name = segments(request)[2]
+        try:
+            topic = self._topic(await self.hub.access.reader(principal), name)
+        except REFUSALS:  # another process may have made the topic, or given the right, a moment ago
+            await self.tail.caught_up(however_much=True)
+            topic = self._topic(await self.hub.access.reader(principal), name)
         if topic.durable:
             sent = await self.store.sent(self.store.send(durable.message(topic.name, principal, body, key)))
             return _sent(topic, sent.event_id, replayed=sent.replayed)
         if key is not None:
             raise BadRequest(f"{quote(topic.name)} is not durable, so nothing remembers an Idempotency-Key")
+        await self.tail.caught_up()  # nothing looks at rights again before it is delivered
+        topic = self._topic(await self.hub.access.reader(principal), name)
         self.hub.broadcast(Message(None, topic.name, principal.sender, body))
         self.hub.flush()
         return _sent(topic, None)

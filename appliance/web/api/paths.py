@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
+from appliance.live.tail import Tail
 from appliance.protocol.values import ValueOptions
 from appliance.store.store import Store
 from appliance.web.api.actions import Actions
@@ -21,6 +22,7 @@ from appliance.web.api.tables import Tables
 def paths(
     store: Store,
     hub: Hub,
+    tail: Tail,
     authority: Authority,
     accounts: Accounts,
     options: ValueOptions,
@@ -35,7 +37,7 @@ def paths(
         Route("/action/user_account/signup", actions.sign_up, methods=["POST"]),
         Route("/action/user_account/signin", actions.sign_in, methods=["POST"]),
         Route("/setup", actions.setup, methods=["GET", "POST"]),
-        Route("/live/topics/{topic:path}/messages", Messages(store, hub, entrance).publish, methods=["POST"]),
+        Route("/live/topics/{topic:path}/messages", Messages(store, hub, tail, entrance).publish, methods=["POST"]),
         Route("/openapi.json", Description(store, entrance, query_s).openapi),
         Route("/api/{rest:path}", Tables(store, entrance, accounts, options, query_s=query_s)),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import trio
 
 from appliance.config import SECRET_COLUMNS, Config
 from appliance.live.access import Access
@@ -148,8 +149,13 @@ async def served(
         tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
         accounts = Accounts(store, signup=signup, ttl_s=60)
-        api = paths(store, hub, access, accounts, ValueOptions(), query_s=query_s, rates=rates)
+        api = paths(store, hub, tail, access, accounts, ValueOptions(), query_s=query_s, rates=rates)
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://live") as client:
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://live") as client,
+            trio.open_nursery() as tasks,
+        ):
+            tasks.start_soon(tail.run)
             yield Served(store, hub, secret, client)
+            tasks.cancel_scope.cancel()
