@@ -171,12 +171,16 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A user topic as the store keeps it. Names compare without ASCII case; ``name`` is the stored spelling."""
+    """A user topic as the store keeps it. Names compare without ASCII case; ``name`` is the stored spelling.
+
+    Messages up to the event id ``begun`` are of others that had its name before.
+    """
 
     name: str
     durable: bool
     permission: int
     owner: str | None
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,9 +139,11 @@ class Hub:
         """Take over which user topics there are; tell those whose topic is gone."""
         # Settings from before a topic of our own was made or ended must not undo it; newer ones will come.
         if settings.generation >= self._newest_generation:
-            for folded in [folded for folded in self._topics if folded not in settings.topics]:
+            before, now = self._topics, settings.topics
+            for folded in [name for name, each in before.items() if name not in now or now[name].begun != each.begun]:
                 self._end_topic(folded, "destroyed")
-            self._topics = dict(settings.topics)
+            self._topics = dict(now)
+            self.reassess(self.subscriptions_to(name for name, each in now.items() if before.get(name, each) != each))
         self.generation = settings.generation
 
     def _end(self, name: str, event_type: str, reason: str) -> None:
@@ -316,7 +318,7 @@ class Hub:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""
         audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
         if not isinstance(event, Change):
-            there = told.topic == topic and topic in self._topics
+            there = told.topic == topic and self._is_of(told, topic)
             return [told.message()] if there and audience.admits(told) else []
         if told.topic == topic:
             form = audience.form(subscription.reader, event, self.access, facts)
@@ -326,6 +328,11 @@ class Hub:
             return []
         sent = (each.frame(audience, shape, subscription.reader) for each in found)
         return [frame for frame in sent if frame is not None]
+
+    def _is_of(self, message: Told, name: str) -> bool:
+        """Whether a message is of the topic that has this name (folded) now."""
+        topic = self._topics.get(name)
+        return topic is not None and (message.event.id is None or message.event.id > topic.begun)
 
     def _told(self, told: Told, facts: Facts) -> list[Due]:
         """Give who is to be told of an event, and in which frame."""
@@ -337,7 +344,7 @@ class Hub:
                 (each.who, each.members, told.change(each.form, self.options))
                 for each in audiences.tellings(event, self.access, facts)
             ]
-        elif audiences is not None and told.topic in self._topics:
+        elif audiences is not None and self._is_of(told, told.topic):
             hearers = audiences.hearers(told)
             if hearers.members:
                 found.append((hearers.who, hearers.members, told.message()))

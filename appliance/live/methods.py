@@ -46,7 +46,7 @@ from appliance.protocol.requests import (
     Unsubscribe,
 )
 from appliance.protocol.wording import quote
-from appliance.store import schema, snapshot, topics
+from appliance.store import replay, schema, snapshot, topics
 
 T = TypeVar("T")
 #: What refuses a request for what there is, or for who may.
@@ -73,12 +73,11 @@ async def create_topic(session: Session, asked: CreateTopic) -> JSON:
     permission = TOPIC_DEFAULT if asked.permission is None else asked.permission
     topic, principal = Topic(asked.name, asked.durable, permission, session.principal.subject), session.principal
 
-    def work(db: sqlite3.Connection) -> int:
+    def work(db: sqlite3.Connection) -> tuple[Topic, int]:
         durable.sender(db, principal)
         return topics.create(db, topic)
 
-    generation = await session.backend.store.commit(work)
-    session.backend.hub.add_topic(topic, generation)
+    session.backend.hub.add_topic(*await session.backend.store.commit(work))
     return {"name": topic.name, "durable": topic.durable}
 
 
@@ -173,6 +172,11 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     complete = store.breaks.get(ascii_fold(asked.topic), 0)  # as of now: it moves while something is awaited
     if not why and since < complete:
         why = "the table's shape or triggers changed after the position, and changes may have been missed"
+    topic = hub.topic(asked.topic)
+    if not why and topic is not None and since < topic.begun:
+        complete = await store.read(lambda db: replay.last_message(db, topic.name, since, topic.begun))
+        if since < complete:
+            why = "the topic is another one than it was at the position"
     if not why:
         return True
     if asked.snapshot:

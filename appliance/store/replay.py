@@ -176,6 +176,14 @@ def pages(
             after = found.end
 
 
+def last_message(db: sqlite3.Connection, topic: str, after: int, upto: int) -> int:
+    """Give the id of the last kept message of topics of that name in (``after``, ``upto``]; 0 when there is none."""
+    wanted = Wanted.messages(topic)
+    sql = f"SELECT max(id) FROM _appliance_outbox WHERE id > ? AND id <= ? AND ({wanted.sql})"
+    (found,) = db.execute(sql, (after, upto, *wanted.parameters)).fetchone()
+    return int(found or 0)
+
+
 def _candidates(
     db: sqlite3.Connection, after: int, upto: int, wanted: Wanted, contents: Contents
 ) -> tuple[list[int], int]:

@@ -22,6 +22,10 @@ DDL = (
     """CREATE TABLE IF NOT EXISTS "_appliance_topic" (
     name TEXT PRIMARY KEY COLLATE NOCASE, durable INTEGER NOT NULL, permission INTEGER NOT NULL, owner TEXT
 ) WITHOUT ROWID""",
+    # A topic's messages come after ``id``: up to there they are of others that had its name.
+    """CREATE TABLE IF NOT EXISTS "_appliance_begun" (
+    topic TEXT PRIMARY KEY COLLATE NOCASE, id INTEGER NOT NULL
+) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS "_appliance_unwatched" (
     "table" TEXT PRIMARY KEY COLLATE NOCASE
 ) WITHOUT ROWID""",

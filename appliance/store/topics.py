@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from appliance.capture import outbox
@@ -23,11 +24,14 @@ def topic(db: sqlite3.Connection, name: str) -> Topic:
     return _topic(*_row(db, name))
 
 
-_TOPICS: Final = "SELECT name, durable, permission, owner FROM _appliance_topic"
+_TOPICS: Final = (
+    "SELECT name, durable, permission, owner, ifnull(id, 0) "
+    "FROM _appliance_topic LEFT JOIN _appliance_begun ON topic = name"
+)
 
 
-def _row(db: sqlite3.Connection, name: str) -> tuple[str, int, int, str | None]:
-    row: tuple[str, int, int, str | None] | None = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
+def _row(db: sqlite3.Connection, name: str) -> tuple[str, int, int, str | None, int]:
+    row: tuple[str, int, int, str | None, int] | None = db.execute(f"{_TOPICS} WHERE name = ?", (name,)).fetchone()
     if row is None:
         raise unknown(name)
     return row
@@ -38,12 +42,15 @@ def unknown(name: str) -> UnknownTopic:
     return UnknownTopic(f"there is no topic {quote(name)}", topic=name)
 
 
-def _topic(name: str, durable: int, permission: int, owner: str | None) -> Topic:
-    return Topic(name, bool(durable), permission, owner)
+def _topic(name: str, durable: int, permission: int, owner: str | None, begun: int) -> Topic:
+    return Topic(name, bool(durable), permission, owner, begun)
 
 
-def create(db: sqlite3.Connection, topic: Topic) -> int:
-    """Store a new topic; give the generation. Raises ``TopicExists`` when a table, a view or a topic has its name."""
+def create(db: sqlite3.Connection, topic: Topic) -> tuple[Topic, int]:
+    """Store a new topic, which begins now; give it as it is there, and the generation.
+
+    Raises ``TopicExists`` when a table, a view or a topic has its name.
+    """
     taken = db.execute(
         "SELECT name FROM _appliance_topic WHERE name = ? "
         "UNION ALL SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
@@ -55,7 +62,9 @@ def create(db: sqlite3.Connection, topic: Topic) -> int:
         "INSERT INTO _appliance_topic(name, durable, permission, owner) VALUES(?, ?, ?, ?)",
         (topic.name, topic.durable, topic.permission, topic.owner),
     )
-    return schema.bump(db)
+    begun = schema.highest(db)
+    db.execute("REPLACE INTO _appliance_begun(topic, id) VALUES(?, ?)", (topic.name, begun))
+    return replace(topic, begun=begun), schema.bump(db)
 
 
 def destroy(db: sqlite3.Connection, name: str) -> tuple[int, int]:
@@ -65,13 +74,14 @@ def destroy(db: sqlite3.Connection, name: str) -> tuple[int, int]:
     """
     if db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,)).rowcount == 0:
         raise unknown(name)
-    _forget_keys(db, name)
+    _forget(db, name)
     return schema.bump(db), schema.highest(db)
 
 
-def _forget_keys(db: sqlite3.Connection, name: str) -> None:
-    """Forget what idempotency keys have sent to a topic: another of its name has none of it."""
+def _forget(db: sqlite3.Connection, name: str) -> None:
+    """Forget when a topic began, and what idempotency keys have sent to it: another of its name has none of it."""
     db.execute("DELETE FROM _appliance_sent WHERE topic = ?", (name,))
+    db.execute("DELETE FROM _appliance_begun WHERE topic = ?", (name,))
 
 
 def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
@@ -85,7 +95,7 @@ def end_taken(db: sqlite3.Connection, tables: Iterable[str]) -> list[str]:
         with schema.transaction(db):
             for name in ended:
                 db.execute("DELETE FROM _appliance_topic WHERE name = ?", (name,))
-                _forget_keys(db, name)
+                _forget(db, name)
             schema.bump(db)
     return ended
 

@@ -318,3 +318,23 @@ def test_a_user_topic_is_for_those_who_may_read_it(live: Live) -> None:
         (ended,) = [each for each in client.all_until_now() if each["ObjectType"] in topics.values()]
         assert (ended["ObjectType"], ended["EventType"]) == (topics[16384 | 32768], "topic-destroyed")
         assert ended["EventData"] == {"reason": "permission"}
+
+
+def test_who_makes_a_topic_of_a_former_ones_name_gets_none_of_its_messages(live: Live) -> None:
+    ann, name = Person(live.db), str(uuid.uuid4())
+    with live.client() as root, live.client(ann.token) as client:
+        before = client.done("ping")
+        root.done("create-topic", name=name, permission=0)
+        root.done("new-message", topic=name, message="secret")
+        root.done("destroy-topic", name=name)
+        client.done("create-topic", name=name)
+        place = {"since": before["EventId"], "epoch": before["epoch"]}
+        assert client.refused("subscribe", topic=name, **place) == "gap"
+        client.done("new-message", topic=name, message="mine")
+        oldest = client.ask("subscribe", topic=name, **place)["EventData"]["oldest"]
+        assert client.done("subscribe", topic=name, since=oldest, epoch=before["epoch"])["recovered"] is True
+        assert client.event()["EventData"] == "mine"
+        another = str(uuid.uuid4())  # of a new name nothing is lost
+        client.done("create-topic", name=another)
+        client.done("new-message", topic=another, message="first")
+        assert client.done("subscribe", topic=another, **place)["recovered"] is True

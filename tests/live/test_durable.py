@@ -42,7 +42,7 @@ async def test_a_message_is_written_if_its_sender_may_in_that_very_transaction(t
     statements, refused = BETWEEN[between]
     path = tmp_path / "a.db"
     async with served(path, "CREATE TABLE t(a)") as live:
-        live.hub.add_topic(OPEN, await live.store.commit(lambda db: topics.create(db, OPEN)))
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, OPEN)))
         message = live.store.send(durable.message("open", ANN, b"1", decided=durable.known(live.hub)))
         with closing(sqlite3.connect(path, isolation_level=None)) as another:
             for statement in statements:
@@ -59,7 +59,7 @@ async def test_the_store_is_asked_who_the_sender_is_only_where_rights_may_have_c
 ) -> None:
     path = tmp_path / "a.db"
     async with served(path, "CREATE TABLE t(a)") as live:
-        live.hub.add_topic(OPEN, await live.store.commit(lambda db: topics.create(db, OPEN)))
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, OPEN)))
         asked = []
         identify = callers.identify
         monkeypatch.setattr(callers, "identify", lambda *given: asked.append(given) or identify(*given))

@@ -17,7 +17,7 @@ PATH = "/live/topics/news/messages"
 
 async def make(live: Served, name: str = "news", durable: bool = True) -> None:
     topic = Topic(name, durable, 589696, None)
-    live.hub.add_topic(topic, await live.store.commit(lambda db: topics.create(db, topic)))
+    live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, topic)))
 
 
 async def test_a_message_is_committed_before_it_is_answered(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_who_is_no_user_any_more_sends_nothing(tmp_path: Path) -> None:
 async def test_a_guests_message_does_not_say_where_the_guest_is(tmp_path: Path, durable: bool) -> None:
     async with served(tmp_path / "live.db", guests=True) as live:
         topic = Topic("news", durable, 1 | 2 | 32, None)
-        live.hub.add_topic(topic, await live.store.commit(lambda db: topics.create(db, topic)))
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, topic)))
         peer = Peer(live.hub.access.guest("192.0.2.7"))  # type: ignore[arg-type]
         live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
         for headers in ({}, {"Idempotency-Key": "k"}) if durable else ({},):
