@@ -183,7 +183,7 @@ class Outgoing(Sending, trio.abc.Stream):
             with trio.move_on_after(LINGER_S), contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 if code is not None and not self.closing:
                     self.ended = self.ended or code
-                    self._parted = True
+                    self._part()
                     self._push(close_frame(code, reason))
                 await self._sent()
                 if not self._gate.closed:

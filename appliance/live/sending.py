@@ -30,6 +30,13 @@ class Tasks(Protocol):
         """Start a task in that nursery."""
 
 
+class Straight(Protocol):
+    """What takes bytes for a peer at once."""
+
+    def send(self, data: bytes, /) -> int:
+        """Send what can go without waiting; give how many bytes went. Raises ``OSError`` when none can or it broke."""
+
+
 class Carrier(Protocol):
     """A connected, non-blocking socket, with TLS over it or without. Its methods raise ``OSError`` when it is broken.
 
@@ -40,6 +47,10 @@ class Carrier(Protocol):
     @property
     def raw(self) -> socket.socket:
         """The socket itself, to wait for and to shut down."""
+
+    @property
+    def straight(self) -> Straight:
+        """What does what ``write`` does in the fewest steps: the socket itself, where nothing else is needed."""
 
     @property
     def begun(self) -> int:
@@ -78,7 +89,7 @@ class Sending(trio.abc.SendStream):
     # A server holds 20,000 of these, and so many attributes in a dictionary take a kilobyte more.
     __slots__ = (
         "_awaited", "_carrier", "_empty", "_flushing", "_gone", "_limit", "_parted", "_queue", "_room", "_taken",
-        "_tasks", "_together", "_torn", "_unsent", "_write_s", "ended", "sent",
+        "_tasks", "_together", "_torn", "_unsent", "_write_s", "delivered", "ended", "sent", "straight",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, tasks: Tasks, *, limit: int, together: Unsent | None, write_s: float) -> None:
@@ -86,6 +97,10 @@ class Sending(trio.abc.SendStream):
         self.ended: CloseCode | None = None
         #: Bytes of frames that the socket took.
         self.sent = 0
+        #: Batches of frames that were handed to it.
+        self.delivered = 0
+        #: Where a frame can go at once, with nothing before it; ``None`` while something waits, or nothing may follow.
+        self.straight: Straight | None = carrier.straight
         self._carrier = carrier
         self._tasks = tasks
         self._limit = limit
@@ -151,7 +166,8 @@ class Sending(trio.abc.SendStream):
         if not data or self._parted:
             await trio.lowlevel.checkpoint()
             return
-        self._parted = is_close(data)
+        if is_close(data):
+            self._part()
         self._push(bytes(data))
         await self._sent()
 
@@ -174,6 +190,7 @@ class Sending(trio.abc.SendStream):
             if code is not None and not self._unsent and not self._parted:
                 self._carrier.write(close_frame(code))
         self._gone = True
+        self.straight = None
         self._queue.clear()
         self._change_unsent(-self._unsent)
         self._wake()
@@ -183,22 +200,33 @@ class Sending(trio.abc.SendStream):
     def _change_unsent(self, by: int) -> None:
         self._unsent += by
         self._together.total += by
+        self.straight = None if self._unsent or self._parted or self._gone else self._carrier.straight
+
+    def _part(self) -> None:
+        """Have nothing follow our Close frame, which comes next."""
+        self._parted = True
+        self.straight = None
 
     def _push(self, data: bytes) -> None:
         """Send whole frames, or have them wait behind what waits."""
-        rest: bytes | memoryview = data
+        sent = 0
         if not self._unsent:
             try:
                 sent = self._carrier.write(data)
             except OSError:
                 self.hang_up()
                 return
-            self.sent += sent
-            if sent == len(data):
-                return
-            if sent:
-                rest = memoryview(data)[sent:]
-                self._torn = True
+        self.went(data, sent)
+
+    def went(self, data: bytes, sent: int) -> None:
+        """Take note of how much of whole frames has been taken; the rest follows."""
+        self.sent += sent
+        if sent == len(data):
+            return
+        rest: bytes | memoryview = data
+        if sent:
+            rest = memoryview(data)[sent:]
+            self._torn = True
         self._queue.append(rest)
         self._change_unsent(len(rest))
         if not self._flushing:

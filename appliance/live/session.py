@@ -74,8 +74,8 @@ class Session:
     """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
 
     __slots__ = (  # there may be 20,000 of these
-        "_answering", "_closed", "_connection", "_missed", "_outgoing", "_reader", "backend", "delivered", "ending",
-        "pinged_at", "sends_to", "subscriptions", "up_to_date",
+        "_answering", "_closed", "_connection", "_missed", "_reader", "backend", "ending", "pinged_at", "sends_to",
+        "subscriptions", "up_to_date", "way",
     )  # fmt: skip
 
     def __init__(
@@ -89,12 +89,11 @@ class Session:
         self.sends_to: tuple[Topic, Reader] | None = None
         #: Whether all that was committed when the messages came that are being answered has been taken up.
         self.up_to_date = False
-        #: Batches of frames that were handed to the connection.
-        self.delivered = 0
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
         self.pinged_at: float | None = None
+        #: The way to the client.
+        self.way = outgoing
         self._connection = connection
-        self._outgoing = outgoing
         self._reader: Reader | None = None
         #: While something is answered, what stops it.
         self._answering: trio.CancelScope | None = None
@@ -135,15 +134,15 @@ class Session:
 
     def deliver(self, frames: bytes) -> bool:
         """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
-        if self._outgoing.offer(frames):
-            self.delivered += 1
+        if self.way.offer(frames):
+            self.way.delivered += 1
             return True
         return self.over
 
     def tell(self, frame: bytes) -> None:
         """Send a notice or a reply, whatever waits already."""
         if self.ending is None:
-            self._outgoing.offer(frame, beyond=True)
+            self.way.offer(frame, beyond=True)
 
     def fall_behind(self) -> None:
         """Read from the outbox, at the peer's own pace, what the hub would have fed from its present position on."""
@@ -156,18 +155,18 @@ class Session:
 
     def read_for(self, reading: Reading) -> None:
         """Have subscriptions read for until the hub can feed them."""
-        self._outgoing.start_soon(reading.run)
+        self.way.start_soon(reading.run)
 
     def missed(self, topic: str, count: int) -> None:
         """Take note that messages of a topic that is not durable were not sent; the client is told when it can be."""
         if self._missed is None:
             self._missed = Counter()
-            self._outgoing.start_soon(self._tell_missed)
+            self.way.start_soon(self._tell_missed)
         self._missed[topic] += count
         self.backend.hub.counters.dropped_messages += count
 
     async def _tell_missed(self) -> None:
-        await self._outgoing.room()
+        await self.way.room()
         missed, self._missed = self._missed, None
         for topic, count in (missed or {}).items():
             self.tell(notices.dropped(topic, count))
@@ -175,25 +174,25 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.ending is not None or self._outgoing.closing
+        return self.ending is not None or self.way.closing
 
     @property
     def busy(self) -> bool:
         """Whether more than a little waits for the peer."""
-        return self._outgoing.unsent > ROOM
+        return self.way.unsent > ROOM
 
     async def room(self) -> None:
         """Wait until little waits for the peer, or nothing can be sent any more."""
-        await self._outgoing.room()
+        await self.way.room()
 
     async def drained(self) -> None:
         """Wait until nothing waits for the peer, or nothing can be sent any more."""
-        await self._outgoing.room(0)
+        await self.way.room(0)
 
     @property
     def traffic(self) -> Traffic:
         """Give what this session has been sent and has sent until now."""
-        return Traffic(len(self.subscriptions), self.delivered, self._outgoing.sent, self._outgoing.received)
+        return Traffic(len(self.subscriptions), self.way.delivered, self.way.sent, self.way.received)
 
     def forget(self, topic: str) -> None:
         """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
@@ -205,9 +204,9 @@ class Session:
             self.ending = (code, reason)
             if self._answering is not None:
                 self._answering.cancel()
-            if not self._outgoing.closing:  # else it ends already, and soon no task can be started
+            if not self.way.closing:  # else it ends already, and soon no task can be started
                 self._closed = trio.Event()
-                self._outgoing.start_soon(partial(self._close, code, reason, self._closed))
+                self.way.start_soon(partial(self._close, code, reason, self._closed))
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
         """End the session if its token has expired or its peer is silent; ping it when it is time.
@@ -217,31 +216,31 @@ class Session:
         if self._reader is not None and time.time() >= self._reader.principal.expires_at:
             self.end(CloseCode.TOKEN_EXPIRED, "the token has expired")
             return
-        heard = self._outgoing.last_received
+        heard = self.way.last_received
         if self.pinged_at is not None and heard < self.pinged_at:
             if now - self.pinged_at >= pong_within_s:
                 self.end(CloseCode.TOO_SLOW, "no answer to a ping")
-        elif now - heard >= ping_every_s and not self._outgoing.unsent:
+        elif now - heard >= ping_every_s and not self.way.unsent:
             # Behind unsent data a ping would wait, too; whether such a peer lives, the write deadline tells.
             self.pinged_at = now
-            self._outgoing.offer(PING)
+            self.way.offer(PING)
 
     # -- its life ----------------------------------------------------------------------------------------
 
     async def run(self, answers: dict[type, Answer], at_once: dict[type, AtOnce]) -> None:
         """Answer requests until the client leaves or ``end`` is called, and the connection is closed."""
         try:
-            exchange = Exchange(self, self._outgoing, answers, at_once)
+            exchange = Exchange(self, self.way, answers, at_once)
             if self._reader is None:
                 await self._await_token(exchange)
-            self._outgoing.answer_at_once(exchange)
+            self.way.answer_at_once(exchange)
             while True:  # and no variable here keeps the last message
-                await self._answer(exchange, self._outgoing.apart(await self._connection.get_message()))
+                await self._answer(exchange, self.way.apart(await self._connection.get_message()))
         except (ConnectionClosed, trio.BrokenResourceError):
-            if self._outgoing.ended is CloseCode.TOO_SLOW and self.ending is None:
+            if self.way.ended is CloseCode.TOO_SLOW and self.ending is None:
                 self.ending = (CloseCode.TOO_SLOW, "")
         finally:
-            self._outgoing.answer_at_once(None)
+            self.way.answer_at_once(None)
             self.backend.hub.flush()  # what this session has sent to others
             self.backend.sessions.remove(self)
             for subscription in self.subscriptions.values():
@@ -260,7 +259,7 @@ class Session:
     async def _close(self, code: CloseCode, reason: str, closed: trio.Event) -> None:
         """Make the closing handshake; it ends the receiving, too, whatever comes of it."""
         if code in (CloseCode.TOO_SLOW, CloseCode.POSITION_LOST):
-            self._outgoing.discard()
+            self.way.discard()
         try:
             with trio.move_on_after(CLOSE_S):
                 await self._connection.aclose(int(code), reason)
@@ -271,7 +270,7 @@ class Session:
         """Read the first frame, which must bring a token."""
         others: Sequence[str | bytes] = ()
         with trio.move_on_after(AUTHENTICATE_S):
-            message, *others = self._outgoing.apart(await self._connection.get_message())
+            message, *others = self.way.apart(await self._connection.get_message())
             await exchange.authenticate(message)
         if self._reader is None:
             self.end(CloseCode.TOKEN_EXPIRED, "the first frame must be authenticate, with a token that is valid")

@@ -8,11 +8,27 @@ from typing import Protocol
 from appliance.live.access import Reader, Sight
 from appliance.live.audience import Audience, Wish
 from appliance.live.audiences import Audiences
+from appliance.live.sending import Straight
 from appliance.model import Shape, ascii_fold
+
+
+class Way(Protocol):
+    """The way to one client, as far as what is to go over it at once concerns it (``live.sending``)."""
+
+    straight: Straight | None
+    sent: int
+    delivered: int
+
+    def went(self, data: bytes, sent: int, /) -> None:
+        """Take note of how much of whole frames has been taken; the rest follows."""
 
 
 class Receiver(Protocol):
     """A session as the hub sees it."""
+
+    @property
+    def way(self) -> Way:
+        """Where its frames go, for as long as it lives."""
 
     @property
     def reader(self) -> Reader:
@@ -51,6 +67,11 @@ class Subscription:
     #: Set by ``Subscribers.join``, with whose rights it was joined.
     audience: Audience[Subscription] = field(init=False)
     reader: Reader = field(init=False)
+    #: The receiver's: to go there by the receiver takes an event to a thousand a tenth longer.
+    way: Way = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.way = self.receiver.way
 
 
 class Subscribers:

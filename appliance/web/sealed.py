@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from appliance.live.sending import Straight
 from appliance.web.tcp import READ_SIZE, Tcp
 
 #: What is encrypted at a time, bytes: the most that one TLS record holds (RFC 8446, section 5.1).
@@ -70,6 +71,11 @@ class Tls(Tcp):
     # -- without waiting ---------------------------------------------------------------------------------
 
     @property
+    def straight(self) -> Straight:
+        """What encrypts for the socket."""
+        return self
+
+    @property
     def begun(self) -> int:
         """How many bytes of what is to be written next are encrypted already."""
         return self._begun
@@ -89,6 +95,8 @@ class Tls(Tcp):
             return len(data)
         self._begun = len(data)
         return 0
+
+    send = write
 
     def write_several(self, pieces: Sequence[bytes | memoryview], /) -> int:
         """Encrypt and send what the kernel takes of these, in order; give how many bytes of them it has."""

@@ -11,6 +11,8 @@ from typing import Final
 
 import trio
 
+from appliance.live.sending import Straight
+
 READ_SIZE: Final = 64 << 10  # bytes a read, where the reader names no other bound
 #: What the kernel takes of a connection before the network has sent it, bytes: a burst goes in at one stroke, and the
 #: rest waits with us, where it is counted and bounded. Without it Linux takes up to 4 MB (tcp(7), tcp_wmem).
@@ -42,6 +44,11 @@ class Tcp(trio.abc.Stream):
             raise trio.BrokenResourceError("the peer is gone") from error
 
     # -- without waiting ---------------------------------------------------------------------------------
+
+    @property
+    def straight(self) -> Straight:
+        """The socket: what it takes is sent."""
+        return self.raw
 
     @property
     def begun(self) -> int:

@@ -26,8 +26,9 @@ from appliance.live.audience import Wish
 from appliance.live.hub import Hub
 from appliance.live.reading import Reading
 from appliance.live.rights import Rights
+from appliance.live.sending import Straight
 from appliance.live.sessions import Sessions
-from appliance.live.subscribers import Subscription
+from appliance.live.subscribers import Subscription, Way
 from appliance.live.survey import survey
 from appliance.live.tail import Tail
 from appliance.live.telling import Told
@@ -46,6 +47,16 @@ from tests.capture.support import Captured
 ADMINISTRATOR = Principal("server", "root", admin=True, expires_at=float("inf"))
 
 
+class Waiting:
+    """A way where nothing goes at once."""
+
+    straight: Straight | None = None
+    sent = delivered = 0
+
+    def went(self, data: bytes, sent: int) -> None:
+        raise AssertionError(data[:sent])
+
+
 @dataclass(eq=False)
 class Peer:
     """A receiver and the feed of its readings. ``takes`` is how many bytes may still be sent to it."""
@@ -59,6 +70,7 @@ class Peer:
     ended: CloseCode | None = None
     refusing: bool = False
     behind: int = 0
+    way: Way = field(default_factory=Waiting)
     #: Set while a reading waits for this peer.
     awaited: trio.Event = field(default_factory=trio.Event)
     _taken: trio.Event = field(default_factory=trio.Event)
