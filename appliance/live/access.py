@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, value_of
+from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
@@ -59,13 +59,21 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Which rights are to be read anew: of these subjects, or of everybody (``None``); ``tables``: what is granted."""
+    """Which rights are to be read anew: of these subjects, or of everybody (``None``); ``tables``: what is granted.
+
+    ``named``: of those whose groups their tokens name, by names that may be others' now.
+    """
 
     subjects: frozenset[str] | None = frozenset()
     tables: bool = False
+    named: bool = False
 
     def __bool__(self) -> bool:
         return self.subjects is None or bool(self.subjects) or self.tables
+
+    def concerns(self, principal: Principal) -> bool:
+        """Whether a principal's own rights are among these."""
+        return self.subjects is None or principal.subject in self.subjects or (self.named and bool(principal.groups))
 
 
 EVERYTHING: Final = Stale(None, tables=True)
@@ -164,13 +172,14 @@ class Access:
     def stale(events: Iterable[Told]) -> Stale:
         """Say which rights these events may have changed."""
         subjects: set[str] = set()
-        tables = False
+        tables = named = False
         for told in events:
             if told.topic in _WHAT:
                 tables = True
+                named |= told.topic == standard.USERGROUP
             elif told.topic in _WHO and isinstance(told.event, Change):
                 subjects |= _subjects(told.event)
-        return Stale(frozenset(subjects), tables)
+        return Stale(frozenset(subjects), tables, named)
 
     def shapes_of_rights(self, shapes: Mapping[int, Shape]) -> tuple[tuple[int, ...], int]:
         """Give the ids of the shapes whose rows are rights, and the newest id of all; found once for each mapping."""
@@ -231,8 +240,13 @@ class Access:
         if grant.object_table is not None:
             # Of what is gone there are no join rows to be told of, but to administrators: how it was guarded at the end
             # may rest on a join row of the same transaction, which nobody could ever SELECT.
-            joined = value_of(change, image, str(grant.object_column))
-            return facts.guards.get((ascii_fold(grant.object_table), str(joined)))
+            column = str(grant.object_column)
+            joined = str(value_of(change, image, column))
+            object_guard = facts.guards.get((ascii_fold(grant.object_table), joined))
+            if object_guard is None or change.new is None or image is not change.old:
+                return object_guard
+            # What the change itself gives did not show the join row as it was.
+            return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
             now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))

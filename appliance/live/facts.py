@@ -200,7 +200,7 @@ def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict
         for reference in {str(value_of(change, each, column)) for each in (change.old, change.new) if each is not None}:
             guard = facts.guards.get((table, reference)) or facts.ended.get((table, reference))
             after = state.get((table, reference), guard.joins if guard is not None else ())
-            before = state[table, reference] = _undone(change, column, reference, after)
+            before = state[table, reference] = undone(change, column, reference, after)
             found[change.id, reference] = before, after
     return found
 
@@ -223,7 +223,7 @@ def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
         for image in filter(None, (change.old, change.new)):
             reference = str(value_of(change, image, column))
             deleted = state.get((table, reference), [])
-            deleted[:] = [(each, _undone(change, column, reference, joins)) for each, joins in deleted]
+            deleted[:] = [(each, undone(change, column, reference, joins)) for each, joins in deleted]
     for each, before in chain.from_iterable(state.values()):
         given = dict(before)
         joins = tuple((group, held & given[group]) for group, held in each.joins if group in given)
@@ -232,7 +232,7 @@ def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
     return found
 
 
-def _undone(change: Change, column: str, reference: str, after: Joins) -> Joins:
+def undone(change: Change, column: str, reference: str, after: Joins) -> Joins:
     """Give the groups of a row as they were before one change of them."""
     joins = list(after)
     if change.new is not None and str(value_of(change, change.new, column)) == reference:

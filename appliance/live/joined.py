@@ -27,10 +27,12 @@ class Joined:
 
     ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
     could still read it then is told of that by the event of its deletion. ``given`` is what the change gives by itself,
-    where its groups may have changed again since and so hide that it was this change that made it readable.
+    where its groups may have changed again since and so hide that it was this change that made it readable. ``shown``
+    guards the row as it is shown, which may be another by then and in other groups.
     """
 
     image: Image | None
+    shown: Guarded
     now: Guarded
     before: Guarded
     given: Guarded
@@ -44,7 +46,7 @@ class Joined:
         was, passes = reader.may(Verb.READ, self.before), self._passes(audience, shape)
         now = passes and reader.may(Verb.READ, self.now)
         if now and (not was or reader.may(Verb.READ, self.given)):
-            return self.entering or None
+            return self.entering if self.entering and reader.may(Verb.READ, self.shown) else None
         return self.leaving if was and not now else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
@@ -55,10 +57,10 @@ class Joined:
         if passes and self.now.permission & Verb.READ:
             return
         named = audience.readership.named
-        was, given = named(self.before).members, named(self.given).members
+        was, given, shown = (named(each).members for each in (self.before, self.given, self.shown))
         now = named(self.now).members if passes else {}
         for members, frame in (
-            ([each for each in now if each not in was or each in given], self.entering),
+            ([each for each in now if (each not in was or each in given) and each in shown], self.entering),
             ([each for each in was if each not in now], self.leaving),
         ):
             if members and frame:
@@ -101,6 +103,7 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
             entering = text_frame(frames.change(Change(change.id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
+            now,
             now._replace(joins=after),
             now._replace(joins=before),
             Guarded(0, None, given_by(change) if facts.newer else ()),

@@ -35,7 +35,7 @@ async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> b
         )
         page = await store.read(read)
         stale = Access.stale([Told(event) for event in page.events])
-        if page.trimmed or page.faults or stale.tables or principal.subject in (stale.subjects or ()):
+        if page.trimmed or page.faults or stale.tables or stale.concerns(principal):
             return True
         after = page.end
     return False

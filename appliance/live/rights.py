@@ -23,12 +23,8 @@ class Rights:
             self._hub.reassess(self._hub.subscriptions_to(changed))
         if stale.subjects is None:
             await self._access.read_keys()
-        if stale.subjects is None or stale.subjects:
-            holders = [
-                each
-                for each in self._sessions.all()
-                if each.authenticated and (stale.subjects is None or each.principal.subject in stale.subjects)
-            ]
+        if stale.subjects is None or stale.subjects or stale.named:
+            holders = [each for each in self._sessions.all() if each.authenticated and stale.concerns(each.principal)]
             self._access.renewed += 1
             await self._renew(holders)
 

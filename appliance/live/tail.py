@@ -104,7 +104,6 @@ class Tail:
     def distrust(self) -> None:
         """Read everybody's rights anew before anything else is delivered: what they rest on has changed."""
         self._distrusted = True
-        self._known = None
         self._woken.set()
 
     def stir(self) -> None:
@@ -120,7 +119,7 @@ class Tail:
 
     def has_all(self) -> bool:
         """Whether all that is committed by now has surely been taken up: events, tables and rights (2 µs)."""
-        return self._turns.idle and self._store.quiet(self._known)
+        return self._turns.idle and not self._distrusted and self._store.quiet(self._known)
 
     async def caught_up(self, *, however_much: bool = False) -> None:
         """Wait until it has been. Not for longer than ``turns.PATIENCE_S``, and only ``however_much`` there is where so
@@ -149,7 +148,7 @@ class Tail:
                 # The file cannot be read or the triggers not be made just now (disk full, locked, EIO). Nothing is
                 # lost: the position stays, and what was committed is read when it can be.
                 self._failed(str(error) or type(error).__name__)
-                self._known = None  # what this look was to lead to is still to be done
+                self._known, self._distrusted = None, True  # what this look was to lead to is still to be done
                 self._turns.end()
                 await trio.sleep(RETRY_S)
                 continue
@@ -166,7 +165,8 @@ class Tail:
                 self._at_break = False
             self._following, self._told_at = self._following or self._told_at, None
             self._turns.begin()
-            look = await self._store.look(self._hub.position.id, self._known, self._at_least)
+            known = None if self._distrusted else self._known
+            look = await self._store.look(self._hub.position.id, known, self._at_least)
             self.state.last_look = trio.current_time()
             if look is None:
                 self.state.behind, self.state.last_whole = False, self.state.last_look

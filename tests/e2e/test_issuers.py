@@ -106,3 +106,20 @@ def test_another_issuer_gives_groups_and_administrators_but_passes_for_no_accoun
             assert "notes" not in client.done("list-topic")["topics"]
             sql(db, "INSERT INTO user_account(reference_id, email) VALUES('ann', 'ann@example.com')")
             assert client.close_code() == 4401  # now that there is an account of that name
+
+
+def test_a_group_that_is_called_otherwise_is_another_one_for_tokens_that_name_it(tmp_path: Path) -> None:
+    db, jwks = tmp_path / "shop.db", tmp_path / "jwks.json"
+    publish(jwks, one=FIRST)
+    sql(db, "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT)")
+    for command in (("group", "add", "editors"), ("table", "grant", "notes", "--to", "editors", "--can", "read")):
+        assert run(*command, "--db", db).returncode == 0
+    with (
+        serving(db, "--jwt-keys", str(jwks), "--jwt-issuer", ISSUER) as live,
+        live.client(signed(FIRST, "one", groups=["editors"])) as client,
+    ):
+        client.done("subscribe", topic="notes")
+        sql(db, "UPDATE usergroup SET name='authors' WHERE name='editors'; INSERT INTO notes(text) VALUES('secret')")
+        assert [each["EventType"] for each in client.all_until_now()] == ["table-dropped"]
+        sql(db, "UPDATE usergroup SET name = 'editors' WHERE name = 'authors'")
+        client.done("subscribe", topic="notes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -338,3 +339,36 @@ def test_who_makes_a_topic_of_a_former_ones_name_gets_none_of_its_messages(live:
         client.done("create-topic", name=another)
         client.done("new-message", topic=another, message="first")
         assert client.done("subscribe", topic=another, **place)["recovered"] is True
+
+
+def test_what_a_join_row_was_before_it_gave_the_right_to_read_is_not_told(live: Live, notes: str) -> None:
+    theirs, joins = group(live.db), join_table(notes)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, row, theirs, permission=0)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=joins, old=True)
+        for permission in (GROUP_READ, GROUP_READ | 16384):
+            taken_up(live)
+            sql(live.db, f"UPDATE {joins} SET permission = {permission} WHERE {notes}_id = '{row}'")
+        first, second = client.all_until_now()
+        assert "OldData" not in first
+        assert second["OldData"] == {"permission": GROUP_READ}
+
+
+def test_a_row_that_was_joined_is_not_shown_as_what_has_taken_its_place(live: Live, notes: str) -> None:
+    theirs, joins = group(live.db), join_table(notes)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "old", permission=0)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == []
+        live.process.send_signal(signal.SIGSTOP)  # it finds both commits at one look
+        try:
+            join(live.db, notes, row, theirs)
+            sql(live.db, f"PRAGMA foreign_keys = ON; REPLACE INTO {notes}(reference_id, text, permission) "
+                         f"VALUES('{row}', 'secret', 0)")  # fmt: skip
+            assert sql(live.db, f"SELECT count(*) FROM {joins}") == "0\n"
+        finally:
+            live.process.send_signal(signal.SIGCONT)
+        assert "create" not in [event["EventType"] for event in client.all_until_now()]

@@ -43,12 +43,13 @@ async def test_a_message_is_written_if_its_sender_may_in_that_very_transaction(t
     path = tmp_path / "a.db"
     async with served(path, "CREATE TABLE t(a)") as live:
         live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, OPEN)))
-        message = live.store.send(durable.message("open", ANN, b"1", decided=durable.known(live.hub)))
+        decided = durable.known(live.hub)
+        message = live.store.send(durable.message("open", ANN, b"1", decided=decided))
         with closing(sqlite3.connect(path, isolation_level=None)) as another:
             for statement in statements:
                 another.execute(statement)
         if refused is None:
-            assert (await live.store.sent(message)).event_id > live.hub.position.id
+            assert (await live.store.sent(message)).event_id > decided.position
         else:
             with pytest.raises(refused):
                 await live.store.sent(message)

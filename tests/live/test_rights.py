@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from appliance.live.access import Access, Stale
+from appliance.live.access import EVERYTHING, Access, Stale
 from appliance.live.hub import Hub
 from appliance.live.rights import Rights
 from appliance.live.sessions import Sessions
@@ -19,6 +21,7 @@ from appliance.store.bridge import open_bridge
 from appliance.store.secrecy import Secrecy
 from appliance.store.standard import NewColumn, create
 from appliance.store.store import StoreSettings, open_store
+from tests.live.test_reading import served
 
 
 async def test_what_is_granted_on_a_table_concerns_its_subscribers_only(
@@ -56,3 +59,31 @@ async def test_what_is_granted_on_a_table_concerns_its_subscribers_only(
         assert await after(lambda db: db.execute("UPDATE world SET permission=0 WHERE table_name='other'")) == {
             "other", "other_other_id_has_usergroup_usergroup_id",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        renewed: list[Stale] = []
+        handed_out = live.store.handed_out
+
+        async def renew(stale: Stale = EVERYTHING) -> None:
+            renewed.append(stale)
+            if failing and len(renewed) == 1:
+                raise sqlite3.OperationalError("disk I/O error")
+
+        def once(highest: int, *, border: bool) -> None:
+            monkeypatch.setattr(live.store, "handed_out", handed_out)
+            live.tail.distrust()
+            handed_out(highest, border=border)
+
+        monkeypatch.setattr(live.tail._rights, "renew", renew)
+        monkeypatch.setattr(live.store, "handed_out", once)
+        await live.write("INSERT INTO t VALUES(1, 'a')")
+        await live.tail.caught_up()
+        with trio.fail_after(5):
+            while len(renewed) < 1 + failing:
+                await trio.lowlevel.checkpoint()
+        assert renewed == [EVERYTHING] * (1 + failing)
