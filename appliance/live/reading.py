@@ -336,6 +336,8 @@ class Reading:
             await self._fails(error)
             return None
         self._failing = False
+        # The rows are as a transaction has left them: what comes later is of another, whatever the tail sees of them.
+        self._store.borders.note(page.position)
         if first:
             self._position = page.position
         if subscription.ended:

@@ -274,11 +274,13 @@ class Tail:
                 facts = await self._facts(told, look.highest)
 
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
-        by_row = self._hub.subscribers.by_row
+        by_row, after = self._hub.subscribers.by_row, self._hub.position.id + 1
         while True:
-            asked = frozenset(by_row)
+            asked, begun = frozenset(by_row), self._store.borders.before(after)
             facts = await self._hub.facts(told, await self._commits.coming(told, newest, asked))
-            if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
+            # Else of another table, too, it is to be known what is done to its rows; or somebody has come meanwhile
+            # with rows of a snapshot, which were read between transactions that counted as one.
+            if by_row <= asked and begun == self._store.borders.before(after):
                 return facts
 
     async def _renew_settings(self) -> None:

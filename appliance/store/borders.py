@@ -2,8 +2,8 @@
 
 A row of the outbox does not say which transaction it is of: nothing that a trigger can ask tells one from the next. But
 whoever reads up to the newest row there is has read whole transactions, so that row is the last of one. The tail does
-so all the time; of what it found out before a restart, the last is in ``<db>-live`` (``incarnation``), and some of the
-rest in the store's marks (``retention``).
+so all the time, and so does each page of a snapshot; of what they found out before a restart, the last is in
+``<db>-live`` (``incarnation``), and some of the rest in the store's marks (``retention``).
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ class Borders:
         self.keep: Callable[[int], None] | None = None
 
     def note(self, position: int) -> None:
-        """Remember that a transaction ends with this id, the greatest so far."""
+        """Remember that a transaction ends with this id. They come in about their order: the tail is not alone."""
         number, place = divmod(position, BLOCK)
         known = self._blocks.get(number, 0)
         self._blocks[number] = known | 1 << place
         if not known:
+            self._first = min(number, self._first if len(self._blocks) > 1 else number)
             if len(self._blocks) > BLOCKS:
-                del self._blocks[next(iter(self._blocks))]
-            self._first = next(iter(self._blocks))
+                del self._blocks[self._first]
+                while self._first not in self._blocks:
+                    self._first += 1
         if self.keep is not None:
             self.keep(position)
 

@@ -115,7 +115,7 @@ class LiveFile:
         kept = os.pread(self._descriptor, BORDERS * _BORDER.size, SIZE)
         found = [each for (each,) in _BORDER.iter_unpack(kept[: len(kept) - len(kept) % _BORDER.size])]
         # The next takes the place of the oldest.
-        self._place = (found.index(max(found)) + 1) % BORDERS if found else 0
+        self._place = len(found) if len(found) < BORDERS else found.index(min(found))
         return found
 
     def forget_borders(self) -> None:

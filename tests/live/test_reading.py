@@ -6,7 +6,7 @@ import gc
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,8 @@ from appliance.errors import CloseCode
 from appliance.live import reading
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
+from appliance.live.commits import Commits
+from appliance.live.facts import Together
 from appliance.live.hub import Hub
 from appliance.live.reading import Reading
 from appliance.live.rights import Rights
@@ -33,10 +35,12 @@ from appliance.live.survey import survey
 from appliance.live.tail import Tail
 from appliance.live.telling import Told
 from appliance.model import Principal, Topic
+from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store import retention
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
+from appliance.store.grants import TableGrant, TableKind
 from appliance.store.readers import READERS
 from appliance.store.replay import Page
 from appliance.store.secrecy import Secrecy
@@ -350,6 +354,53 @@ async def test_a_snapshot_is_not_live_before_the_hub_has_come_to_its_last_page(t
         assert notice["EventData"]["EventId"] == live.hub.position.id
         held = {event["Key"][0]: event["EventData"]["v"] for event in peer.sent}
         assert held == dict.fromkeys(range(1, 601), 2)
+
+
+async def follow_own_rows(live: Served) -> tuple[Peer, Subscription]:
+    """Have rows of ``t`` be of whom ``v`` names, and one follow hers; the tail then waits until it is told."""
+    owners = Guarded(Verb.PEEK | Verb.READ << OWNER_SHIFT)
+    live.hub.access._granted = {"t": TableGrant("t", TableKind.PLAIN, owners, owner_column="v")}
+    await live.write("INSERT INTO u VALUES(1, 0)")  # 1
+    await wait_all_tasks_blocked()
+    peer = Peer(Reader(Principal("server", "ann", admin=False, expires_at=float("inf")), frozenset()))
+    return peer, live.subscribe(peer, Wish(live_set=True))
+
+
+async def test_a_row_of_a_snapshot_leaves_it_though_the_tail_sees_with_one_look_how_it_came_and_how_it_went(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer, subscription = await follow_own_rows(live)
+        live.file.writer.execute("INSERT INTO t VALUES(1, 'ann')")  # of which nobody has told the tail
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reading(peer, subscription, 0, scan=True).run)
+            while not peer.sent:
+                await trio.lowlevel.checkpoint()
+            await live.write("UPDATE t SET v = 'bob'")
+        assert [(event["EventType"], event["Key"]) for event in peer.sent] == [("snapshot", [1]), ("delete", [1])]
+
+
+async def test_so_it_does_for_who_comes_with_it_while_what_follows_is_being_decided_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        hub, publish, coming = live.hub, Hub.publish, Commits.coming
+        monkeypatch.setattr(hub, "publish", partial(publish, hub, turn_s=0))  # one event a turn
+        peer, subscription = await follow_own_rows(live)
+
+        async def come(commits: Commits, events: Sequence[Told], *others: Any) -> Together:
+            found = await coming(commits, events, *others)
+            if hub.position.id == 3 and subscription.position != 3:  # as a reading does that has read the row at 3
+                live.store.borders.note(3)
+                subscription.position = 3
+                hub.attach(subscription)
+            return found
+
+        monkeypatch.setattr(Commits, "coming", come)
+        live.file.writer.execute("INSERT INTO t VALUES(1, 'ann')")  # 2
+        live.file.writer.execute("INSERT INTO u VALUES(2, 0)")  # 3
+        await live.write("UPDATE t SET v = 'bob'")  # 5
+        assert [(event["EventType"], event["EventId"]) for event in peer.sent] == [("delete", 5)]
 
 
 async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(tmp_path: Path) -> None:
