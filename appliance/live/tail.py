@@ -23,11 +23,12 @@ from appliance.live.beat import next_beat
 from appliance.live.commits import Commits
 from appliance.live.facts import Facts
 from appliance.live.hub import Hub
+from appliance.live.renumbering import Renumbering
 from appliance.live.rights import Rights
 from appliance.live.telling import Told
 from appliance.live.turns import Turns
 from appliance.model import Op
-from appliance.store.catalog import Catalog, statements
+from appliance.store.catalog import Catalog
 from appliance.store.connections import identity
 from appliance.store.incarnation import StoreReplaced
 from appliance.store.look import Look, OutboxRow
@@ -79,7 +80,7 @@ class Tail:
         self._commits = Commits(hub, store)
         self._generation = catalog.settings.generation
         self._distrusted = False
-        self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
+        self._schema = Renumbering(hub, store, catalog)
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
         self._told = True
@@ -179,6 +180,7 @@ class Tail:
                 self._distrusted = False
                 await self._rights.renew()
             self._generation = look.generation
+            await self._schema.forewarn(look)
             before = self._before_a_break(look)
             await self._deliver(before)
             # Everybody else's turn, which a look does not give: not before what it has found is delivered.
@@ -192,7 +194,7 @@ class Tail:
             if look.full:
                 continue
             self.state.last_whole = self.state.last_look
-            if look.schema_version != self._schema_version or not self._told:
+            if look.schema_version != self._schema.version or not self._told:
                 await self._renew()
             elif look.generation != self._hub.generation:
                 await self._renew_settings()
@@ -209,7 +211,7 @@ class Tail:
 
         Whoever had an event from behind it, and then lost its connection, would go on from there and never know.
         """
-        if look.schema_version == self._schema_version and self._told:
+        if look.schema_version == self._schema.version and self._told:
             return look
         for place, row in enumerate(look.rows):
             if row[2] == Op.BREAK and _id(row) > self._known_break:
@@ -296,10 +298,10 @@ class Tail:
         catalog = await self._store.synchronise()
         # Remembered until everybody has been told, even if reading fails in between.
         self._changed.update(catalog.changed)
-        if renumbered := self._renumbered(catalog):
+        if renumbered := self._schema.by(catalog):
             self._changed.update(renumbered)
             await self._store.break_off(renumbered)
-        self._schema_version, self._foreign = catalog.schema_version, catalog.foreign
+        self._schema.take_up(catalog)
         self._told = False
         self._hub.shapes = catalog.shapes
         await self._rights.renew(Stale(tables=True))
@@ -321,17 +323,6 @@ class Tail:
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():
             log.warning("table_not_captured", table=table, reason=reason)
-
-    def _renumbered(self, catalog: Catalog) -> list[str]:
-        """Name the tables whose rowid is their key and may be another now.
-
-        Each statement that changes the schema moves its version by one, and so does VACUUM, which changes nothing. So
-        there was none only if the version has moved no further than by the fewest statements that make the difference.
-        """
-        steps = catalog.found_version - self._schema_version
-        if steps <= statements(self._foreign, catalog.foreign):
-            return []
-        return [shape.table for shape in catalog.tables.values() if shape.rowid]
 
     async def _wait(self) -> None:
         now = trio.current_time()

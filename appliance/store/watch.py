@@ -84,6 +84,15 @@ def has_moved(db: sqlite3.Connection) -> bool:
     return schema.get(db, "schema_version") not in (None, version)
 
 
+def found(db: sqlite3.Connection) -> tuple[int, dict[str, str | None]]:
+    """Give the schema's ``found_version`` and what of it is ``foreign``, as ``Synced`` has them."""
+    db.execute("BEGIN")
+    try:
+        return _version(db) - _steps(db), _foreign(db)
+    finally:
+        db.execute("COMMIT")
+
+
 def break_off_unkeyed(db: sqlite3.Connection) -> None:
     """Note that captured tables without a key may have other rowids than their events say."""
     shapes = load_shapes(db)

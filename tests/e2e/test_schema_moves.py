@@ -119,6 +119,22 @@ def test_a_vacuum_is_seen_beside_a_statement_that_changes_much(tmp_path: Path) -
         assert (notice["EventType"], notice["ObjectType"]) == ("resync", "bare")
 
 
+def test_no_row_is_named_by_its_new_rowid_before_the_resync(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, TABLES + "INSERT INTO bare VALUES('y'); DELETE FROM bare WHERE rowid = 1;")
+    with serving(db, "--no-accounts") as live, live.client() as client, live.client() as away:
+        before = client.done("subscribe", topic="bare")
+        os.kill(live.process.pid, signal.SIGSTOP)  # it sees both at once
+        try:
+            sql(db, "VACUUM")
+            sql(db, "DELETE FROM bare")
+        finally:
+            os.kill(live.process.pid, signal.SIGCONT)
+        # Again behind it, for whoever has loaded meanwhile what was there before it.
+        assert [client.event()["EventType"] for _ in range(3)] == ["resync", "delete", "resync"]
+        assert resumed(away, "bare", before) == "gap"
+
+
 def test_vacuum_while_no_server_runs_is_no_secret_either(tmp_path: Path) -> None:
     db = tmp_path / "a.db"
     sql(db, TABLES)
