@@ -44,7 +44,7 @@ from appliance.store import standard
 from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
-from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE
+from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
 from appliance.store.incarnation import StoreReplaced
 from appliance.store.store import Store, open_store
 from appliance.web.admission import Admission
@@ -152,20 +152,21 @@ async def _serve_on(
     stop: trio.Event,
 ) -> None:
     config = reload.config
-    catalog = await store.synchronise()
     options = ValueOptions("string" if config.big_integers == "string" else "number", config.event_bytes)
     counters = Counters()
     access = Access(store)
     access.configure(external=wiring.external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
-    await access.read_keys()
-    await access.read_grants()
-    begun = await store.position()
+    with starting(store.path):
+        catalog = await store.synchronise()
+        begun = await store.position()  # the tail sees what changes rights behind it
+        await access.read_keys()
+        await access.read_grants()
+        secret, code = await store.read(store.secrets.signing), await store.commit(setup_code)
     hub = Hub(catalog, begun, options, access, counters)
     sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
     rights = Rights(access, hub, sessions)
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
-    secret = await store.read(store.secrets.signing)
     backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail)
     admission = Admission(backend, allowed_origins=config.allowed_origins)
     addresses = [listener.getsockname()[:2] for listener in listeners]
@@ -253,7 +254,6 @@ async def _serve_on(
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
-            code = await store.commit(setup_code)
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
             background.start_soon(_settle, background, watchman)
             background.start_soon(survey, store, begun.id)

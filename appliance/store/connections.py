@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.errors import StoreLocked, StoreUnusable
+from appliance.errors import RequestError, StoreLocked, StoreUnusable
 from appliance.store.soundness import faults
 
 T = TypeVar("T")
@@ -204,6 +205,22 @@ def refusal(path: Path, error: sqlite3.Error, *, wal: bool = False) -> StoreUnus
     if is_unwritable(error):
         return StoreUnusable(f"{path} cannot be written ({error}); make room on the disk or give write permission")
     return StoreUnusable(f"{path} cannot be used: {error}")
+
+
+@contextlib.contextmanager
+def starting(path: Path) -> Iterator[None]:
+    """Have an error of SQLite's say what it means for a start, also one that the writer has translated for clients.
+
+    The file is in WAL mode. Raises ``StoreUnusable``.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise refusal(path, error, wal=True) from error
+    except RequestError as error:
+        if not isinstance(error.__cause__, sqlite3.Error):
+            raise
+        raise refusal(path, error.__cause__, wal=True) from error
 
 
 def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:

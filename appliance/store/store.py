@@ -272,10 +272,8 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         connect(lambda: connections.open_reader(path, busy_timeout_s=busy)) as reading,
         open_readers(another) as readers,
     ):
-        try:
+        with connections.starting(path):
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
-        except sqlite3.Error as error:
-            raise connections.refusal(path, error, wal=True) from error
         lookout = await open_lookout(reading, busy)
         guard = incarnation.Guard(path, own, live)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, own)
