@@ -18,6 +18,7 @@ from typing import Final
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.store import connections, incarnation, offline, schema
+from appliance.store.locks import is_locked
 from appliance.store.soundness import faults
 
 #: What SQLite may have beside a file: left there, it would be taken for a part of the file that comes instead.
@@ -166,7 +167,7 @@ def _leave_wal(database: Path) -> None:
             # Only the last connection may leave WAL, and it brings what is in there into the file.
             alone = db.execute("PRAGMA journal_mode=DELETE").fetchone()[0] == "delete"
         except sqlite3.OperationalError as error:
-            if not connections.is_locked(error):
+            if not is_locked(error):
                 raise
             alone = False
     if not alone:

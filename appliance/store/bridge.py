@@ -32,6 +32,10 @@ class _Connection(aiosqlite.Connection):
     version is pinned, and the tests of the bridge hold it to both.
     """
 
+    @property
+    def itself(self) -> sqlite3.Connection:
+        return self._conn
+
     def join(self) -> None:
         """Wait for the thread to end."""
         self._thread.join()
@@ -49,6 +53,11 @@ class Database:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection itself, for what another thread may say to it while a work of its own is under way."""
+        return self._connection.itself
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread and return its result.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.errors import RequestError, StoreLocked, StoreUnusable
+from appliance.store.locks import Connection, begin_immediate, is_locked
 from appliance.store.soundness import faults
 
 T = TypeVar("T")
@@ -29,9 +30,6 @@ OLD_SQLITE_BUGS = (
 
 #: ``quick_check`` at the start only for files up to this size: about a second at 100 MB/s. Bytes.
 QUICK_CHECK_LIMIT = 64 << 20
-
-#: The shortest and the longest pause between two tries for the write lock, seconds.
-LOCK_PAUSE_S = (0.0001, 0.001)
 
 #: File systems whose locks SQLite cannot trust (https://sqlite.org/howtocorrupt.html, section 2.1).
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -50,7 +48,9 @@ def open_file(path: Path, *, busy_timeout_s: float, synchronous: str = "NORMAL")
 
     ``trusted_schema`` is off: a schema that somebody else wrote must not call what it likes in our process.
     """
-    db = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(
+        path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     try:
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute(f"PRAGMA synchronous={synchronous}")
@@ -95,42 +95,10 @@ def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
     return db
 
 
-def is_locked(error: sqlite3.Error) -> bool:
-    """Whether another program's lock was in the way, so that trying again can help."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
 def is_unwritable(error: sqlite3.Error) -> bool:
     """Whether the disk is full, failing or read-only."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
-
-
-def begin_immediate(db: sqlite3.Connection) -> None:
-    """Take the write lock; wait for it as long as the connection's busy timeout.
-
-    SQLite's own busy handler sleeps up to 100 ms between two tries and so loses for seconds against a program that
-    writes in a loop. Tries that follow each other within a millisecond find the gap between two of its commits.
-
-    Raises ``sqlite3.OperationalError``.
-    """
-    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + patience_ms / 1000
-    db.execute("PRAGMA busy_timeout=0").fetchall()
-    try:
-        pause = LOCK_PAUSE_S[0]
-        while True:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_locked(error) or time.monotonic() >= deadline:
-                    raise
-                time.sleep(pause)  # in the connection's own thread
-                pause = min(pause * 2, LOCK_PAUSE_S[1])
-            else:
-                return
-    finally:
-        db.execute(f"PRAGMA busy_timeout={int(patience_ms)}").fetchall()
 
 
 def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:

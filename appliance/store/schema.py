@@ -12,7 +12,8 @@ from appliance import __version__
 from appliance.capture import outbox
 from appliance.errors import StoreUnusable
 from appliance.model import Op
-from appliance.store.connections import begin_immediate, keep_copy
+from appliance.store.connections import keep_copy
+from appliance.store.locks import begin_immediate
 
 #: The format of the tables below. A file of a later format is refused, one of an earlier is migrated.
 FORMAT = 4

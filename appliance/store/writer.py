@@ -7,6 +7,7 @@ everything that waits along in its own transaction.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
@@ -16,7 +17,8 @@ from appliance.counters import Histogram
 from appliance.errors import ApplianceError, Conflict, Internal, ReadOnly, Unavailable
 from appliance.store import schema
 from appliance.store.bridge import Database
-from appliance.store.connections import is_locked, is_unwritable
+from appliance.store.connections import is_unwritable
+from appliance.store.locks import Connection, is_locked
 from appliance.store.soundness import is_foreign
 
 T = TypeVar("T")
@@ -136,8 +138,10 @@ class Writer:
         return result
 
     def hurry(self, patience_s: float) -> None:
-        """From now on wait no longer than this for another program's lock; what waits already keeps its patience."""
+        """From now on wait no longer than this for another program's lock; what waits already, ``HURRIED_S`` more."""
         self._patience_ms = round(patience_s * 1000)
+        if isinstance(self._database.connection, Connection):
+            self._database.connection.hurried = time.monotonic()
 
     async def is_ours(self) -> bool:
         """Say whether the file is ours. Raises ``sqlite3.Error``."""

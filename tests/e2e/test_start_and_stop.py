@@ -149,15 +149,17 @@ def test_a_lock_that_comes_in_the_midst_of_a_start_is_as_temporary(tmp_path: Pat
     db, begun = tmp_path / "x.db", tmp_path / "x.db-live"
     sql(db, "PRAGMA journal_mode=wal;" + "".join(f"CREATE TABLE t{number}(a UNIQUE);" for number in range(200)))
     command = [*PROGRAM, "serve", "--db", str(db), "--port", "0", "--busy-timeout-s", "0.2"]
-    with closing(sqlite3.connect(db, isolation_level=None, timeout=20)) as other:
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-            try:
-                # Its lock is written when the store has been prepared; what then takes long is to look at the tables.
-                until(lambda: begun.exists() and begun.stat().st_size > 0, "it begins")
-                other.execute("BEGIN IMMEDIATE")
-                _, said = server.communicate(timeout=PATIENCE_S)
-            finally:
-                server.kill()
+    with (
+        closing(sqlite3.connect(db, isolation_level=None, timeout=20)) as other,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server,
+    ):
+        try:
+            # Its lock is written when the store has been prepared; what then takes long is to look at the tables.
+            until(lambda: begun.exists() and begun.stat().st_size > 0, "it begins")
+            other.execute("BEGIN IMMEDIATE")
+            _, said = server.communicate(timeout=PATIENCE_S)
+        finally:
+            server.kill()
     assert server.returncode == 75
     assert "locked by another program" in said
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StoreInUse
-from appliance.store import connections, incarnation, schema
+from appliance.store import incarnation, locks, schema
 from appliance.store.connections import open_file
 from appliance.store.incarnation import Guard, LiveFile, Record
 
@@ -93,7 +93,7 @@ def test_an_end_waits_for_another_program_s_lock_and_not_for_long(
             if now >= held_s and other.in_transaction:
                 other.execute("ROLLBACK")
 
-    monkeypatch.setattr(connections, "time", Clock)
+    monkeypatch.setattr(locks, "time", Clock)
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         if held_s < 2:

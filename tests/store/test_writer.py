@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from appliance.errors import Conflict, TopicExists, Unavailable
 from appliance.model import Topic
-from appliance.store import topics
+from appliance.store import locks, topics
 from appliance.store.bridge import Database, connect, open_bridge
-from appliance.store.connections import begin_immediate, open_file
+from appliance.store.connections import open_file
 from appliance.store.idempotency import Sent
+from appliance.store.locks import begin_immediate
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.writer import Job, Writer
@@ -151,6 +153,25 @@ async def test_who_is_in_a_hurry_waits_less_for_others(path: Path) -> None:
                 await writer.commit(insert(1))  # type: ignore[arg-type]
             with pytest.raises(Unavailable):
                 await writer.alone(lambda db: begin_immediate(db))
+
+
+async def test_who_waits_already_when_there_is_a_hurry_does_not_wait_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "HURRIED_S", 0.01)
+    async with opened(path, busy_timeout_s=3600) as database:
+        writer = Writer(database)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_is_refused, writer)
+                await wait_all_tasks_blocked()
+                writer.hurry(0.01)
+
+
+async def _is_refused(writer: Writer) -> None:
+    with pytest.raises(Unavailable):
+        await writer.commit(insert(1))  # type: ignore[arg-type]
 
 
 async def test_a_connection_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
