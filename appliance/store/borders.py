@@ -2,47 +2,44 @@
 
 A row of the outbox does not say which transaction it is of: nothing that a trigger can ask tells one from the next. But
 whoever reads up to the newest row there is has read whole transactions, so that row is the last of one. The tail does
-so all the time, and so does each page of a snapshot; of what they found out before a restart, the last is in
-``<db>-live`` (``incarnation``), and some of the rest in the store's marks (``retention``).
+so all the time, and so does each page of a snapshot. What they have found out is kept in ``<db>-live``, too
+(``incarnation``): events that were decided on one transaction at a time must not count as one after a restart, or who
+holds a row by one of them would not be told that another has taken it.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
 
-from appliance.store import retention
-from appliance.store.incarnation import LiveFile
-
-#: Ids of a block, and blocks that are remembered, the oldest forgotten first: 16 million ids, 4 MiB at most.
-BLOCK: Final = 1024
-BLOCKS: Final = 16_384
+from appliance.store import incarnation
+from appliance.store.incarnation import BLOCK, LiveFile
 
 
 class Borders:
-    """Ids that were the newest when they were seen: no transaction has rows on both sides."""
+    """Ids that were the newest when they were seen: no transaction has rows on both sides.
 
-    def __init__(self) -> None:
-        #: By number, a bit for each id of a block.
-        self._blocks: dict[int, int] = {}
-        self._first = 0
-        #: Keeps what is noted for the next start; ``None``: nothing does.
-        self.keep: Callable[[int], None] | None = None
+    The oldest are forgotten first: 16 million ids take 4 MiB at most. ``known``: those of before, as ``keep`` was given
+    them, by the number of the block and a bit for each of its ids.
+    """
+
+    def __init__(self, known: Mapping[int, int] | None = None, keep: Callable[[int, int], None] | None = None) -> None:
+        self._blocks = dict(known or {})
+        self._first = min(self._blocks, default=0)
+        self._keep = keep
 
     def note(self, position: int) -> None:
         """Remember that a transaction ends with this id. They come in about their order: the tail is not alone."""
         number, place = divmod(position, BLOCK)
         known = self._blocks.get(number, 0)
-        self._blocks[number] = known | 1 << place
+        self._blocks[number] = ends = known | 1 << place
         if not known:
             self._first = min(number, self._first if len(self._blocks) > 1 else number)
-            if len(self._blocks) > BLOCKS:
+            if len(self._blocks) > incarnation.BLOCKS:
                 del self._blocks[self._first]
                 while self._first not in self._blocks:
                     self._first += 1
-        if self.keep is not None:
-            self.keep(position)
+        if self._keep is not None and ends != known:
+            self._keep(number, ends)
 
     def is_one(self, position: int) -> bool:
         """Whether a transaction is known to end with this id."""
@@ -86,10 +83,6 @@ class Borders:
         return found
 
 
-def known(db: sqlite3.Connection, live: LiveFile) -> Borders:
+def known(live: LiveFile) -> Borders:
     """Give those that are known from before a start; what is noted from now on is kept in ``live``, too."""
-    found = Borders()
-    for each in sorted({*live.borders(), *retention.marks(db)}):
-        found.note(each)
-    found.keep = live.note_border
-    return found
+    return Borders(live.borders(), live.note_borders)

@@ -3,7 +3,7 @@
 A database file cannot remember what it was restored over: ``cp backup shop.db`` keeps even its inode. So a second
 file beside it holds which incarnation of the store was served last, the highest event id that was handed out, and
 during which boot. Where the two do not fit together, ids could be given out twice, and a new epoch begins. It also
-keeps, through a kill, where the last transactions ended (``borders``).
+keeps, through a kill, where transactions ended (``borders``).
 The file is also the server's lock (``flock``: one server a database), so that the database itself is never
 opened or closed by anything but SQLite.
 """
@@ -28,9 +28,13 @@ from appliance.store.connections import identity, open_again
 
 #: The file begins with one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
-#: Behind it are the last ids that a transaction is known to end with, 8 bytes each.
-BORDERS = 8192
-_BORDER = struct.Struct("<q")
+#: Behind it is where transactions end (``borders``), in blocks of so many ids, a bit for each: a block's number is
+#: before its bits, and its place is the number modulo how many are kept, 16 million ids in 2.2 MB at most.
+BLOCK = 1024
+BLOCKS = 16_384
+_BLOCK = struct.Struct(f"<q{BLOCK // 8}s")
+#: What these blocks begin with: a file of before has something else there.
+_BLOCKS_MARK = b"borders1"
 
 #: A server that stops waits no longer for other writers than this, milliseconds.
 END_PATIENCE_MS = 2000
@@ -58,7 +62,6 @@ class LiveFile:
         self._path = _beside(self._database)
         self._descriptor = _lock(self._database)
         self._record: Record | None = None
-        self._place = 0
 
     def keep(self) -> None:
         """Make the file again if somebody has deleted it: without it a second server could begin.
@@ -72,6 +75,7 @@ class LiveFile:
             self._descriptor = anew
             if self._record is not None:
                 self.write(self._record)
+            self.forget_borders()
 
     def close(self) -> None:
         """Give the lock back."""
@@ -105,23 +109,25 @@ class LiveFile:
         if self._record is not None and highest > self._record.highest:
             self.write(Record(self._record.incarnation, highest, self._record.boot))
 
-    def note_border(self, position: int) -> None:
-        """Remember, of the last ``BORDERS``, that a transaction ends with this id (``borders``)."""
-        os.pwrite(self._descriptor, _BORDER.pack(position), SIZE + self._place * _BORDER.size)
-        self._place = (self._place + 1) % BORDERS
+    def note_borders(self, number: int, ends: int) -> None:
+        """Remember the bits of a block: with which of its ids a transaction ends."""
+        place = SIZE + len(_BLOCKS_MARK) + number % BLOCKS * _BLOCK.size
+        os.pwrite(self._descriptor, _BLOCK.pack(number, ends.to_bytes(BLOCK // 8, "little")), place)
 
-    def borders(self) -> list[int]:
-        """Give the ids that are remembered so."""
-        kept = os.pread(self._descriptor, BORDERS * _BORDER.size, SIZE)
-        found = [each for (each,) in _BORDER.iter_unpack(kept[: len(kept) - len(kept) % _BORDER.size])]
-        # The next takes the place of the oldest.
-        self._place = len(found) if len(found) < BORDERS else found.index(min(found))
-        return found
+    def borders(self) -> dict[int, int]:
+        """Give the bits of each block that is remembered, by its number."""
+        kept = os.pread(self._descriptor, len(_BLOCKS_MARK) + BLOCKS * _BLOCK.size, SIZE)
+        if not kept.startswith(_BLOCKS_MARK):
+            self.forget_borders()
+            return {}
+        kept = kept[len(_BLOCKS_MARK) :]
+        blocks = _BLOCK.iter_unpack(kept[: len(kept) - len(kept) % _BLOCK.size])
+        return {number: ends for number, bits in blocks if (ends := int.from_bytes(bits, "little"))}
 
     def forget_borders(self) -> None:
         """Forget them: the ids mean something else now."""
         os.ftruncate(self._descriptor, SIZE)
-        self._place = 0
+        os.pwrite(self._descriptor, _BLOCKS_MARK, SIZE)
 
 
 @contextlib.contextmanager

@@ -87,11 +87,6 @@ def last_mark(db: sqlite3.Connection) -> tuple[int, float] | None:
     return None if row is None else (row[0], row[1])
 
 
-def marks(db: sqlite3.Connection) -> list[int]:
-    """Give the ids of all marks, in their order: each was the newest when it was set."""
-    return [int(each) for (each,) in db.execute("SELECT id FROM _appliance_mark ORDER BY id").fetchall()]
-
-
 def measure(db: sqlite3.Connection, after: int, upto: int) -> int:
     """Estimate the bytes of the outbox's rows after one id, up to another. Reads a bounded number of them."""
     after = max(after, schema.oldest(db))

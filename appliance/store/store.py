@@ -277,7 +277,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         lookout = await open_lookout(reading, busy)
         guard = incarnation.Guard(path, own, live)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, own)
-        store.borders = await writing.run(lambda db: borders.known(db, live))
+        store.borders = borders.known(live)
         try:
             yield store
         finally:

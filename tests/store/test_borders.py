@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.store import borders, incarnation, retention, schema
+from appliance.store import borders, incarnation, schema
 from appliance.store.borders import Borders
 from appliance.store.connections import open_file
+from appliance.store.incarnation import BLOCK
 
 
 @given(st.lists(st.integers(1, 9000), min_size=1, unique=True), st.integers(1, 9000), st.integers(0, 500))
@@ -42,34 +43,41 @@ def test_stretches_are_whole_transactions_and_hold_the_events(noted: set[int], e
 
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(borders, "BLOCKS", 3)
+    monkeypatch.setattr(incarnation, "BLOCKS", 3)
     found = Borders()
-    for each in range(0, 10 * borders.BLOCK, 100):
+    for each in range(0, 10 * BLOCK, 100):
         found.note(each)
-    assert found.before(7 * borders.BLOCK) == 0
-    assert found.before(9 * borders.BLOCK) == 9200
+    assert found.before(7 * BLOCK) == 0
+    assert found.before(9 * BLOCK) == 9200
     assert not found.is_one(100)
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_the_last_are_known_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    monkeypatch.setattr(incarnation, "BORDERS", 4)
+def test_what_was_noted_is_known_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    monkeypatch.setattr(incarnation, "BLOCKS", 3)
     path = tmp_path / "a.db"
     db = open_file(path, busy_timeout_s=1)
     schema.prepare(db)
-    db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * 9)
-    for noted in ((1, 3, 5, 7, 6), (8, 9)):
+    db.execute("INSERT INTO _appliance_outbox(id, op) VALUES(?, 4)", (6 * BLOCK,))
+    for noted in ((1, BLOCK, 2 * BLOCK + 5, 2 * BLOCK + 3), (2 * BLOCK + 9, 3 * BLOCK, 5 * BLOCK - 1)):
         with incarnation.hold(path) as live:
             incarnation.begin(db, live, schema.highest(db))
-            known = borders.known(db, live)
+            known = borders.known(live)
             for each in noted:
                 known.note(each)
-    retention.mark(db, 2, 0.0, 0)
     if not kept:
-        db.execute("DELETE FROM _appliance_outbox WHERE id = 9")
         schema.put(db, "incarnation", "another")
     with incarnation.hold(path) as live:
         incarnation.begin(db, live, schema.highest(db))
-        known = borders.known(db, live)
+        known = borders.known(live)
     db.close()
-    assert [each for each in range(1, 10) if known.is_one(each)] == ([2, 6, 7, 8, 9] if kept else [2])
+    found = [each for each in range(6 * BLOCK) if known.is_one(each)]
+    assert found == ([2 * BLOCK + 3, 2 * BLOCK + 5, 2 * BLOCK + 9, 3 * BLOCK, 5 * BLOCK - 1] if kept else [])
+
+
+def test_what_an_earlier_build_left_behind_the_record_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Path(f"{path}-live").write_bytes(b"{}".ljust(incarnation.SIZE) + bytes(range(1, 256)) * 9)
+    with incarnation.hold(path) as live:
+        borders.known(live).note(7)
+        assert [each for each in range(9000) if borders.known(live).is_one(each)] == [7]
