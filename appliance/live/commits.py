@@ -21,13 +21,17 @@ from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.store import replay
+from appliance.store.look import LOOK_ROWS
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
 
-#: So many ids before and behind the events of one look are a part of a transaction looked for: 10 ms of reading each.
+#: So many ids behind the events of one look are a part of a transaction looked for: 10 ms of reading. And before them,
+#: fewer by more than there are in a look: if what a row was counts for nothing because of an event before, that one was
+#: decided on in the knowledge of this.
 REACH: Final = 50_000
+BACK: Final = REACH - 2 * LOOK_ROWS
 #: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
-#: one transaction, each event is decided on by itself.
+#: one transaction, it is decided by the events in hand alone. Then who holds such rows may be told too little.
 PAGES: Final = 32
 #: Values that may be bound, of the 32,766 that SQLite takes; where they would be more, all rows of the tables are read.
 BOUND: Final = 30_000
@@ -44,17 +48,20 @@ class Commits:
         """Give these, which come next for the hub, as one, with what else their transactions do to these tables.
 
         ``newest`` is the id of the newest row there is. Transactions of which there is more before or behind these
-        events are read as far as ``REACH``. Raises ``sqlite3.Error``.
+        events are read as far as ``BACK`` and ``REACH``. Raises ``sqlite3.Error``.
         """
         position, borders = self._hub.position.id, self._store.borders
         if not topics or not events:
             return Together(events)
-        begun = position if borders.is_one(position) else max(borders.before(position), position - REACH)
+        begun = position if borders.is_one(position) else max(borders.before(position), position - BACK)
         last = events[-1].id
         around = ((begun, position), (last, min(newest, last + REACH)))
         stretches = [(after, end) for after, end in around if after < end]
         wanted = self._wanted(events, topics) if stretches else None
-        return Together(events if wanted is None else await self._with_others(events, stretches, wanted))
+        if wanted is None:
+            return Together(events)
+        every, whole = await self._with_others(events, stretches, wanted)
+        return Together(every, whole=whole)
 
     async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
@@ -74,18 +81,19 @@ class Commits:
         wanted = self._wanted(events, topics)
         if not stretches or wanted is None:
             return self._by_transaction(events, newest)
-        return self._by_transaction(await self._with_others(events, stretches, wanted), newest)
+        every, whole = await self._with_others(events, stretches, wanted)
+        return self._by_transaction(every, newest, whole=whole)
 
     async def _with_others(
         self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted
-    ) -> list[Told]:
-        """Give these events, in order, among all that are wanted in these stretches."""
+    ) -> tuple[list[Told], bool]:
+        """Give these events, in order, among all that are wanted in these stretches, and whether it was all."""
         shapes, contents = self._hub.shapes, self._store.contents
         found = await self._store.read(lambda db: _read(db, stretches, wanted, shapes, contents))
-        every = {each.id: Told(each) for each in found} | {each.id: each for each in events}
-        return [told for _, told in sorted(every.items())]
+        every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
+        return [told for _, told in sorted(every.items())], found is not None
 
-    def _by_transaction(self, events: Iterable[Told], newest: int) -> Together:
+    def _by_transaction(self, events: Iterable[Told], newest: int, *, whole: bool = True) -> Together:
         transactions: list[list[Told]] = []
         end = 0
         for told in events:
@@ -93,7 +101,7 @@ class Commits:
                 end = self._store.borders.end(told.id, newest)
                 transactions.append([])
             transactions[-1].append(told)
-        return Together(*transactions)
+        return Together(*transactions, whole=whole)
 
     def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted | None:
         """Want what has happened to the rows of these events, and to what joins them to groups; ``None``: to none."""
@@ -159,12 +167,12 @@ def _read(
     wanted: Wanted,
     shapes: Mapping[int, Shape],
     contents: Contents,
-) -> list[Change]:
-    """Read what is wanted; nothing where it is more than ``PAGES``."""
+) -> list[Change] | None:
+    """Read what is wanted; ``None`` where it is more than ``PAGES``."""
     found: list[Change] = []
     several = (replay.pages(db, after, end, wanted, shapes, contents) for after, end in stretches)
     for number, page in enumerate(chain.from_iterable(several)):
         if number >= PAGES + len(stretches):
-            return []
+            return None
         found += [each for each in page.events if isinstance(each, Change)]
     return found

@@ -74,11 +74,15 @@ class Course:
 
 
 class Together:
-    """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for."""
+    """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for.
 
-    __slots__ = ("_course", "_known", "_transactions")
+    ``whole``: there is nothing else in these transactions that counts.
+    """
 
-    def __init__(self, *transactions: Sequence[Told]) -> None:
+    __slots__ = ("_course", "_known", "_transactions", "whole")
+
+    def __init__(self, *transactions: Sequence[Told], whole: bool = True) -> None:
+        self.whole = whole
         self._transactions = transactions
         self._known: Hashable = None
         self._course = Course()

@@ -38,7 +38,7 @@ from appliance.live.commits import Commits
 from appliance.live.facts import Facts
 from appliance.live.frames import text_frame
 from appliance.live.hub import STRETCH, Hub
-from appliance.live.subscribers import Subscription
+from appliance.live.subscribers import Subscription, doubt
 from appliance.live.telling import Told
 from appliance.model import Shape, ascii_fold
 from appliance.protocol import frames
@@ -115,6 +115,7 @@ class Reading:
         self._scan = scan
         self._failing = False
         self._refused = False
+        self._doubted = False
         #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
         self._asks = True
 
@@ -196,6 +197,9 @@ class Reading:
         by_row = self._by_row()
         try:
             together = await self._commits.of(events, by_row)
+            if not together.whole and not self._doubted:
+                doubt(self._subscriptions, self._hub.counters)
+                self._doubted = True
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
                 facts = await self._hub.facts(some, together)

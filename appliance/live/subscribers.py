@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from appliance.counters import Counters
+from appliance.live import notices
 from appliance.live.access import Reader, Sight
 from appliance.live.audience import Audience, Wish
 from appliance.live.audiences import Audiences
@@ -148,3 +151,11 @@ class Subscribers:
                 topics.add(folded)
             else:
                 topics.discard(folded)
+
+
+def doubt(subscriptions: Iterable[Subscription], counters: Counters) -> None:
+    """Tell those who hold rows that are theirs by what these say that they may hold too many of them."""
+    for each in subscriptions:
+        if each.wish.live_set and each.audience.sight is Sight.BY_ROW and not each.ended:
+            counters.resyncs += 1
+            each.receiver.tell(notices.because(notices.RESYNC, each.topic, "overrun"))

@@ -25,6 +25,7 @@ from appliance.live.facts import Facts
 from appliance.live.hub import Hub
 from appliance.live.renumbering import Renumbering
 from appliance.live.rights import Rights
+from appliance.live.subscribers import doubt
 from appliance.live.telling import Told
 from appliance.live.turns import Turns
 from appliance.model import Op
@@ -279,10 +280,13 @@ class Tail:
         by_row, after = self._hub.subscribers.by_row, self._hub.position.id + 1
         while True:
             asked, begun = frozenset(by_row), self._store.borders.before(after)
-            facts = await self._hub.facts(told, await self._commits.coming(told, newest, asked))
+            together = await self._commits.coming(told, newest, asked)
+            facts = await self._hub.facts(told, together)
             # Else of another table, too, it is to be known what is done to its rows; or somebody has come meanwhile
             # with rows of a snapshot, which were read between transactions that counted as one.
             if by_row <= asked and begun == self._store.borders.before(after):
+                if not together.whole:
+                    doubt(self._hub.subscriptions_to(asked), self._hub.counters)
                 return facts
 
     async def _renew_settings(self) -> None:

@@ -41,6 +41,7 @@ async def test_of_what_comes_the_rest_of_its_transaction_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: int, ahead: set[int], behind: set[int]
 ) -> None:
     monkeypatch.setattr(commits, "REACH", reach)
+    monkeypatch.setattr(commits, "BACK", reach)
     async with served(tmp_path / "a.db") as live:
         await live.write("INSERT INTO t VALUES(1, 0)", "INSERT INTO t VALUES(2, 0)")  # 1, 2
         again = "UPDATE t SET v = v + 1 WHERE id = 1"

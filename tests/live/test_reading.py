@@ -20,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.capture.contents import BLOCK, one_of
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
-from appliance.live import reading
+from appliance.live import commits, reading
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
 from appliance.live.commits import Commits
@@ -37,7 +37,7 @@ from appliance.live.telling import Told
 from appliance.model import Principal, Topic
 from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
 from appliance.protocol.values import ValueOptions
-from appliance.store import retention
+from appliance.store import look, retention
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
 from appliance.store.grants import TableGrant, TableKind
@@ -401,6 +401,45 @@ async def test_so_it_does_for_who_comes_with_it_while_what_follows_is_being_deci
         live.file.writer.execute("INSERT INTO u VALUES(2, 0)")  # 3
         await live.write("UPDATE t SET v = 'bob'")  # 5
         assert [(event["EventType"], event["EventId"]) for event in peer.sent] == [("delete", 5)]
+
+
+async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = 100 - (commits.REACH - commits.BACK) * 9 // look.LOOK_ROWS
+    for module, name, value in (
+        (look, "LOOK_ROWS", 9), (look, "GLANCE_ROWS", 9), (commits, "REACH", 100), (commits, "BACK", back),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    async with served(tmp_path / "a.db") as live:
+        peer, subscription = await follow_own_rows(live)
+        subscription.position = live.hub.position.id
+        live.hub.attach(subscription)
+        # From the one to the other it is 61 to 120 ids: within reach, beyond it, and at its border.
+        await live.write("BEGIN", FILL.format(first=1, last=60, value="'ann'"), "UPDATE t SET v = 'bob'", "COMMIT")
+        held = {}
+        for event in peer.sent:
+            held[event["Key"][0]] = event["EventType"]
+        assert set(held.values()) == {"delete"}
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_who_holds_rows_is_told_where_too_much_has_happened_to_them_for_certainty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    monkeypatch.setattr(commits, "PAGES", -9)
+    async with served(tmp_path / "a.db") as live:
+        peer, subscription = await follow_own_rows(live)
+        begun = live.hub.position.id
+        if remembered:  # by the tail, of which a look brings less than a transaction
+            monkeypatch.setattr(look, "LOOK_ROWS", 10)
+            monkeypatch.setattr(look, "GLANCE_ROWS", 10)
+            live.hub.attach(subscription)
+        await live.write("BEGIN", FILL.format(first=1, last=15, value="'ann'"), "COMMIT")
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+            await live.reading(peer, subscription, begun).run()
+        assert {event["EventData"].get("reason") for event in peer.told} - {None} == {"overrun"}
 
 
 async def test_who_was_away_for_seconds_is_served_without_a_question_to_sqlite(tmp_path: Path) -> None:
