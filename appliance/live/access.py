@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +17,14 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, undone, value_of
+from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, read_facts, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring
-from appliance.store import callers, grants, schema, snapshot, standard
+from appliance.store import callers, grants, standard
 from appliance.store.callers import Caller
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
@@ -162,11 +161,19 @@ class Access:
         every = (*await self._store.read(self._store.secrets.keys), *self._external)
         self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
 
-    async def read_grants(self) -> set[str]:
-        """Read what is granted on tables; give those (folded) on which it is something else than before."""
+    async def read_grants(self) -> dict[str, bool]:
+        """Read what is granted on tables; give those (folded) on which it is something else than before.
+
+        And say of each whether its rows may have other owners, or be in other groups, though none of them has changed.
+        """
         before, self._granted = self._granted, await self._store.read(grants.read)
         self.renewed += 1
-        return {name for name in before.keys() | self._granted.keys() if before.get(name) != self._granted.get(name)}
+        both = ((name, before.get(name), self._granted.get(name)) for name in before.keys() | self._granted.keys())
+        return {
+            name: was is None or now is None or _judged_by(was) != _judged_by(now)
+            for name, was, now in both
+            if was != now
+        }
 
     @staticmethod
     def stale(events: Iterable[Told]) -> Stale:
@@ -285,7 +292,7 @@ class Access:
         if not guards:
             return Facts(last=course.last, between=course.between) if course.last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
-        facts = await self._store.read(lambda db: _read_facts(db, guards, rows, shapes))
+        facts = await self._store.read(lambda db: read_facts(db, guards, rows, shapes))
         gone = {key: guard for each in course.deleted for key, guard in self._ended(each, facts)}
         facts = replace(
             facts,
@@ -306,6 +313,11 @@ class Access:
             yield from (((ascii_fold(change.shape.table), each), guard) for each in _named(change, "reference_id"))
 
 
+def _judged_by(grant: TableGrant) -> tuple[object, ...]:
+    """Say where the owners and groups of a table's rows are."""
+    return grant.kind, grant.owner_column, grant.object_table, grant.join_table
+
+
 _NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 
 
@@ -322,29 +334,6 @@ def _subjects(change: Change) -> set[str]:
 
 def _named(change: Change, column: str) -> set[str]:
     return {str(value_of(change, image, column)) for image in (change.old, change.new) if image is not None}
-
-
-def _read_facts(
-    db: sqlite3.Connection,
-    wanted: Collection[tuple[str, str]],
-    rows: Collection[tuple[str, str]],
-    shapes: Mapping[str, Shape],
-) -> Facts:
-    db.execute("BEGIN")
-    try:
-        found: dict[tuple[str, str], Guarded | None] = dict.fromkeys(wanted)
-        for table in {table for table, _ in wanted}:
-            for reference, guard in grants.guards(db, table, [each for name, each in wanted if name == table]).items():
-                found[table, reference] = guard
-        images = {
-            (table, reference): image
-            for table, reference in rows
-            if table in shapes and (image := snapshot.row(db, shapes[table], reference)) is not None
-        }
-        newest = schema.highest(db)
-    finally:
-        db.execute("COMMIT")
-    return Facts(found, images, newest=newest)
 
 
 def same_person(one: Principal, other: Principal) -> bool:

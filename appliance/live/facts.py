@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -10,6 +11,7 @@ from typing import TypeAlias
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
+from appliance.store import grants, schema, snapshot
 from appliance.store.grants import TableGrant, TableKind
 
 #: Groups, each with the join row's permission.
@@ -42,6 +44,30 @@ class Facts:
 
 
 NOTHING = Facts()
+
+
+def read_facts(
+    db: sqlite3.Connection,
+    wanted: Collection[tuple[str, str]],
+    rows: Collection[tuple[str, str]],
+    shapes: Mapping[str, Shape],
+) -> Facts:
+    """Read at one moment what guards the ``wanted`` rows, and the values of these ``rows``, whose tables these are."""
+    db.execute("BEGIN")
+    try:
+        found: dict[tuple[str, str], Guarded | None] = dict.fromkeys(wanted)
+        for table in {table for table, _ in wanted}:
+            for reference, guard in grants.guards(db, table, [each for name, each in wanted if name == table]).items():
+                found[table, reference] = guard
+        images = {
+            (table, reference): image
+            for table, reference in rows
+            if table in shapes and (image := snapshot.row(db, shapes[table], reference)) is not None
+        }
+        newest = schema.highest(db)
+    finally:
+        db.execute("COMMIT")
+    return Facts(found, images, newest=newest)
 
 
 @dataclass(slots=True)

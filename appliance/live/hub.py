@@ -12,7 +12,7 @@ So there is neither a gap nor a double, at any moment, and that is all the reaso
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -171,8 +171,8 @@ class Hub:
                 self.counters.resyncs += 1
                 subscription.receiver.tell(resync)
 
-    def reassess(self, subscriptions: Iterable[Subscription]) -> None:
-        """Give subscriptions what their receivers' rights of now let them have; tell those who may hold too much."""
+    def reassess(self, subscriptions: Iterable[Subscription], others: Collection[str] = ()) -> None:
+        """Give subscriptions what their receivers may have now; tell who may hold too much, as rows of ``others``."""
         for subscription in subscriptions:
             reader, name = subscription.receiver.reader, subscription.topic
             sight, shape = self._sight(reader, name), self.table(name)
@@ -183,8 +183,8 @@ class Hub:
                 self._drop(subscription, notices.because(event_type, name, "permission"))
                 continue
             self.subscribers.join(subscription, shape, reader, sight)
-            changed = sight is not before or (sight is Sight.BY_ROW and groups != reader.groups)
-            if subscription.wish.live_set and changed:
+            by_row = sight is Sight.BY_ROW and (groups != reader.groups or ascii_fold(name) in others)
+            if subscription.wish.live_set and (by_row or sight is not before):
                 self.counters.resyncs += 1
                 subscription.receiver.tell(notices.because(RESYNC, name, "permission"))
 

@@ -20,7 +20,7 @@ class Rights:
         """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
         if stale.tables:
             changed = await self._access.read_grants()
-            self._hub.reassess(self._hub.subscriptions_to(changed))
+            self._hub.reassess(self._hub.subscriptions_to(changed), {name for name, other in changed.items() if other})
         if stale.subjects is None:
             await self._access.read_keys()
         if stale.subjects is None or stale.subjects or stale.named:

@@ -372,3 +372,22 @@ def test_a_row_that_was_joined_is_not_shown_as_what_has_taken_its_place(live: Li
         finally:
             live.process.send_signal(signal.SIGCONT)
         assert "create" not in [event["EventType"] for event in client.all_until_now()]
+
+
+def test_a_live_set_of_own_rows_begins_anew_when_another_column_says_whose_they_are(live: Live) -> None:
+    ann, table = Person(live.db), f"item{uuid.uuid4().hex[:8]}"
+    sql(live.db, f"CREATE TABLE {table}(text, maker, holder); "
+                 f"INSERT INTO {table} VALUES('made', '{ann.id}', 'bob'), ('held', 'bob', '{ann.id}')")  # fmt: skip
+    with live.client() as client:
+        until(lambda: client.ask("subscribe", topic=table)["EventType"] == "response", "the table is a topic")
+    sql(live.db, f"UPDATE world SET permission = {1 | OWNER_READ}, owner_column = 'maker' WHERE table_name = '{table}'")
+    with live.client(ann.token) as client:
+        client.done("subscribe", topic=table, snapshot=True)
+        assert begun(client) == [("snapshot", "made")]
+        sql(live.db, f"UPDATE world SET owner_column = 'holder' WHERE table_name = '{table}'")
+        assert told(client) == [("resync", "permission")]
+        client.done("unsubscribe", topic=table)
+        client.done("subscribe", topic=table, snapshot=True)
+        assert begun(client) == [("snapshot", "held")]
+        sql(live.db, f"UPDATE world SET permission = permission | 4 WHERE table_name = '{table}'")
+        assert told(client) == []  # that others may create rows is nothing to who holds some
