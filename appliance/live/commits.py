@@ -5,7 +5,13 @@ transaction makes readable and takes back. The tail has whole transactions befor
 one look: what else these do to the same rows is looked for, back and ahead. A replay begins and ends its pages
 anywhere, and leaves out what nobody wants. So what it decides on is had from memory, or read anew, as far back and
 ahead as where transactions are known to end (``store.borders``). Where that is not known, what lies between is taken
-for one. A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
+for one.
+
+What a live set has been told of a row must not be decided on once as a part of a transaction and once without it, or a
+row would stay that nobody is told of. So a border that somebody has been told by is kept: the tail's, also through a
+restart, and those between which a snapshot was read. Where it cannot be known (``Together.whole``), live sets are told.
+
+A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
 """
 
 from __future__ import annotations
