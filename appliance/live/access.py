@@ -256,8 +256,10 @@ class Access:
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
-            now = facts.guards.get((ascii_fold(grant.table), str(value_of(change, image, "reference_id"))))
-            guard = guard if now is None else Guarded(guard.permission, guard.owner, (*now.joins, *guard.joins))
+            row = ascii_fold(grant.table), str(value_of(change, image, "reference_id"))
+            now = facts.guards.get(row)
+            joins = now.joins if now is not None else facts.left.get(row, ()) if _renamed(change, image) else ()
+            guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
 
@@ -324,6 +326,14 @@ _NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 @functools.lru_cache(1024)  # asked for each message
 def _guarded(permission: int, owner: str | None) -> Guarded:
     return Guarded(permission, owner, ((standard.USERS, permission),))
+
+
+def _renamed(change: Change, image: Image) -> bool:
+    """Whether an image is a row as it was before an update that has named it otherwise."""
+    new = change.new
+    if new is None or image is not change.old:
+        return False
+    return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
 
 
 def _subjects(change: Change) -> set[str]:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
-from appliance.store import grants, schema, snapshot
+from appliance.store import grants, schema, snapshot, standard
 from appliance.store.grants import TableGrant, TableKind
 
 #: Groups, each with the join row's permission.
@@ -28,6 +28,8 @@ class Facts:
 
     guards: Mapping[tuple[str, str], Guarded | None] = field(default_factory=dict)
     rows: Mapping[tuple[str, str], Image] = field(default_factory=dict)
+    #: The groups that join rows are for whose row is not there: one that was renamed by a writer without foreign keys.
+    left: Mapping[tuple[str, str], Joins] = field(default_factory=dict)
     #: What guarded a row when it was deleted, by one of these events.
     ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
     #: By event id, deletions whose row was joined to some of its groups by one of these events: without those groups.
@@ -56,9 +58,14 @@ def read_facts(
     db.execute("BEGIN")
     try:
         found: dict[tuple[str, str], Guarded | None] = dict.fromkeys(wanted)
+        left: dict[tuple[str, str], Joins] = {}
         for table in {table for table, _ in wanted}:
-            for reference, guard in grants.guards(db, table, [each for name, each in wanted if name == table]).items():
-                found[table, reference] = guard
+            references = [each for name, each in wanted if name == table]
+            there = grants.guards(db, table, references)
+            found.update({(table, reference): guard for reference, guard in there.items()})
+            if gone := [each for each in references if each not in there]:
+                joined = grants.joins(db, table, gone, standard.registered(db))
+                left.update({(table, reference): groups for reference, groups in joined.items()})
         images = {
             (table, reference): image
             for table, reference in rows
@@ -67,7 +74,7 @@ def read_facts(
         newest = schema.highest(db)
     finally:
         db.execute("COMMIT")
-    return Facts(found, images, newest=newest)
+    return Facts(found, images, left, newest=newest)
 
 
 @dataclass(slots=True)

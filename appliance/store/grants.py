@@ -119,7 +119,7 @@ def _worlds(db: sqlite3.Connection, there: Mapping[str, Registered]) -> dict[str
     rows = db.execute(
         "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
     ).fetchall()
-    joined = _joins(db, WORLD, [row[1] for row in rows], there)
+    joined = joins(db, WORLD, [row[1] for row in rows], there)
     return {
         ascii_fold(str(name)): _World(
             Guarded(bits(permission), owner_of(owner), joined.get(reference, ())),
@@ -221,9 +221,10 @@ def groups_named(db: sqlite3.Connection, names: Collection[str]) -> frozenset[st
     return frozenset(found) - {ADMINISTRATORS} | {USERS}
 
 
-def _joins(
+def joins(
     db: sqlite3.Connection, table: str, reference_ids: Sequence[str], there: Mapping[str, Registered]
 ) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Give the groups that rows are joined to, whether or not they are there; ``there`` are the registered tables."""
     joining = there.get(ascii_fold(join_table(table)))
     if joining is None or joining.object_column is None:
         return {}
@@ -241,7 +242,7 @@ def guards(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> 
     made = there.get(ascii_fold(table))
     if made is None or made.object_table is not None:
         return {}
-    joined = _joins(db, table, reference_ids, there)
+    joined = joins(db, table, reference_ids, there)
     owner = "reference_id" if made.kind is standard.Kind.ACCOUNT else "user_account_id"
     sql = f"SELECT reference_id, permission, {owner} FROM {quote_identifier(made.table)} WHERE reference_id IN "
     return {

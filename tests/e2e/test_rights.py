@@ -391,3 +391,19 @@ def test_a_live_set_of_own_rows_begins_anew_when_another_column_says_whose_they_
         assert begun(client) == [("snapshot", "held")]
         sql(live.db, f"UPDATE world SET permission = permission | 4 WHERE table_name = '{table}'")
         assert told(client) == []  # that others may create rows is nothing to who holds some
+
+
+def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_their_groups(
+    live: Live, notes: str
+) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    shared = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, shared, theirs)
+    with live.client(member.token) as holder:
+        holder.done("subscribe", topic=notes, snapshot=True)
+        assert begun(holder) == [("snapshot", "shared")]
+        # As a program does that has not switched foreign keys on: SQLite's default.
+        sql(live.db, f"UPDATE {notes} SET reference_id = 'elsewhere' WHERE reference_id = '{shared}'")
+        (event,) = holder.all_until_now()
+        assert (event["EventType"], event["Key"]) == ("delete", [shared])
