@@ -20,7 +20,7 @@ from appliance.errors import Unauthorized
 from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, read_facts, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
-from appliance.model import Change, Image, Principal, Shape, Topic, ascii_fold
+from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring
@@ -179,14 +179,16 @@ class Access:
     def stale(events: Iterable[Told]) -> Stale:
         """Say which rights these events may have changed."""
         subjects: set[str] = set()
-        tables = named = False
+        tables = named = everybody = False
         for told in events:
             if told.topic in _WHAT:
                 tables = True
-                named |= told.topic == standard.USERGROUP
+                if told.topic == standard.USERGROUP and isinstance(told.event, Change):
+                    named = True
+                    everybody |= told.event.op is Op.DELETE or len(_named(told.event, "reference_id")) > 1
             elif told.topic in _WHO and isinstance(told.event, Change):
                 subjects |= _subjects(told.event)
-        return Stale(frozenset(subjects), tables, named)
+        return Stale(None if everybody else frozenset(subjects), tables, named)
 
     def shapes_of_rights(self, shapes: Mapping[int, Shape]) -> tuple[tuple[int, ...], int]:
         """Give the ids of the shapes whose rows are rights, and the newest id of all; found once for each mapping."""

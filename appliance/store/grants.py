@@ -189,20 +189,20 @@ def standing(db: sqlite3.Connection, subjects: Sequence[str]) -> dict[str, Stand
     if USER_ACCOUNT in there:
         sql = f"SELECT reference_id FROM {USER_ACCOUNT} WHERE reference_id IN "
         existing.update(row[0] for row in _in_batches(db, sql, subjects))
-    if join_table(USER_ACCOUNT) in there:
-        sql = f"SELECT user_account_id, usergroup_id FROM {join_table(USER_ACCOUNT)} WHERE user_account_id IN "
+    if join_table(USER_ACCOUNT) in there and USERGROUP in there:  # without foreign keys, who was in a group outlives it
+        sql = (
+            f"SELECT user_account_id, usergroup_id FROM {join_table(USER_ACCOUNT)} "
+            f"WHERE usergroup_id IN (SELECT reference_id FROM {USERGROUP}) AND user_account_id IN "
+        )
         for member, group in _in_batches(db, sql, sorted(existing)):
             members[member].add(str(group))
     sql = "SELECT subject, not_before FROM _appliance_account WHERE subject IN "
     dead_before = dict(_in_batches(db, sql, subjects))
     return {
         subject: Standing(
-            exists=subject in existing,
-            admin=ADMINISTRATORS in members[subject],
-            groups=frozenset(members[subject]),
-            not_before=float(dead_before.get(subject, 0)),
+            subject in existing, ADMINISTRATORS in groups, frozenset(groups), float(dead_before.get(subject, 0))
         )
-        for subject in subjects
+        for subject, groups in members.items()
     }
 
 

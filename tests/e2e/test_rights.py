@@ -216,6 +216,23 @@ def test_who_leaves_a_group_is_told_to_load_anew_and_sees_no_more(live: Live, no
         assert begun(client) == []
 
 
+def test_a_group_that_is_deleted_has_no_members_even_if_they_are_left_in_the_file(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "there", permission=0)
+    join(live.db, notes, row, theirs)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", "there")]
+        # The shell does not enforce foreign keys.
+        sql(live.db, f"DELETE FROM usergroup WHERE reference_id = '{theirs}'; UPDATE {notes} SET text = 'secret'")
+        assert sql(live.db, f"SELECT count(*) FROM {join_table(notes)}") == "1\n"
+        assert told(client) == [("resync", "permission")]
+        client.done("unsubscribe", topic=notes)
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == []
+
+
 def test_a_replay_is_judged_by_the_rights_of_now(live: Live, notes: str) -> None:
     theirs = group(live.db)
     member, other = Person(live.db, theirs), Person(live.db)

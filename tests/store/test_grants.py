@@ -127,6 +127,10 @@ def test_many_are_asked_for_in_batches(db: sqlite3.Connection) -> None:
     db.executemany("INSERT INTO user_account(reference_id, email) VALUES(?1, ?1)", [(name,) for name in names])
     db.executemany(f"INSERT INTO {MEMBERS}(user_account_id, usergroup_id, permission) VALUES(?, 'g', 1)",
                    [(name,) for name in names])  # fmt: skip
+    assert all(
+        each.exists and not each.groups for each in grants.standing(db, names).values()
+    )  # there is no such group
+    db.execute("INSERT INTO usergroup(reference_id, name) VALUES('g', 'g')")
     assert all(each.exists and each.groups == {"g"} for each in grants.standing(db, names).values())
     assert grants.guards(db, "user_account", [*names, "never"]) == {
         name: Guarded(2097057, name, (("g", 1),)) for name in names

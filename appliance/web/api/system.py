@@ -82,7 +82,7 @@ def delete(db: sqlite3.Connection, resource: Resource, grant: TableGrant, found:
         accounts.remove_group(db, reference)
         return True
     if grant.table == WORLD:
-        raise Conflict("this row says who may do what with its table; it ends when the table is dropped")
+        raise Conflict("this row says who may do what with its table; it stays with the table's name")
     return rows.delete(db, resource, found.place)
 
 
