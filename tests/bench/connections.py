@@ -18,7 +18,7 @@ USERS = 1000
 LIBRARY = "trio-websocket"
 PING_EVERY_S = 25.0
 #: Handshakes between two looks at the memory.
-STEP = 20_000
+STEP = 200_000
 
 
 def idle(bench: Bench) -> Iterator[Figure]:
