@@ -51,7 +51,7 @@ class Commits:
         self._store = store
 
     async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Together:
-        """Give these, which come next for the hub, as one, with what else their transactions do to these tables.
+        """Give these, which come next for the hub, by transaction, with what else those do to these tables.
 
         ``newest`` is the id of the newest row there is. Transactions of which there is more before or behind these
         events are read as far as ``BACK`` and ``REACH``. Raises ``sqlite3.Error``.
@@ -61,13 +61,13 @@ class Commits:
             return Together(events)
         begun = position if borders.is_one(position) else max(borders.before(position), position - BACK)
         last = events[-1].id
-        around = ((begun, position), (last, min(newest, last + REACH)))
+        around = ((begun, position), (last, min(borders.end(last, newest), last + REACH)))
         stretches = [(after, end) for after, end in around if after < end]
         wanted = self._wanted(events, topics) if stretches else None
         if wanted is None:
-            return Together(events)
+            return self._by_transaction(events, newest)
         every, whole = await self._with_others(events, stretches, wanted)
-        return Together(every, whole=whole)
+        return self._by_transaction(every, newest, whole=whole)
 
     async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).

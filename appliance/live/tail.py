@@ -257,9 +257,10 @@ class Tail:
     async def _publish(self, told: Sequence[Told], rows: Sequence[OutboxRow], look: Look) -> None:
         """Deliver these events, which these rows tell of, a turn at a time."""
         hub, size, highest = self._hub, look.size, _id(rows[-1])
+        # Where the newest row was that there is, a transaction has ended, whether or not this look has come so far.
+        self._store.borders.note(look.highest)
         facts = await self._facts(told, look.highest)
-        # Where the newest row was that there is, a transaction has ended.
-        self._store.handed_out(highest, border=highest == look.highest)
+        self._store.handed_out(highest)
         while rows:
             before = hub.position.id
             done = hub.publish(told, highest, size, facts)

@@ -142,11 +142,9 @@ class Store:
         """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises."""
         return await self._readers.read(work)
 
-    def handed_out(self, highest: int, *, border: bool) -> None:
-        """Note that ids up to ``highest`` are about to be sent; ``border``: a transaction ends with it."""
+    def handed_out(self, highest: int) -> None:
+        """Note that ids up to ``highest`` are about to be sent."""
         self._live.note(highest)
-        if border:
-            self.borders.note(highest)
 
     async def synchronise(self) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now.

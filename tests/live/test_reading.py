@@ -423,6 +423,32 @@ async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not
         assert set(held.values()) == {"delete"}
 
 
+async def test_what_is_written_while_a_look_is_delivered_is_not_taken_for_a_part_of_what_it_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    async with served(tmp_path / "a.db") as live:
+        peer, subscription = await follow_own_rows(live)
+        subscription.position = live.hub.position.id
+        live.hub.attach(subscription)
+        hub, publish = live.hub, Hub.publish
+        later = ["UPDATE t SET v = 'bob'"]  # 6
+
+        def deliver(*look: Any) -> int:
+            if later:
+                live.file.writer.execute(later.pop())
+            return publish(hub, *look)
+
+        monkeypatch.setattr(hub, "publish", deliver)
+        live.file.writer.execute("INSERT INTO t VALUES(1, 'ann')")  # 2
+        live.file.writer.execute("INSERT INTO u VALUES(2, 0)")  # 3
+        live.file.writer.execute("INSERT INTO u VALUES(3, 0)")  # 4: seen by the first look, but not brought
+        await live.caught_up()
+        await live.hub.reached(6)
+        assert [(event["EventType"], event["EventId"]) for event in peer.sent] == [("create", 2), ("delete", 6)]
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 async def test_who_holds_rows_is_told_where_too_much_has_happened_to_them_for_certainty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool

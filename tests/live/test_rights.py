@@ -74,10 +74,10 @@ async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_ane
             if failing and len(renewed) == 1:
                 raise sqlite3.OperationalError("disk I/O error")
 
-        def once(highest: int, *, border: bool) -> None:
+        def once(highest: int) -> None:
             monkeypatch.setattr(live.store, "handed_out", handed_out)
             live.tail.distrust()
-            handed_out(highest, border=border)
+            handed_out(highest)
 
         monkeypatch.setattr(live.tail._rights, "renew", renew)
         monkeypatch.setattr(live.store, "handed_out", once)
