@@ -260,6 +260,8 @@ class Access:
         if grant.kind is not TableKind.PLAIN:
             row = ascii_fold(grant.table), str(value_of(change, image, "reference_id"))
             now = facts.guards.get(row)
+            if now is None and change.new is not None and image is change.old:
+                now = facts.ended.get(row)  # who has held it by what it had when it went may hold it since before this
             joins = now.joins if now is not None else facts.left.get(row, ()) if _renamed(change, image) else ()
             guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -424,3 +425,23 @@ def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_t
         sql(live.db, f"UPDATE {notes} SET reference_id = 'elsewhere' WHERE reference_id = '{shared}'")
         (event,) = holder.all_until_now()
         assert (event["EventType"], event["Key"]) == ("delete", [shared])
+
+
+def test_a_row_that_leaves_a_filter_and_is_deleted_a_moment_later_leaves_the_live_set(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    shared = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, shared, theirs)
+    with live.client(member.token) as holder, live.client(member.token) as plain:
+        holder.done("subscribe", topic=notes, snapshot=True, filters={"text": "shared"})
+        assert begun(holder) == [("snapshot", "shared")]
+        plain.done("subscribe", topic=notes)
+        os.kill(live.pid, signal.SIGSTOP)  # it sees both at once, and by then there is no join row
+        try:
+            sql(live.db, f"UPDATE {notes} SET text = 'another' WHERE reference_id = '{shared}'")
+            sql(live.db, f"PRAGMA foreign_keys = ON; DELETE FROM {notes} WHERE reference_id = '{shared}'")
+        finally:
+            os.kill(live.pid, signal.SIGCONT)
+        taken_up(live)
+        assert told(holder) == [("delete", "shared")]
+        assert told(plain) == [("delete", "another")]
