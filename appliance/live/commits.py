@@ -9,7 +9,10 @@ for one.
 
 What a live set has been told of a row must not be decided on once as a part of a transaction and once without it, or a
 row would stay that nobody is told of. So a border that somebody has been told by is kept: the tail's, also through a
-restart, and those between which a snapshot was read. Where it cannot be known (``Together.whole``), live sets are told.
+restart, and those between which a snapshot was read. And each event is decided on in the knowledge of all that counts
+as one transaction with it, whoever decides and whenever: the hub's position may be in the midst of that, and who is
+read for up to there is fed from there on. Between events that were decided on as one there comes no border. Where it
+cannot be known (``Together.whole``), live sets are told.
 
 A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
 """
@@ -17,6 +20,7 @@ A row without anything that names it, neither a key nor a rowid, is known by the
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, takewhile
 from typing import Final
@@ -69,26 +73,29 @@ class Commits:
         every, whole = await self._with_others(events, stretches, wanted)
         return self._by_transaction(every, newest, whole=whole)
 
-    async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
+    async def of(self, events: Sequence[Told], topics: Collection[str], apart: Sequence[int] = ()) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
 
-        Raises ``sqlite3.Error``.
+        ``apart``: where transactions are known to end beside, in their order. Raises ``sqlite3.Error``.
         """
         if not topics:
             return Together()
-        newest, borders, recent = self._hub.position.id, self._store.borders, self._hub.recent
+        borders, recent = self._store.borders, self._hub.recent
+        # What the tail has decided on may go on behind the hub's position: it knew of all that it had seen.
+        newest = max(self._hub.position.id, borders.decided)
         stretches = borders.stretches([each.id for each in events if isinstance(each.event, Change)], newest)
         if not stretches:
             return Together()
         after, end = stretches[0][0], stretches[-1][1]
-        if after >= recent.after:
-            return self._by_transaction(takewhile(lambda told: told.id <= end, recent.events_after(after)), newest)
+        if after >= recent.after and end <= self._hub.position.id:
+            every = takewhile(lambda told: told.id <= end, recent.events_after(after))
+            return self._by_transaction(every, newest, apart)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         wanted = self._wanted(events, topics)
         if not stretches or wanted is None:
-            return self._by_transaction(events, newest)
-        every, whole = await self._with_others(events, stretches, wanted)
-        return self._by_transaction(every, newest, whole=whole)
+            return self._by_transaction(events, newest, apart)
+        all_of_it, whole = await self._with_others(events, stretches, wanted)
+        return self._by_transaction(all_of_it, newest, apart, whole=whole)
 
     async def _with_others(
         self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted
@@ -99,12 +106,16 @@ class Commits:
         every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
         return [told for _, told in sorted(every.items())], found is not None
 
-    def _by_transaction(self, events: Iterable[Told], newest: int, *, whole: bool = True) -> Together:
+    def _by_transaction(
+        self, events: Iterable[Told], newest: int, apart: Sequence[int] = (), *, whole: bool = True
+    ) -> Together:
         transactions: list[list[Told]] = []
         end = 0
         for told in events:
             if told.id > end:
                 end = self._store.borders.end(told.id, newest)
+                place = bisect_left(apart, told.id)
+                end = min([end, *apart[place : place + 1]])
                 transactions.append([])
             transactions[-1].append(told)
         return Together(*transactions, whole=whole)

@@ -113,6 +113,8 @@ class Reading:
         self._position = after
         self._announce = announce
         self._scan = scan
+        #: Where pages were read in the midst of what the tail decides on as one.
+        self._apart: list[int] = []
         self._failing = False
         self._refused = False
         self._doubted = False
@@ -196,7 +198,7 @@ class Reading:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
         by_row = self._by_row()
         try:
-            together = await self._commits.of(events, by_row)
+            together = await self._commits.of(events, by_row, self._apart)
             if not together.whole and not self._doubted:
                 doubt(self._subscriptions, self._hub.counters)
                 self._doubted = True
@@ -307,7 +309,7 @@ class Reading:
     async def _rows(self) -> int:
         """Send the rows that are there, page by page; the position of the first is where the events begin.
 
-        Gives the position of the last: rows are as they were then, so it is not live before the hub has come so far.
+        Gives how far the hub has to come before it is live: rows are as they were at the last page's position.
         """
         (subscription,) = self._subscriptions
         begun, seen = self._hub.table(subscription.topic), self._position
@@ -329,7 +331,7 @@ class Reading:
     async def _some_rows(
         self, subscription: Subscription, shape: Shape, place: snapshot.Place, *, first: bool
     ) -> tuple[snapshot.Place | None, int] | None:
-        """Send the rows behind a place; give where the next are, or where these are still to be sent, and the position.
+        """Send the rows behind a place; give where the next are, or these are still to be sent, and how far to go.
 
         ``None``: they could not be read.
         """
@@ -340,16 +342,19 @@ class Reading:
             await self._fails(error)
             return None
         self._failing = False
-        # The rows are as a transaction has left them: what comes later is of another, whatever the tail sees of them.
-        self._store.borders.note(page.position)
+        # The rows are as a transaction has left them: what comes later is of another, though the tail sees them as one.
+        borders, seen = self._store.borders, page.position
+        if not borders.note_ahead(seen):
+            self._apart.append(seen)
+            seen = borders.end(seen, borders.decided)
         if first:
             self._position = page.position
         if subscription.ended:
-            return None, page.position
+            return None, seen
         if self._hub.table(subscription.topic) != shape or self._hub.rows_of(subscription, shape) != condition:
-            return place, page.position  # other rows are its to see now
+            return place, seen  # other rows are its to see now
         due = [(subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images]
         if not self._deliver(due, self._position):
-            return place, page.position
+            return place, seen
         self._hub.counters.snapshot_rows += len(due)
-        return page.next, page.position
+        return page.next, seen

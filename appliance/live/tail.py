@@ -278,14 +278,12 @@ class Tail:
                 facts = await self._facts(told, look.highest)
 
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
-        by_row, after = self._hub.subscribers.by_row, self._hub.position.id + 1
+        by_row = self._hub.subscribers.by_row
         while True:
-            asked, begun = frozenset(by_row), self._store.borders.before(after)
+            asked = frozenset(by_row)
             together = await self._commits.coming(told, newest, asked)
             facts = await self._hub.facts(told, together)
-            # Else of another table, too, it is to be known what is done to its rows; or somebody has come meanwhile
-            # with rows of a snapshot, which were read between transactions that counted as one.
-            if by_row <= asked and begun == self._store.borders.before(after):
+            if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
                 if not together.whole:
                     doubt(self._hub.subscriptions_to(asked), self._hub.counters)
                 return facts

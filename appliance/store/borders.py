@@ -4,7 +4,8 @@ A row of the outbox does not say which transaction it is of: nothing that a trig
 whoever reads up to the newest row there is has read whole transactions, so that row is the last of one. The tail does
 so all the time, and so does each page of a snapshot. What they have found out is kept in ``<db>-live``, too
 (``incarnation``): events that were decided on one transaction at a time must not count as one after a restart, or who
-holds a row by one of them would not be told that another has taken it.
+holds a row by one of them would not be told that another has taken it. For the same reason what the tail has decided on
+as one stays one: a page that was read in the midst of that is a border for who has its rows only (``live.reading``).
 """
 
 from __future__ import annotations
@@ -25,10 +26,26 @@ class Borders:
     def __init__(self, known: Mapping[int, int] | None = None, keep: Callable[[int, int], None] | None = None) -> None:
         self._blocks = dict(known or {})
         self._first = min(self._blocks, default=0)
+        last = max(self._blocks, default=0)
+        #: Up to here events may have been decided on: no border comes before it any more.
+        self.decided = max(0, last * BLOCK + self._blocks.get(last, 0).bit_length() - 1)
         self._keep = keep
 
     def note(self, position: int) -> None:
-        """Remember that a transaction ends with this id. They come in about their order: the tail is not alone."""
+        """Remember that a transaction ends with this id, up to which events are decided on from now on."""
+        self._add(position)
+        self.decided = max(self.decided, position)
+
+    def note_ahead(self, position: int) -> bool:
+        """Remember that a transaction ends with this id, unless it is too late; give whether it is known now.
+
+        It is too late when what is before and behind it may have been decided on as one.
+        """
+        if position >= self.decided:
+            self._add(position)
+        return self.is_one(position)
+
+    def _add(self, position: int) -> None:
         number, place = divmod(position, BLOCK)
         known = self._blocks.get(number, 0)
         self._blocks[number] = ends = known | 1 << place

@@ -37,7 +37,7 @@ from appliance.live.telling import Told
 from appliance.model import Principal, Topic
 from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
 from appliance.protocol.values import ValueOptions
-from appliance.store import look, retention
+from appliance.store import look, retention, snapshot
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
 from appliance.store.grants import TableGrant, TableKind
@@ -380,27 +380,74 @@ async def test_a_row_of_a_snapshot_leaves_it_though_the_tail_sees_with_one_look_
         assert [(event["EventType"], event["Key"]) for event in peer.sent] == [("snapshot", [1]), ("delete", [1])]
 
 
-async def test_so_it_does_for_who_comes_with_it_while_what_follows_is_being_decided_on(
+async def test_a_page_that_was_read_in_the_midst_of_what_the_tail_decides_on_as_one_parts_that_for_its_reader_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 'ann')")  # 1
+        ann, falls_behind = await follow_own_rows(live)  # 2
+        falls_behind.position = 2
+        live.hub.attach(falls_behind)
+        bob = Peer(Reader(Principal("server", "bob", admin=False, expires_at=float("inf")), frozenset()))
+        comes = live.subscribe(bob, Wish(live_set=True))
+        store, see, read = live.store, live.store.look, live.store.read
+        was_read, goes_on = trio.Event(), trio.Event()
+
+        async def look_on(*asked: Any) -> Any:
+            if live.hub.position.id == 4 and falls_behind.position is None:
+                live.hub.detach(falls_behind)
+            return await see(*asked)
+
+        async def read_late(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            found = await read(work)
+            if isinstance(found, RowsPage) and not was_read.is_set():
+                was_read.set()
+                await goes_on.wait()
+            return found
+
+        monkeypatch.setattr(store, "look", look_on)
+        monkeypatch.setattr(store, "read", read_late)
+        live.file.writer.execute("UPDATE t SET id = 2")  # 4: all that the first look brings
+        live.file.writer.execute("UPDATE t SET v = 'bob'")  # 6
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reading(bob, comes, 2, scan=True).run)
+            await was_read.wait()
+            await live.write("DELETE FROM t")  # 7: the tail decides on 3 to 7 as one
+            goes_on.set()
+        assert [(event["EventType"], event.get("EventId")) for event in bob.sent] == [("snapshot", None), ("delete", 7)]
+        await live.reading(ann, falls_behind, 4).run()
+        assert [(event["EventType"], event["EventId"]) for event in ann.sent] == [("update", 4), ("delete", 6)]
+
+
+async def test_a_page_that_was_read_there_is_gone_on_from_up_to_the_end_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(tmp_path / "a.db") as live:
         hub, publish, coming = live.hub, Hub.publish, Commits.coming
         monkeypatch.setattr(hub, "publish", partial(publish, hub, turn_s=0))  # one event a turn
         peer, subscription = await follow_own_rows(live)
-
-        async def come(commits: Commits, events: Sequence[Told], *others: Any) -> Together:
-            found = await coming(commits, events, *others)
-            if hub.position.id == 3 and subscription.position != 3:  # as a reading does that has read the row at 3
-                live.store.borders.note(3)
-                subscription.position = 3
-                hub.attach(subscription)
-            return found
-
-        monkeypatch.setattr(Commits, "coming", come)
         live.file.writer.execute("INSERT INTO t VALUES(1, 'ann')")  # 2
         live.file.writer.execute("INSERT INTO u VALUES(2, 0)")  # 3
-        await live.write("UPDATE t SET v = 'bob'")  # 5
-        assert [(event["EventType"], event["EventId"]) for event in peer.sent] == [("delete", 5)]
+        shape = next(each for each in hub.tables() if each.table == "t")
+        condition = hub.rows_of(subscription, shape)
+        page = await live.store.read(lambda db: snapshot.page(db, shape, condition, snapshot.Place()))
+        monkeypatch.setattr(snapshot, "page", lambda *_, **__: page)
+        turns = 0
+
+        async def come(commits: Commits, events: Sequence[Told], *others: Any) -> Together:
+            nonlocal turns
+            turns += 1
+            if turns == 2:  # what comes up to 5 is decided on, and a part of it delivered
+                nursery.start_soon(live.reading(peer, subscription, 1, scan=True).run)
+                await wait_all_tasks_blocked()
+            return await coming(commits, events, *others)
+
+        monkeypatch.setattr(Commits, "coming", come)
+        async with trio.open_nursery() as nursery:
+            await live.write("UPDATE t SET v = 'bob'")  # 5
+        assert [(event["EventType"], event["Key"]) for event in peer.sent] == [("snapshot", [1]), ("delete", [1])]
 
 
 async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not_stay(
@@ -447,6 +494,35 @@ async def test_what_is_written_while_a_look_is_delivered_is_not_taken_for_a_part
         await live.caught_up()
         await live.hub.reached(6)
         assert [(event["EventType"], event["EventId"]) for event in peer.sent] == [("create", 2), ("delete", 6)]
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_reading_that_comes_to_the_hub_in_the_midst_of_what_counts_as_one_decides_as_the_tail_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 'bob')")  # 1
+        peer, subscription = await follow_own_rows(live)  # 2
+        store, seen = live.store, live.store.look
+
+        async def look_on(*asked: Any) -> Any:
+            if live.hub.position.id == 4 and subscription.position is not None:
+                if not remembered:
+                    live.hub.recent.forget(4)
+                await live.reading(peer, subscription, 2).run()  # to the end: it is fed from 4 on
+            return await seen(*asked)
+
+        monkeypatch.setattr(store, "look", look_on)
+        live.file.writer.execute("UPDATE t SET v = 'ann'")  # 4: all that the first look brings
+        live.file.writer.execute("INSERT INTO t VALUES(2, 'ann')")  # 5
+        live.file.writer.execute("DELETE FROM t WHERE id = 1")  # 6
+        await live.caught_up()
+        held = set()
+        for event in peer.sent:
+            (held.discard if event["EventType"] == "delete" else held.add)(event["Key"][0])
+        assert held == {2}
 
 
 @pytest.mark.parametrize("remembered", [True, False])
