@@ -299,7 +299,7 @@ class Access:
             return Facts(last=course.last, between=course.between) if course.last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
         facts = await self._store.read(lambda db: read_facts(db, guards, rows, shapes))
-        gone = {key: guard for each in course.deleted for key, guard in self._ended(each, facts)}
+        gone = {key: guard for each in course.deleted for key, guard in self.ended(each, facts)}
         facts = replace(
             facts,
             ended=gone,
@@ -310,7 +310,7 @@ class Access:
         )
         return replace(facts, joined=partings(course.joining, facts)) if rows else facts
 
-    def _ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
+    def ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
         """Give what guarded a row of a standard table when it was deleted."""
         if change.old is None or self.grant(change.shape.table).kind is TableKind.PLAIN:
             return

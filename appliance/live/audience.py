@@ -149,6 +149,10 @@ class Audience(Generic[M]):
         )
         return tellings(self.wish, change, before, after)
 
+    def is_left_by(self, change: Change) -> bool:
+        """Whether a change takes a row out of these live sets, of rows that say who may read them, by the filter."""
+        return self.wish.live_set and self.sight is Sight.BY_ROW and self._wants(change) == (True, False)
+
     def _wants(self, change: Change) -> tuple[bool, bool] | None:
         """Say of the old and the new image whether this audience wants to know of it; ``None``: of neither."""
         try:

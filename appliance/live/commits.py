@@ -22,15 +22,17 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, takewhile
 from typing import Final
 
 from appliance.capture.contents import Contents
-from appliance.live.facts import Together, value_of
+from appliance.live.facts import Facts, Together, value_of
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
-from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.store import replay
+from appliance.store.grants import CLOSED
 from appliance.store.look import LOOK_ROWS
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
@@ -96,6 +98,38 @@ class Commits:
             return self._by_transaction(events, newest, apart)
         all_of_it, whole = await self._with_others(events, stretches, wanted)
         return self._by_transaction(all_of_it, newest, apart, whole=whole)
+
+    async def facts(self, events: Sequence[Told], together: Together) -> Facts:
+        """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
+
+        And what guarded the rows that leave a filter by one of these and are deleted by now: their groups have gone
+        with them, and their deletion is of a row that the filter does not let through. Raises ``sqlite3.Error``.
+        """
+        facts = await self._hub.facts(events, together)
+        gone = [each.event for each in events if isinstance(each.event, Change) and self._is_gone(each.event, facts)]
+        wanted = self._wanted([Told(each) for each in gone], {ascii_fold(each.shape.table) for each in gone})
+        if wanted is None:
+            return facts
+        wanted = replace(wanted, sql=f"op IN ({int(Op.DELETE)}, {int(Op.MORE)}) AND ({wanted.sql})")
+        stretch, shapes, contents = (events[-1].id, facts.newest), self._hub.shapes, self._store.contents
+        found = await self._store.read(lambda db: _read(db, [stretch], wanted, shapes, contents))
+        together.whole &= found is not None
+        access, ended = self._hub.access, dict(facts.ended)
+        for change in found or ():
+            if change.op is Op.DELETE:
+                for row, guard in access.ended(change, facts):
+                    ended.setdefault(row, guard)  # the first: another row may have had its name since
+        return replace(facts, ended=ended)
+
+    def _is_gone(self, change: Change, facts: Facts) -> bool:
+        """Whether this takes a row out of a live set by its filter, and it is not known what guarded it."""
+        topic, old, new = ascii_fold(change.shape.table), change.old, change.new
+        if old is None or new is None or topic not in self._hub.subscribers.live_sets:
+            return False
+        row = topic, str(value_of(change, old, "reference_id"))
+        if row in facts.ended or facts.guards.get(row, CLOSED) is not None:
+            return False
+        return any(each.is_left_by(change) for each in self._hub.subscribers.audiences(topic) or ())
 
     async def _with_others(
         self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted

@@ -199,12 +199,12 @@ class Reading:
         by_row = self._by_row()
         try:
             together = await self._commits.of(events, by_row, self._apart)
-            if not together.whole and not self._doubted:
-                doubt(self._subscriptions, self._hub.counters)
-                self._doubted = True
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
-                facts = await self._hub.facts(some, together)
+                facts = await self._commits.facts(some, together)
+                if not together.whole and not self._doubted:
+                    doubt(self._subscriptions, self._hub.counters)
+                    self._doubted = True
                 self._failing = False
                 # Of other tables it is not known what their transactions did, if by now their rows decide, too.
                 if self._by_row() != by_row:

@@ -282,7 +282,7 @@ class Tail:
         while True:
             asked = frozenset(by_row)
             together = await self._commits.coming(told, newest, asked)
-            facts = await self._hub.facts(told, together)
+            facts = await self._commits.facts(told, together)
             if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
                 if not together.whole:
                     doubt(self._hub.subscriptions_to(asked), self._hub.counters)

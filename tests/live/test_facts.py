@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from appliance.live import reading
 from appliance.live.access import Reader
 from appliance.live.audience import Wish
 from appliance.live.facts import Facts, Together
+from appliance.live.reading import Reading
+from appliance.live.subscribers import Subscription
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, Principal, Shape, SQLiteValue
+from appliance.protocol.permissions import GROUP_SHIFT, Verb
+from appliance.store import replay
 from appliance.store.readers import READERS
-from appliance.store.standard import USERS, NewColumn
+from appliance.store.standard import USERS, NewColumn, join_table
 from tests.live.test_reading import Peer
-from tests.web.api.application import served
+from tests.web.api.application import Served, served
 
 
-def peer(name: str) -> Peer:
-    return Peer(Reader(Principal("us", name, admin=False, expires_at=float("inf")), frozenset((USERS,))))
+def peer(name: str, *groups: str) -> Peer:
+    return Peer(Reader(Principal("us", name, admin=False, expires_at=float("inf")), frozenset((USERS, *groups))))
 
 
 def created(number: int, shape: Shape | None) -> Change:
@@ -50,3 +59,65 @@ async def test_who_subscribes_while_facts_are_read_has_them_too(tmp_path: Path) 
             held.set()
         (facts,) = found
         assert facts.guards.keys() == {("todo", "r"), ("note", "r")}
+
+
+@asynccontextmanager
+async def shared_row(path: Path) -> AsyncIterator[tuple[Served, Peer, Subscription]]:
+    """Serve a row that a group holds by a filter; whoever holds it is still to be read for, from there on."""
+    async with served(path, tables={"todo": (NewColumn("text", "text"),)}) as live:
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('staff', 'staff')")
+        live.sql("INSERT INTO todo(reference_id, text, permission) VALUES('r', 'shared', 0)")
+        live.sql(
+            f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) VALUES('r', 'staff', ?)",
+            Verb.READ << GROUP_SHIFT,
+        )
+        await caught_up(live)
+        holder = peer("carl", "staff")
+        yield live, holder, live.hub.subscribe(holder, "todo", Wish({"text": "shared"}, live_set=True))
+
+
+async def caught_up(live: Served) -> None:
+    ((highest,),) = live.sql("SELECT max(id) FROM _appliance_outbox")
+    await live.hub.reached(highest)
+
+
+LEAVES, GOES = "UPDATE todo SET text = 'other'", "DELETE FROM todo"
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_row_of_a_group_that_leaves_a_filter_leaves_the_live_set_though_a_later_page_has_its_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    monkeypatch.setattr(reading, "STEPS", 1)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    async with shared_row(tmp_path / "a.db") as (live, holder, subscription):
+        begun = live.hub.position.id
+        for statement in (LEAVES, GOES):
+            live.sql(statement)
+            await caught_up(live)
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, holder, [subscription], begun).run()
+        assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]
+
+
+async def test_so_it_does_that_is_deleted_when_the_server_has_just_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, holder, subscription):
+        live.hub.attach(subscription)
+        look, statements = live.store.look, [GOES]
+
+        async def look_on(*asked: Any) -> Any:
+            seen = await look(*asked)
+            if statements and seen is not None and seen.rows:
+                live.sql(statements.pop())
+            return seen
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        live.sql(LEAVES)
+        await caught_up(live)
+        while statements:
+            await trio.lowlevel.checkpoint()
+        await caught_up(live)
+        assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]
