@@ -177,11 +177,11 @@ class Reading:
         except sqlite3.Error as error:
             await self._fails(error)
             return
-        if page.trimmed and self._hub.recent.count_after(self._position) is not None:
-            self._asks = False
-            return
         if page.trimmed:
-            self._trimmed()
+            if self._hub.recent.count_after(self._position) is not None:
+                self._asks = False
+            elif self._wanting():  # else the client has unsubscribed meanwhile, and may be subscribing anew
+                self._trimmed()
             return
         for fault in page.faults:
             log.error("outbox_row_unreadable", event_id=fault.id, reason=fault.reason)

@@ -322,6 +322,27 @@ async def test_who_is_trimmed_under_is_ended_but_a_snapshot_is_told(tmp_path: Pa
         assert len({event["Key"][0] for event in scanning.sent}) == 3000
 
 
+@pytest.mark.parametrize("scan", [False, True])
+async def test_who_unsubscribes_while_that_is_found_out_is_not_told(tmp_path: Path, scan: bool) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=2000, value="1"))
+        highest = live.hub.position.id
+        await live.store.commit(lambda db: retention.trim(db, highest, highest))
+        live.hub.recent.forget(highest)
+        peer = live.peer()
+        subscription = live.subscribe(peer, Wish(live_set=scan))
+        held = threading.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS):
+                nursery.start_soon(live.store.read, lambda db: held.wait())
+            await wait_all_tasks_blocked()
+            nursery.start_soon(live.reading(peer, subscription, 0, scan=scan)._from_outbox)
+            await wait_all_tasks_blocked()  # the reading stands in line for a connection
+            live.hub.unsubscribe(subscription)
+            held.set()
+        assert (peer.told, peer.ended) == ([], None)
+
+
 async def test_who_is_trimmed_under_goes_on_from_memory_as_long_as_that_goes_back_as_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
