@@ -50,11 +50,21 @@ BOUND: Final = 30_000
 
 
 class Commits:
-    """Finds the transactions that events are of."""
+    """Finds the transactions that events are of. Up to ``begun`` others have decided for those who are read for."""
 
-    def __init__(self, hub: Hub, store: Store) -> None:
+    def __init__(self, hub: Hub, store: Store, begun: int = 0) -> None:
         self._hub = hub
         self._store = store
+        self._begun = begun
+
+    def end_beyond_reach(self, position: int) -> int:
+        """Give the end of what counts as one transaction around a position, if the tail decides on it piece by piece.
+
+        0: it knows the whole of it, or there is none.
+        """
+        borders = self._store.borders
+        begun, end = borders.before(position + 1), borders.end(position, max(self._hub.position.id, borders.decided))
+        return end if begun < position and end - begun > BACK else 0
 
     async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Together:
         """Give these, which come next for the hub, by transaction, with what else those do to these tables.
@@ -89,7 +99,9 @@ class Commits:
         if not stretches:
             return Together()
         after, end = stretches[0][0], stretches[-1][1]
-        if after >= recent.after and end <= self._hub.position.id:
+        # Of what is longer than the tail reaches, a part was decided on in less knowledge than there is here.
+        doubtful = after < self.end_beyond_reach(self._begun)
+        if after >= recent.after and end <= self._hub.position.id and not doubtful:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             return self._by_transaction(every, newest, apart)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
@@ -97,6 +109,7 @@ class Commits:
         if not stretches or wanted is None:
             return self._by_transaction(events, newest, apart)
         all_of_it, whole = await self._with_others(events, stretches, wanted)
+        whole = whole and not (doubtful and len(all_of_it) > len(events))
         return self._by_transaction(all_of_it, newest, apart, whole=whole)
 
     async def facts(self, events: Sequence[Told], together: Together) -> Facts:

@@ -108,16 +108,14 @@ class Reading:
         self._hub = hub
         self._store = store
         self._feed = feed
-        self._commits = Commits(hub, store)
+        self._commits = Commits(hub, store, after)
         self._subscriptions = list(subscriptions)
         self._position = after
         self._announce = announce
         self._scan = scan
         #: Where pages were read in the midst of what the tail decides on as one.
         self._apart: list[int] = []
-        self._failing = False
-        self._refused = False
-        self._doubted = False
+        self._failing = self._refused = self._doubted = False
         #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
         self._asks = True
 
@@ -138,6 +136,9 @@ class Reading:
             return False
         told = list(islice(self._hub.recent.events_after(self._position), STEPS))
         if not told:
+            if end := self._commits.end_beyond_reach(self._position):  # the tail decides on the rest in other knowledge
+                await self._hub.reached(end)
+                return False
             self._hand_over()
             return True
         await self._send_all(told, told[-1].id)
@@ -159,12 +160,11 @@ class Reading:
         return all(each.audience.filter is not None for each in self._subscriptions)
 
     def _hand_over(self) -> None:
-        hub = self._hub
         for subscription in self._subscriptions:
-            subscription.position = hub.position.id
-            hub.attach(subscription)
+            subscription.position = self._hub.position.id
+            self._hub.attach(subscription)
             if self._announce:
-                self._feed.tell(notices.live(subscription.topic, hub.position, subscription.shown))
+                self._feed.tell(notices.live(subscription.topic, self._hub.position, subscription.shown))
 
     # -- events ------------------------------------------------------------------------------------------
 

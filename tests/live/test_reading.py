@@ -491,6 +491,58 @@ async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not
         assert set(held.values()) == {"delete"}
 
 
+async def test_who_falls_behind_in_the_midst_of_such_a_transaction_is_told_that_rows_may_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = 100 - (commits.REACH - commits.BACK) * 9 // look.LOOK_ROWS
+    for module, name, value in (
+        (look, "LOOK_ROWS", 9), (look, "GLANCE_ROWS", 9), (commits, "REACH", 100), (commits, "BACK", back),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    async with served(tmp_path / "a.db") as live:
+        peer, subscription = await follow_own_rows(live)
+        subscription.position = live.hub.position.id
+        live.hub.attach(subscription)
+        see, left = live.store.look, 0
+
+        async def look_on(*asked: Any) -> Any:
+            nonlocal left
+            if live.hub.position.id > 62 and not left:
+                left = live.hub.position.id
+                live.hub.detach(subscription)
+            return await see(*asked)
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        await live.write("BEGIN", FILL.format(first=1, last=60, value="'ann'"), "UPDATE t SET v = 'bob'", "COMMIT")
+        await live.reading(peer, subscription, left).run()
+        assert "create" in [event["EventType"] for event in peer.sent]
+        assert [event["EventData"].get("reason") for event in peer.told] == ["overrun", None]
+
+
+async def test_who_comes_to_the_hub_in_the_midst_of_such_a_transaction_is_read_for_up_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in (
+        (look, "LOOK_ROWS", 9), (look, "GLANCE_ROWS", 9), (commits, "REACH", 100), (commits, "BACK", 82),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    async with served(tmp_path / "a.db") as live, trio.open_nursery() as nursery:
+        peer, subscription = await follow_own_rows(live)
+        begun, see, fed = live.hub.position.id, live.store.look, list[bool]()
+
+        async def look_on(*asked: Any) -> Any:
+            if live.hub.position.id > 62 and not fed:
+                nursery.start_soon(live.reading(peer, subscription, begun).run)
+                await wait_all_tasks_blocked()
+                fed.append(subscription.position is None)
+            return await see(*asked)
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        await live.write("BEGIN", FILL.format(first=1, last=60, value="'ann'"), "UPDATE t SET v = 'bob'", "COMMIT")
+        await wait_all_tasks_blocked()
+        assert (fed, subscription.position, peer.sent) == ([False], None, [])
+
+
 async def test_what_is_written_while_a_look_is_delivered_is_not_taken_for_a_part_of_what_it_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
