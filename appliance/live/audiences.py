@@ -22,6 +22,9 @@ from appliance.protocol.frames import Form
 from appliance.protocol.json import identity
 from appliance.protocol.permissions import Guarded, Verb
 
+#: What no filter can name.
+_UNNAMED: Final = object()
+
 
 class Alike(Generic[M]):
     """Audiences that differ only in which values of one column they want.
@@ -71,11 +74,22 @@ class Alike(Generic[M]):
             old = new  # an update is told by the new row; the old one need only be readable
         return tellings(self._wish, change, self._reading(old, guards[0]), self._reading(new, guards[1]))
 
+    def is_left_by(self, change: Change) -> bool:
+        """Whether one of them is: as ``Audience.is_left_by`` says of each."""
+        if not self._wish.live_set or self._readership is None:
+            return False
+        after = self._by_value.get(self._value(change.new), {})
+        return any(each not in after for each in self._by_value.get(self._value(change.old), ()))
+
+    def _value(self, image: Image | None) -> Hashable:
+        """Give by what a row is looked for; ``_UNNAMED``, where no filter names that."""
+        if image is None or self._position in image.cut:  # no filter names a value as long as that
+            return _UNNAMED
+        return self._key(image.values[self._position])
+
     def _wanting(self, image: Image | None) -> Readers[M]:
         """Give the members who want a row."""
-        if image is None or self._position in image.cut:  # no filter names a value as long as that
-            return NOBODY
-        value = self._key(image.values[self._position])
+        value = self._value(image)
         found = self._together.get(value)
         if found is None:
             audiences = self._by_value.get(value)
@@ -167,6 +181,13 @@ class Audiences(Generic[M]):
                 yield Telling(tuple(told), {member: None for audience in told for member in audience.members}, form)
         for alike in self._alike.values() if current else ():
             yield from alike.tellings(change, guards)
+
+    def is_left_by(self, change: Change) -> bool:
+        """Whether a change takes a row out of one of the live sets: as ``Audience.is_left_by`` says of each."""
+        current = self.shape is not None and self.shape.id == change.shape.id
+        if any(each.is_left_by(change) for each in (self._concerned_by_change(change) if current else self)):
+            return True
+        return current and any(alike.is_left_by(change) for alike in self._alike.values())
 
     def _concerned_by_change(self, change: Change) -> Iterable[Audience[M]]:
         """Give the audiences, of those that are alike to no others, that a change can concern; they decide."""

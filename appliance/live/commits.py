@@ -142,7 +142,8 @@ class Commits:
         row = topic, str(value_of(change, old, "reference_id"))
         if row in facts.ended or facts.guards.get(row, CLOSED) is not None:
             return False
-        return any(each.is_left_by(change) for each in self._hub.subscribers.audiences(topic) or ())
+        audiences = self._hub.subscribers.audiences(topic)
+        return audiences is not None and audiences.is_left_by(change)
 
     async def _with_others(
         self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted
