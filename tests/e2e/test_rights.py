@@ -381,14 +381,14 @@ def test_a_row_that_was_joined_is_not_shown_as_what_has_taken_its_place(live: Li
     with live.client(member.token) as client:
         client.done("subscribe", topic=notes, snapshot=True)
         assert begun(client) == []
-        live.process.send_signal(signal.SIGSTOP)  # it finds both commits at one look
+        os.kill(live.pid, signal.SIGSTOP)  # it finds both commits at one look
         try:
             join(live.db, notes, row, theirs)
             sql(live.db, f"PRAGMA foreign_keys = ON; REPLACE INTO {notes}(reference_id, text, permission) "
                          f"VALUES('{row}', 'secret', 0)")  # fmt: skip
             assert sql(live.db, f"SELECT count(*) FROM {joins}") == "0\n"
         finally:
-            live.process.send_signal(signal.SIGCONT)
+            os.kill(live.pid, signal.SIGCONT)
         assert "create" not in [event["EventType"] for event in client.all_until_now()]
 
 
