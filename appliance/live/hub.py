@@ -29,7 +29,7 @@ from appliance.live.joined import joined
 from appliance.live.milestones import Milestones
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
-from appliance.live.subscribers import Receiver, Subscribers, Subscription
+from appliance.live.subscribers import Receiver, Subscribers, Subscription, resync
 from appliance.live.telling import Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
 from appliance.protocol.values import ValueOptions
@@ -159,7 +159,7 @@ class Hub:
 
     def _reshape(self, shape: Shape) -> None:
         """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
-        resync = notices.because(RESYNC, shape.table, "schema")
+        notice = notices.because(RESYNC, shape.table, "schema")
         for subscription in self.subscribers.forget(shape.table):
             reader = subscription.receiver.reader
             try:
@@ -169,7 +169,7 @@ class Hub:
                 self._drop(subscription, notices.because(TABLE_DROPPED, shape.table, "filter", message=error.message))
             else:
                 self.counters.resyncs += 1
-                subscription.receiver.tell(resync)
+                subscription.receiver.tell(notice)
 
     def reassess(self, subscriptions: Iterable[Subscription], others: Collection[str] = ()) -> None:
         """Give subscriptions what their receivers may have now; tell who may hold too much, as rows of ``others``."""
@@ -197,9 +197,7 @@ class Hub:
         self.position = Position(self.position.epoch, highest)
         self.recent.forget(highest)
         for folded in filter(self.is_durable, self.subscribers.topics()):
-            for subscription in self.subscribers.of(folded):
-                self.counters.resyncs += 1
-                subscription.receiver.tell(notices.because(RESYNC, subscription.topic, "overrun"))
+            resync(self.subscribers.of(folded), self.counters, "overrun")
         self._milestones.passed(self.position.id)
 
     # -- subscriptions -----------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from appliance.live import notices
 from appliance.live.hub import Hub
+from appliance.live.subscribers import resync
 from appliance.model import Shape, ascii_fold
 from appliance.store import watch
 from appliance.store.catalog import Catalog, statements
@@ -67,9 +67,7 @@ class Renumbering:
 
     def _tell(self, tables: Collection[str]) -> None:
         for table in tables:
-            for subscription in self._hub.subscribers.of(ascii_fold(table)):
-                self._hub.counters.resyncs += 1
-                subscription.receiver.tell(notices.because(notices.RESYNC, subscription.topic, "schema"))
+            resync(self._hub.subscribers.of(table), self._hub.counters, "schema")
 
     def _unkeyed(self, shape_id: object) -> Shape | None:
         shape = self._hub.shapes.get(shape_id) if isinstance(shape_id, int) else None

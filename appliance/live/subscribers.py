@@ -70,7 +70,7 @@ class Subscription:
     #: Set by ``Subscribers.join``, with whose rights it was joined.
     audience: Audience[Subscription] = field(init=False)
     reader: Reader = field(init=False)
-    #: The receiver's: to go there by the receiver takes an event to a thousand a tenth longer.
+    #: The receiver's, a step nearer for what goes to a thousand of these (``handing``).
     way: Way = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,9 +153,14 @@ class Subscribers:
                 topics.discard(folded)
 
 
+def resync(subscriptions: Iterable[Subscription], counters: Counters, reason: str) -> None:
+    """Tell these that what they hold of their topic may not be what there is."""
+    for each in subscriptions:
+        counters.resyncs += 1
+        each.receiver.tell(notices.because(notices.RESYNC, each.topic, reason))
+
+
 def doubt(subscriptions: Iterable[Subscription], counters: Counters) -> None:
     """Tell those who hold rows that are theirs by what these say that they may hold too many of them."""
-    for each in subscriptions:
-        if each.wish.live_set and each.audience.sight is Sight.BY_ROW and not each.ended:
-            counters.resyncs += 1
-            each.receiver.tell(notices.because(notices.RESYNC, each.topic, "overrun"))
+    holders = (each for each in subscriptions if each.wish.live_set and each.audience.sight is Sight.BY_ROW)
+    resync((each for each in holders if not each.ended), counters, "overrun")
