@@ -205,6 +205,16 @@ def again(live: Live) -> AbstractContextManager[Client]:
     return live.client()
 
 
+@contextmanager
+def standing_still(live: Live) -> Iterator[None]:
+    """Have the server see nothing until the block ends; what is committed meanwhile it finds at one look."""
+    os.kill(live.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(live.pid, signal.SIGCONT)
+
+
 def until(condition: Any, what: str) -> None:
     """Wait until a condition holds; nothing is asserted about how fast."""
     deadline = time.monotonic() + PATIENCE_S

@@ -84,12 +84,18 @@ def test_keys_overlap_and_one_that_is_taken_away_takes_its_connections_with_it(t
         assert status(live, new) == 101
 
 
-def test_another_issuer_gives_groups_and_administrators_but_passes_for_no_account(tmp_path: Path) -> None:
+def notes_of_editors(tmp_path: Path) -> tuple[Path, Path]:
+    """Make a database whose notes the group of editors may read, and a file with the issuer's one key."""
     db, jwks = tmp_path / "shop.db", tmp_path / "jwks.json"
     publish(jwks, one=FIRST)
     sql(db, "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT)")
     for command in (("group", "add", "editors"), ("table", "grant", "notes", "--to", "editors", "--can", "read")):
         assert run(*command, "--db", db).returncode == 0
+    return db, jwks
+
+
+def test_another_issuer_gives_groups_and_administrators_but_passes_for_no_account(tmp_path: Path) -> None:
+    db, jwks = notes_of_editors(tmp_path)
     with serving(db, "--jwt-keys", str(jwks), "--jwt-issuer", ISSUER) as live:
         sql(db, "INSERT INTO user_account(reference_id, email) VALUES('local', 'local@example.com')")
         assert status(live, signed(FIRST, "one", sub="local")) == 401
@@ -109,11 +115,7 @@ def test_another_issuer_gives_groups_and_administrators_but_passes_for_no_accoun
 
 
 def test_a_group_that_is_called_otherwise_is_another_one_for_tokens_that_name_it(tmp_path: Path) -> None:
-    db, jwks = tmp_path / "shop.db", tmp_path / "jwks.json"
-    publish(jwks, one=FIRST)
-    sql(db, "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT)")
-    for command in (("group", "add", "editors"), ("table", "grant", "notes", "--to", "editors", "--can", "read")):
-        assert run(*command, "--db", db).returncode == 0
+    db, jwks = notes_of_editors(tmp_path)
     with (
         serving(db, "--jwt-keys", str(jwks), "--jwt-issuer", ISSUER) as live,
         live.client(signed(FIRST, "one", groups=["editors"])) as client,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +12,7 @@ import pytest
 
 from appliance.store import connections, schema, standard
 from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
-from tests.e2e.live import Client, Live, serving, sql, token, until
+from tests.e2e.live import Client, Live, serving, sql, standing_still, token, until
 
 pytestmark = pytest.mark.e2e
 
@@ -381,14 +379,11 @@ def test_a_row_that_was_joined_is_not_shown_as_what_has_taken_its_place(live: Li
     with live.client(member.token) as client:
         client.done("subscribe", topic=notes, snapshot=True)
         assert begun(client) == []
-        os.kill(live.pid, signal.SIGSTOP)  # it finds both commits at one look
-        try:
+        with standing_still(live):  # it finds both commits at one look
             join(live.db, notes, row, theirs)
             sql(live.db, f"PRAGMA foreign_keys = ON; REPLACE INTO {notes}(reference_id, text, permission) "
                          f"VALUES('{row}', 'secret', 0)")  # fmt: skip
             assert sql(live.db, f"SELECT count(*) FROM {joins}") == "0\n"
-        finally:
-            os.kill(live.pid, signal.SIGCONT)
         assert "create" not in [event["EventType"] for event in client.all_until_now()]
 
 
@@ -436,12 +431,9 @@ def test_a_row_that_leaves_a_filter_and_is_deleted_a_moment_later_leaves_the_liv
         holder.done("subscribe", topic=notes, snapshot=True, filters={"text": "shared"})
         assert begun(holder) == [("snapshot", "shared")]
         plain.done("subscribe", topic=notes)
-        os.kill(live.pid, signal.SIGSTOP)  # it sees both at once, and by then there is no join row
-        try:
+        with standing_still(live):  # it sees both at once, and by then there is no join row
             sql(live.db, f"UPDATE {notes} SET text = 'another' WHERE reference_id = '{shared}'")
             sql(live.db, f"PRAGMA foreign_keys = ON; DELETE FROM {notes} WHERE reference_id = '{shared}'")
-        finally:
-            os.kill(live.pid, signal.SIGCONT)
         taken_up(live)
         assert told(holder) == [("delete", "shared")]
         assert told(plain) == [("delete", "another")]

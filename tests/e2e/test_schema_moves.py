@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.live import Client, again, serving, sql, until
+from tests.e2e.live import Client, again, serving, sql, standing_still, until
 
 pytestmark = pytest.mark.e2e
 
@@ -109,12 +108,9 @@ def test_a_vacuum_is_seen_beside_a_statement_that_changes_much(tmp_path: Path) -
     sql(db, TABLES + "CREATE INDEX j ON t(a, b); CREATE VIEW v AS SELECT b FROM t;")
     with serving(db, "--no-accounts") as live, live.client() as client:
         client.done("subscribe", topic="bare")
-        os.kill(live.pid, signal.SIGSTOP)  # it sees both at once
-        try:
+        with standing_still(live):  # it sees both at once
             sql(db, "ALTER TABLE t RENAME COLUMN b TO c")
             sql(db, "VACUUM")
-        finally:
-            os.kill(live.pid, signal.SIGCONT)
         notice = client.event()
         assert (notice["EventType"], notice["ObjectType"]) == ("resync", "bare")
 
@@ -124,12 +120,9 @@ def test_no_row_is_named_by_its_new_rowid_before_the_resync(tmp_path: Path) -> N
     sql(db, TABLES + "INSERT INTO bare VALUES('y'); DELETE FROM bare WHERE rowid = 1;")
     with serving(db, "--no-accounts") as live, live.client() as client, live.client() as away:
         before = client.done("subscribe", topic="bare")
-        os.kill(live.pid, signal.SIGSTOP)  # it sees both at once
-        try:
+        with standing_still(live):  # it sees both at once
             sql(db, "VACUUM")
             sql(db, "DELETE FROM bare")
-        finally:
-            os.kill(live.pid, signal.SIGCONT)
         # Again behind it, for whoever has loaded meanwhile what was there before it.
         assert [client.event()["EventType"] for _ in range(3)] == ["resync", "delete", "resync"]
         assert resumed(away, "bare", before) == "gap"

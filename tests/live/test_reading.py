@@ -471,14 +471,19 @@ async def test_a_page_that_was_read_there_is_gone_on_from_up_to_the_end_of_it(
         assert [(event["EventType"], event["Key"]) for event in peer.sent] == [("snapshot", [1]), ("delete", [1])]
 
 
-async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def reach_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nine rows in a look, and a reach of a hundred ids about it."""
     back = 100 - (commits.REACH - commits.BACK) * 9 // look.LOOK_ROWS
     for module, name, value in (
         (look, "LOOK_ROWS", 9), (look, "GLANCE_ROWS", 9), (commits, "REACH", 100), (commits, "BACK", back),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
+
+
+async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach_less(monkeypatch)
     async with served(tmp_path / "a.db") as live:
         peer, subscription = await follow_own_rows(live)
         subscription.position = live.hub.position.id
@@ -494,11 +499,7 @@ async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not
 async def test_who_falls_behind_in_the_midst_of_such_a_transaction_is_told_that_rows_may_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back = 100 - (commits.REACH - commits.BACK) * 9 // look.LOOK_ROWS
-    for module, name, value in (
-        (look, "LOOK_ROWS", 9), (look, "GLANCE_ROWS", 9), (commits, "REACH", 100), (commits, "BACK", back),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, value)
+    reach_less(monkeypatch)
     async with served(tmp_path / "a.db") as live:
         peer, subscription = await follow_own_rows(live)
         subscription.position = live.hub.position.id
