@@ -10,14 +10,15 @@ from __future__ import annotations
 import enum
 import functools
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.facts import NOTHING, Facts, Together, guard_of, partings, read_facts, undone, value_of
+from appliance.live.course import Together
+from appliance.live.facts import NOTHING, Facts, Joins, guard_of, name_of, read_facts, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
@@ -251,18 +252,17 @@ class Access:
             # may rest on a join row of the same transaction, which nobody could ever SELECT.
             column = str(grant.object_column)
             joined = str(value_of(change, image, column))
-            object_guard = facts.guards.get((ascii_fold(grant.object_table), joined))
+            name = ascii_fold(grant.object_table), joined
+            object_guard, end = facts.guards.get(name), facts.end(name, change.id)
+            if end is not None and (change.id < end.id or change.new is None):
+                return None
             if object_guard is None or change.new is None or image is not change.old:
                 return object_guard
             # What the change itself gives did not show the join row as it was.
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
-            row = ascii_fold(grant.table), str(value_of(change, image, "reference_id"))
-            now = facts.guards.get(row)
-            if now is None and change.new is not None and image is change.old:
-                now = facts.ended.get(row)  # who has held it by what it had when it went may hold it since before this
-            joins = now.joins if now is not None else facts.left.get(row, ()) if _renamed(change, image) else ()
+            joins = _joins(change, image, facts)
             guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
@@ -299,24 +299,16 @@ class Access:
             return Facts(last=course.last, between=course.between) if course.last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
         facts = await self._store.read(lambda db: read_facts(db, guards, rows, shapes))
-        gone = {key: guard for each in course.deleted for key, guard in self.ended(each, facts)}
-        facts = replace(
+        return replace(
             facts,
-            ended=gone,
+            ended=course.ends(),
             narrowed=course.narrowed,
             last=course.last,
             between=course.between,
+            joining=course.joining if rows else (),
             newer=facts.newest > events[-1].id,
+            doubtful=course.is_doubtful(facts.guards),
         )
-        return replace(facts, joined=partings(course.joining, facts)) if rows else facts
-
-    def ended(self, change: Change, facts: Facts) -> Iterator[tuple[tuple[str, str], Guarded]]:
-        """Give what guarded a row of a standard table when it was deleted."""
-        if change.old is None or self.grant(change.shape.table).kind is TableKind.PLAIN:
-            return
-        guard = self.guard(change, change.old, facts)
-        if guard is not None:
-            yield from (((ascii_fold(change.shape.table), each), guard) for each in _named(change, "reference_id"))
 
 
 def _judged_by(grant: TableGrant) -> tuple[object, ...]:
@@ -330,6 +322,19 @@ _NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 @functools.lru_cache(1024)  # asked for each message
 def _guarded(permission: int, owner: str | None) -> Guarded:
     return Guarded(permission, owner, ((standard.USERS, permission),))
+
+
+def _joins(change: Change, image: Image, facts: Facts) -> Joins:
+    """Give the groups of a row of a standard table by which it is judged, but for those that its deletion names."""
+    if change.new is None:
+        return ()
+    name = name_of(change, image)
+    if (end := facts.end(name, change.id)) is not None:
+        # Who has held it by what it had when it went may hold it since before this.
+        return end.guard.joins if image is change.old else ()
+    if (now := facts.guards.get(name)) is not None:
+        return now.joins
+    return facts.left.get(name, ()) if _renamed(change, image) else ()
 
 
 def _renamed(change: Change, image: Image) -> bool:

@@ -27,12 +27,12 @@ from itertools import chain, takewhile
 from typing import Final
 
 from appliance.capture.contents import Contents
-from appliance.live.facts import Facts, Together, value_of
+from appliance.live.course import Together
+from appliance.live.facts import Facts, name_of, partings, value_of
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
-from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
+from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.store import replay
-from appliance.store.grants import CLOSED
 from appliance.store.look import LOOK_ROWS
 from appliance.store.replay import Wanted
 from appliance.store.store import Store
@@ -116,31 +116,42 @@ class Commits:
         """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
 
         And what guarded the rows that leave a filter by one of these and are deleted by now: their groups have gone
-        with them, and their deletion is of a row that the filter does not let through. Raises ``sqlite3.Error``.
+        with them, or are those of another row that has their name; and their deletion is of a row that the filter does
+        not let through. Raises ``sqlite3.Error``.
         """
         facts = await self._hub.facts(events, together)
-        gone = [each.event for each in events if isinstance(each.event, Change) and self._is_gone(each.event, facts)]
-        wanted = self._wanted([Told(each) for each in gone], {ascii_fold(each.shape.table) for each in gone})
-        if wanted is None:
-            return facts
-        wanted = replace(wanted, sql=f"op IN ({int(Op.DELETE)}, {int(Op.MORE)}) AND ({wanted.sql})")
-        stretch, shapes, contents = (events[-1].id, facts.newest), self._hub.shapes, self._store.contents
-        found = await self._store.read(lambda db: _read(db, [stretch], wanted, shapes, contents))
-        together.whole &= found is not None
-        access, ended = self._hub.access, dict(facts.ended)
-        for change in found or ():
-            if change.op is Op.DELETE:
-                for row, guard in access.ended(change, facts):
-                    ended.setdefault(row, guard)  # the first: another row may have had its name since
-        return replace(facts, ended=ended)
+        leaving = [each.event for each in events if isinstance(each.event, Change) and self._may_end(each.event, facts)]
+        topics = {ascii_fold(each.shape.table) for each in leaving}
+        wanted = self._wanted([Told(each) for each in leaving], topics)
+        if wanted is not None:
+            facts = await self._with_ends(facts, (events[-1].id, facts.newest), wanted, topics)
+        together.whole &= not facts.doubtful
+        return replace(facts, joined=partings(facts)) if facts.joining else facts
 
-    def _is_gone(self, change: Change, facts: Facts) -> bool:
-        """Whether this takes a row out of a live set by its filter, and it is not known what guarded it."""
+    async def _with_ends(
+        self, facts: Facts, stretch: tuple[int, int], wanted: Wanted, topics: Collection[str]
+    ) -> Facts:
+        """Add how the rows that are wanted have ended in a stretch behind the events."""
+        shapes, contents, access = self._hub.shapes, self._store.contents, self._hub.access
+        found = await self._store.read(lambda db: _read(db, [stretch], wanted, shapes, contents))
+        if found is None:
+            return replace(facts, doubtful=True)
+        course = Together([Told(each) for each in found]).course(topics, access.grant, access.renewed)
+        ended = {**facts.ended}
+        for name, ends in course.ends().items():
+            # The first: another row may have had its name since.
+            ended[name] = [*ended.get(name, ()), ends[0]]
+        return replace(facts, ended=ended, doubtful=facts.doubtful or bool(course.renamed))
+
+    def _may_end(self, change: Change, facts: Facts) -> bool:
+        """Whether this takes a row out of a live set by its filter, and it may be another by now that has its name."""
         topic, old, new = ascii_fold(change.shape.table), change.old, change.new
         if old is None or new is None or topic not in self._hub.subscribers.live_sets:
             return False
-        row = topic, str(value_of(change, old, "reference_id"))
-        if row in facts.ended or facts.guards.get(row, CLOSED) is not None:
+        name = name_of(change, old)
+        if facts.end(name, change.id) is not None or name not in facts.guards:
+            return False
+        if facts.guards[name] is not None and not facts.newer:
             return False
         audiences = self._hub.subscribers.audiences(topic)
         return audiences is not None and audiences.is_left_by(change)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from appliance.live.telling import Told
-from appliance.model import Change, Image, Op, Shape, SQLiteValue, ascii_fold
+from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
 from appliance.store import grants, schema, snapshot, standard
 from appliance.store.grants import TableGrant, TableKind
 
 #: Groups, each with the join row's permission.
 Joins: TypeAlias = tuple[tuple[str, int], ...]
+#: A row of a standard table: the table (folded) and its ``reference_id``.
+Name: TypeAlias = tuple[str, str]
+
+
+class End(NamedTuple):
+    """That a row was deleted, by the event ``id``: its name may be another row's by now, by the event ``taken``.
+
+    ``guard`` is what guarded it then, without what only the same transaction had given; ``joins`` all its groups.
+    ``taken`` is 0 where nobody has taken its name by the events that are known.
+    """
+
+    id: int
+    guard: Guarded
+    joins: Joins
+    taken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +36,38 @@ class Facts:
     """Rows of standard tables as they are now, by table (folded) and ``reference_id``.
 
     ``guards``: what guards a row, with the groups that it is joined to; ``None`` where it is not there any more.
-    ``rows``: its values, where they are needed.
+    ``rows``: its values, where they are needed. Whether it is the row that an event is of says ``end``.
     """
 
-    guards: Mapping[tuple[str, str], Guarded | None] = field(default_factory=dict)
-    rows: Mapping[tuple[str, str], Image] = field(default_factory=dict)
+    guards: Mapping[Name, Guarded | None] = field(default_factory=dict)
+    rows: Mapping[Name, Image] = field(default_factory=dict)
     #: The groups that join rows are for whose row is not there: one that was renamed by a writer without foreign keys.
-    left: Mapping[tuple[str, str], Joins] = field(default_factory=dict)
-    #: What guarded a row when it was deleted, by one of these events.
-    ended: Mapping[tuple[str, str], Guarded] = field(default_factory=dict)
+    left: Mapping[Name, Joins] = field(default_factory=dict)
+    #: The rows that were deleted by one of these events, in order.
+    ended: Mapping[Name, Sequence[End]] = field(default_factory=dict)
     #: By event id, deletions whose row was joined to some of its groups by one of these events: without those groups.
     narrowed: Mapping[int, Change] = field(default_factory=dict)
     #: By event id, what guards the row after the last of these events that is of it, where that is another one.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
-    #: By event id and ``reference_id``: the groups of a row before and after one of these events joined or parted it.
+    #: The changes of join tables, where they are needed; and by event id and ``reference_id``: the groups of a row
+    #: before and after one of them joined or parted it.
+    joining: Sequence[tuple[Change, TableGrant]] = ()
     joined: Mapping[tuple[int, str], tuple[Joins, Joins]] = field(default_factory=dict)
     #: The newest position when this was read, and whether that is after these events.
     newest: int = 0
     newer: bool = False
+    #: Whether it cannot be said of some event which row it is of: one was renamed, and another has its name.
+    doubtful: bool = False
+
+    def end(self, name: Name, event: int) -> End | None:
+        """Give how the row ended that had this name when this happened; ``None``: it has not, as far as is known.
+
+        Behind its end it is the same row, too, until another has its name.
+        """
+        ends = self.ended.get(name, ())
+        return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
 
 
 NOTHING = Facts()
@@ -50,15 +75,15 @@ NOTHING = Facts()
 
 def read_facts(
     db: sqlite3.Connection,
-    wanted: Collection[tuple[str, str]],
-    rows: Collection[tuple[str, str]],
+    wanted: Collection[Name],
+    rows: Collection[Name],
     shapes: Mapping[str, Shape],
 ) -> Facts:
     """Read at one moment what guards the ``wanted`` rows, and the values of these ``rows``, whose tables these are."""
     db.execute("BEGIN")
     try:
-        found: dict[tuple[str, str], Guarded | None] = dict.fromkeys(wanted)
-        left: dict[tuple[str, str], Joins] = {}
+        found: dict[Name, Guarded | None] = dict.fromkeys(wanted)
+        left: dict[Name, Joins] = {}
         for table in {table for table, _ in wanted}:
             references = [each for name, each in wanted if name == table]
             there = grants.guards(db, table, references)
@@ -75,60 +100,6 @@ def read_facts(
     finally:
         db.execute("COMMIT")
     return Facts(found, images, left, newest=newest)
-
-
-@dataclass(slots=True)
-class Course:
-    """What the changes of each transaction say of each other: see ``Facts``."""
-
-    narrowed: dict[int, Change] = field(default_factory=dict)
-    last: dict[int, Guarded] = field(default_factory=dict)
-    between: set[int] = field(default_factory=set)
-    #: Deletions of rows that are in question, and changes of join tables.
-    deleted: list[Change] = field(default_factory=list)
-    joining: list[tuple[Change, TableGrant]] = field(default_factory=list)
-
-    def add(self, changes: Sequence[tuple[str, Change, TableGrant]], topics: Collection[str]) -> None:
-        """Take up a transaction, of which the rows of these tables (folded) are in question."""
-        narrow: dict[int, Change] = {}
-        if any(change.joins for _, change, _ in changes):
-            narrow = narrowed([(change, grant) for _, change, grant in changes])
-        last, between = courses(
-            (narrow.get(change.id, change), grant) for topic, change, grant in changes if topic in topics
-        )
-        self.narrowed.update(narrow)
-        self.last.update(last)
-        self.between.update(between)
-        for topic, change, grant in changes:
-            if grant.object_table is not None:
-                self.joining.append((change, grant))
-            elif topic in topics and change.op is Op.DELETE:
-                self.deleted.append(change)
-
-
-class Together:
-    """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for.
-
-    ``whole``: there is nothing else in these transactions that counts.
-    """
-
-    __slots__ = ("_course", "_known", "_transactions", "whole")
-
-    def __init__(self, *transactions: Sequence[Told], whole: bool = True) -> None:
-        self.whole = whole
-        self._transactions = transactions
-        self._known: Hashable = None
-        self._course = Course()
-
-    def course(self, topics: Collection[str], grant: Callable[[str], TableGrant], granted: int) -> Course:
-        """Give the course of these tables' rows (folded); ``granted`` is another number when what is granted is."""
-        known = frozenset(topics), granted
-        if self._known != known:
-            self._known, self._course = known, Course()
-            for events in self._transactions:
-                changes = [(each.topic, each.event) for each in events if isinstance(each.event, Change)]
-                self._course.add([(topic, change, grant(change.shape.table)) for topic, change in changes], topics)
-        return self._course
 
 
 class Places:
@@ -166,6 +137,11 @@ def value_of(change: Change, image: Image, column: str) -> SQLiteValue:
     return Places.of(change.shape).value(image, column)
 
 
+def name_of(change: Change, image: Image) -> Name:
+    """Name a row of a standard table."""
+    return ascii_fold(change.shape.table), str(value_of(change, image, "reference_id"))
+
+
 def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
     """Give what an image itself says of who may read the row; not of a join row, which is judged by what it joins."""
     if grant.kind is TableKind.PLAIN:
@@ -177,95 +153,25 @@ def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
     return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
 
 
-def courses(changes: Iterable[tuple[Change, TableGrant]]) -> tuple[dict[int, Guarded], frozenset[int]]:
-    """Say, by event id, what guards a row in the end, where more than one of these changes is of it.
+def partings(facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:
+    """Say of each change of a join table which groups the row had before and after: from the last one back.
 
-    And which changes find a row as another has left it. The end of a row that is deleted is what it was before the
-    first of these changes, if it was there.
+    Nothing of one behind the end of its row: whoever held it is told of that, and whoever holds the next of its name.
     """
-    between: set[int] = set()
-    over: list[list[tuple[Change, TableGrant]]] = []
-    course: dict[Hashable, list[tuple[Change, TableGrant]]] = {}
-    for each in changes:
-        change, _ = each
-        before = course.pop(_row_of(change, change.old), None) if change.old is not None else None
-        if before is not None:
-            between.add(change.id)
-            before.append(each)
-        of_row = before or [each]
-        if change.new is None:
-            over.append(of_row)
-        else:
-            row = _row_of(change, change.new)
-            if row in course:
-                over.append(course[row])
-            course[row] = of_row
-    last: dict[int, Guarded] = {}
-    for of_row in chain(over, course.values()):
-        if len(of_row) > 1:
-            last.update(dict.fromkeys([change.id for change, _ in of_row], _end(of_row)))
-    return last, frozenset(between)
-
-
-def _end(course: Sequence[tuple[Change, TableGrant]]) -> Guarded:
-    first, last = course[0], course[-1]
-    change, image = (last[0], last[0].new) if last[0].new is not None else (first[0], first[0].old)
-    if image is None:  # it came and went
-        change, image = last[0], last[0].old
-    assert image is not None  # noqa: S101 – no change is without both
-    return guard_of(last[1], change, image)
-
-
-def _row_of(change: Change, image: Image) -> Hashable:
-    """Name a row; where its table has no key that is captured, its values do."""
-    shape = change.shape
-    if shape.rowid:
-        name: Hashable = image.rowid
-    elif len(shape.key) == 1:
-        name = image.values[shape.key[0]]
-    else:
-        name = tuple([image.values[position] for position in shape.key]) or image.values
-    return ascii_fold(shape.table), name
-
-
-def partings(joining: Sequence[tuple[Change, TableGrant]], facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:
-    """Say of each change of a join table which groups the row had before and after: from the last one back."""
     found: dict[tuple[int, str], tuple[Joins, Joins]] = {}
-    state: dict[tuple[str, str], Joins] = {}
-    for change, grant in reversed(joining):
+    state: dict[tuple[Name, int], Joins] = {}
+    for change, grant in reversed(facts.joining):
         table, column = ascii_fold(str(grant.object_table)), str(grant.object_column)
         for reference in {str(value_of(change, each, column)) for each in (change.old, change.new) if each is not None}:
-            guard = facts.guards.get((table, reference)) or facts.ended.get((table, reference))
-            after = state.get((table, reference), guard.joins if guard is not None else ())
-            before = state[table, reference] = undone(change, column, reference, after)
+            name = table, reference
+            end, guard = facts.end(name, change.id), facts.guards.get(name)
+            if end is not None and end.id < change.id:
+                continue
+            row = name, 0 if end is None else end.id
+            joins = end.joins if end is not None else guard.joins if guard is not None else ()
+            after = state.get(row, joins)
+            before = state[row] = undone(change, column, reference, after)
             found[change.id, reference] = before, after
-    return found
-
-
-def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
-    """Give, by event id, the deletions of rows that were joined to a group since before the first of these changes.
-
-    The groups that a deletion names are then those of before, too: nobody could ever SELECT the row by a group that it
-    was joined to by the transaction that has deleted it.
-    """
-    found: dict[int, Change] = {}
-    state: dict[tuple[str, str], list[tuple[Change, Joins]]] = {}
-    for change, grant in reversed(changes):
-        if grant.object_table is None:
-            if change.op is Op.DELETE and change.joins and change.old is not None:
-                row = ascii_fold(change.shape.table), str(value_of(change, change.old, "reference_id"))
-                state.setdefault(row, []).append((change, change.joins))
-            continue
-        table, column = ascii_fold(grant.object_table), str(grant.object_column)
-        for image in filter(None, (change.old, change.new)):
-            reference = str(value_of(change, image, column))
-            deleted = state.get((table, reference), [])
-            deleted[:] = [(each, undone(change, column, reference, joins)) for each, joins in deleted]
-    for each, before in chain.from_iterable(state.values()):
-        given = dict(before)
-        joins = tuple((group, held & given[group]) for group, held in each.joins if group in given)
-        if joins != each.joins:
-            found[each.id] = each._replace(joins=joins)
     return found
 
 

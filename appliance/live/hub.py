@@ -23,7 +23,8 @@ from appliance.errors import BadFilter, BadRequest, UnknownTopic
 from appliance.live import notices
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Wish
-from appliance.live.facts import NOTHING, Facts, Together
+from appliance.live.course import Together
+from appliance.live.facts import NOTHING, Facts
 from appliance.live.handing import Due, hand_out
 from appliance.live.joined import joined
 from appliance.live.milestones import Milestones

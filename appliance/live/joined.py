@@ -95,8 +95,9 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
     value = Places.of(change.shape).value
     objects = {str(value(image, grant.object_column)) for image in (change.old, change.new) if image is not None}
     for reference in sorted(objects):
-        image = facts.rows.get((table, reference))
-        now = facts.guards.get((table, reference)) or facts.ended.get((table, reference)) or CLOSED
+        image, now = facts.rows.get((table, reference)), facts.guards.get((table, reference)) or CLOSED
+        if (end := facts.end((table, reference), change.id)) is not None:
+            image, now = None, end.guard._replace(joins=end.joins)
         before, after = facts.joined.get((change.id, reference), (now.joins, now.joins))
         entering = b""
         if image is not None:

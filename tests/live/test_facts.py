@@ -15,7 +15,8 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.live import reading
 from appliance.live.access import Reader
 from appliance.live.audience import Wish
-from appliance.live.facts import Facts, Together
+from appliance.live.course import Together
+from appliance.live.facts import Facts
 from appliance.live.reading import Reading
 from appliance.live.subscribers import Subscription
 from appliance.live.telling import Told

@@ -24,7 +24,7 @@ from appliance.live import commits, reading
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
 from appliance.live.commits import Commits
-from appliance.live.facts import Together
+from appliance.live.course import Together
 from appliance.live.hub import Hub
 from appliance.live.reading import Reading
 from appliance.live.rights import Rights

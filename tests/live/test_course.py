@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from appliance.live import facts
+from appliance.live import course
 from appliance.live.access import Access, Reader
-from appliance.live.facts import Facts, Together
+from appliance.live.course import Together
+from appliance.live.facts import Facts
 from appliance.live.telling import Told
 from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
 from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
@@ -85,11 +86,11 @@ async def test_a_row_is_the_same_under_another_key() -> None:
 
 async def test_a_row_that_is_changed_often_is_judged_once_by_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    judge = facts.guard_of
-    monkeypatch.setattr(facts, "guard_of", lambda *given: asked.append(given) or judge(*given))
+    judge = course.guard_of
+    monkeypatch.setattr(course, "guard_of", lambda *given: asked.append(given) or judge(*given))
     updates = [Change(number, Op.UPDATE, SHAPE, row("b"), row("a")) for number in range(500)]
     grant = TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")
-    last, between = facts.courses((each, grant) for each in updates)
+    last, between = course.courses((each, grant) for each in updates)
     assert last == dict.fromkeys(range(500), Guarded(OWNERS.permission, "b"))
     assert between == set(range(1, 500))
     assert len(asked) == 1

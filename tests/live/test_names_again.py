@@ -1,0 +1,120 @@
+"""A row is judged by its own groups, also where another one has had its ``reference_id`` since."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from appliance.live import reading
+from appliance.live.audience import Wish
+from appliance.live.reading import Reading
+from appliance.protocol.permissions import GROUP_SHIFT, Verb
+from appliance.store import replay
+from appliance.store.standard import join_table
+from tests.live.test_facts import caught_up, peer, shared_row
+from tests.live.test_reading import Peer
+from tests.web.api.application import Served
+
+JOINED = f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) "
+JOIN = JOINED + f"VALUES('r', '{{}}', {Verb.READ << GROUP_SHIFT})"
+#: The row is the group's ``staff``.
+LEAVES, PARTS, GOES = "UPDATE todo SET text = 'other'", f"DELETE FROM {join_table('todo')}", "DELETE FROM todo"
+#: Another takes its name, and is for another group.
+COMES = "INSERT INTO todo(reference_id, text, permission) VALUES('r', '{}', 0)"
+ANOTHER, NO_MATCH = (COMES.format("shared"), JOIN.format("club")), (COMES.format("other"), JOIN.format("club"))
+RENAMED = "UPDATE todo SET reference_id = 'q'"
+
+
+def told(who: Peer) -> list[tuple[str, str]]:
+    """Say what somebody was told of rows: what happened, and the text that was shown."""
+    return [(each["EventType"], each["EventData"].get("text", "")) for each in who.sent]
+
+
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("statements", "staff", "club"),
+    [
+        ((GOES, *ANOTHER), [("delete", "shared")], [("create", "shared")]),
+        ((GOES, *NO_MATCH), [("delete", "shared")], []),
+        ((LEAVES, GOES, *ANOTHER), [("delete", "shared")], [("create", "shared")]),
+        ((LEAVES, GOES, *NO_MATCH), [("delete", "shared")], []),
+        ((PARTS, GOES, *NO_MATCH), [("delete", "")], []),
+        ((PARTS, GOES, *ANOTHER), [("delete", "")], [("create", "shared")]),
+        ((LEAVES, JOIN.format("club"), GOES), [("delete", "shared")], []),
+        ((LEAVES, GOES, *ANOTHER, GOES, *NO_MATCH), [("delete", "shared")], None),
+        (
+            (LEAVES, GOES, COMES.format("shared"), JOIN.format("staff")),
+            [("delete", "shared"), ("create", "shared")],
+            [],
+        ),
+    ],
+)
+async def test_a_live_set_ends_with_what_may_be_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    at_once: bool,
+    statements: tuple[str, ...],
+    staff: list[tuple[str, str]],
+    club: list[tuple[str, str]] | None,
+) -> None:
+    monkeypatch.setattr(reading, "STEPS", 1)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    async with shared_row(tmp_path / "a.db") as (live, carl, held):
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        await caught_up(live)
+        live.hub.unsubscribe(held)
+        dan = peer("dan", "club")
+        wish, begun = Wish({"text": "shared"}, live_set=True), live.hub.position.id
+        some = [live.hub.subscribe(each, "todo", wish) for each in (carl, dan)]
+        if how == "fed":
+            for each in some:
+                live.hub.attach(each)
+        await run(live, statements, at_once=at_once)
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        if how != "fed":
+            for each, subscription in zip((carl, dan), some, strict=True):
+                await Reading(live.hub, live.store, each, [subscription], begun).run()
+        assert carl.told == dan.told == []
+        assert held_by(carl, {"r"}) == (staff[-1][0] == "create")
+        assert all(each in staff for each in told(carl))
+        assert club is None or [each for each in told(dan) if each not in club] == []
+        assert held_by(dan, set()) == bool(club)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("statements", [(RENAMED, *NO_MATCH), (LEAVES, RENAMED, *NO_MATCH), (RENAMED, *ANOTHER, GOES)])
+async def test_it_is_told_that_one_was_renamed_and_another_has_its_name(
+    tmp_path: Path, statements: tuple[str, ...], at_once: bool
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, carl, held):
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        await caught_up(live)
+        live.hub.unsubscribe(held)
+        live.hub.attach(live.hub.subscribe(carl, "todo", Wish({"text": "shared"}, live_set=True)))
+        await run(live, statements, at_once=at_once, keys="OFF")
+        assert [(each["EventType"], each["EventData"]["reason"]) for each in carl.told] == [("resync", "overrun")]
+
+
+def held_by(who: Peer, held: set[str]) -> bool:
+    """Say whether somebody who applies what it was told holds the row."""
+    for each in who.sent:
+        if each["EventType"] == "delete":
+            held.discard("r")
+        else:
+            held.add("r")
+    return bool(held)
+
+
+async def run(live: Served, statements: tuple[str, ...], *, at_once: bool, keys: str = "ON") -> None:
+    """Run these, in one transaction or one each."""
+    with closing(sqlite3.connect(live.store.path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA foreign_keys={keys}")
+        for statement in ("BEGIN", *statements, "COMMIT") if at_once else statements:
+            db.execute(statement)
+    await caught_up(live)
