@@ -325,7 +325,8 @@ class Hub:
         shape, found = joined(event, self.access, self._tables, facts, self.options)
         if shape is None or ascii_fold(shape.table) != topic:
             return []
-        sent = (each.frame(audience, shape, subscription.reader) for each in found)
+        since = subscription.position or 0
+        sent = (each.frame(audience, shape, subscription.reader) for each in found if each.id > since)
         return [frame for frame in sent if frame is not None]
 
     def _is_of(self, message: Told, name: str) -> bool:

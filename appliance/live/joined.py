@@ -28,10 +28,12 @@ class Joined:
     ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
     could still read it then is told of that by the event of its deletion. ``given`` is what the change gives by itself,
     where its groups may have changed again since and so hide that it was this change that made it readable. ``shown``
-    guards the row as it is shown, which may be another by then and in other groups.
+    guards the row as it is shown, which may be another by then and in other groups. ``id`` is the position that it is
+    told with.
     """
 
     image: Image | None
+    id: int
     shown: Guarded
     now: Guarded
     before: Guarded
@@ -93,21 +95,25 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
         return
     table = ascii_fold(grant.object_table)
     value = Places.of(change.shape).value
-    objects = {str(value(image, grant.object_column)) for image in (change.old, change.new) if image is not None}
-    for reference in sorted(objects):
+    images = (change.old, change.new)
+    objects = dict.fromkeys(str(value(image, grant.object_column)) for image in images if image is not None)
+    # A join row that now joins another row concerns two. Each image of an update is a row of the outbox, so there is a
+    # position for each: who has been told of the one and not of the other goes on between them.
+    for event_id, reference in enumerate(objects, change.id + 1 - len(objects)):
         image, now = facts.rows.get((table, reference)), facts.guards.get((table, reference)) or CLOSED
         if (end := facts.end((table, reference), change.id)) is not None:
             image, now = None, end.guard._replace(joins=end.joins)
         before, after = facts.joined.get((change.id, reference), (now.joins, now.joins))
         entering = b""
         if image is not None:
-            entering = text_frame(frames.change(Change(change.id, Op.CREATE, shape, image, None), options))
+            entering = text_frame(frames.change(Change(event_id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
+            event_id,
             now,
             now._replace(joins=after),
             now._replace(joins=before),
             Guarded(0, None, given_by(change) if facts.newer else ()),
             entering,
-            text_frame(frames.gone(shape.table, [reference], change.id)),
+            text_frame(frames.gone(shape.table, [reference], event_id)),
         )

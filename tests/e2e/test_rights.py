@@ -142,6 +142,32 @@ def test_a_row_that_is_moved_out_of_sight_ends_there(live: Live, notes: str) -> 
         assert second["OldData"] == {"text": "mine"}
 
 
+@pytest.mark.parametrize("rows", [("a", "b"), ("b", "a")])
+def test_a_join_row_that_is_moved_to_another_row_is_two_events_with_a_position_each(
+    live: Live, notes: str, rows: tuple[str, str]
+) -> None:
+    theirs, (from_row, to_row) = group(live.db), rows
+    member = Person(live.db, theirs)
+    for row in rows:
+        sql(live.db, f"INSERT INTO {notes}(reference_id, text, permission) VALUES('{row}', '{row}', 0)")
+    join(live.db, notes, from_row, theirs)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", from_row)]
+        sql(live.db, f"UPDATE {join_table(notes)} SET {notes}_id = '{to_row}' WHERE {notes}_id = '{from_row}'")
+        left, entered = client.all_until_now()
+        epoch = client.done("ping")["epoch"]
+    assert [(event["EventType"], event["Key"]) for event in (left, entered)] == [
+        ("delete", [from_row]), ("create", [to_row]),
+    ]  # fmt: skip
+    assert left["EventId"] < entered["EventId"]
+    # The connection may have ended between the two: what comes next is the other, and that only.
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True, since=left["EventId"], epoch=epoch)
+        assert client.event() == entered
+        assert client.event()["EventType"] == "live"
+
+
 def test_a_delete_is_told_to_the_groups_that_could_read_the_row_before(live: Live, notes: str) -> None:
     theirs, joins = group(live.db), join_table(notes)
     member = Person(live.db, theirs)
