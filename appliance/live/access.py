@@ -18,13 +18,13 @@ import trio
 
 from appliance.errors import Unauthorized
 from appliance.live.course import Together
-from appliance.live.facts import NOTHING, Facts, Joins, guard_of, name_of, read_facts, undone, value_of
+from appliance.live.facts import NOTHING, Facts, groups_of, guard_of, read_facts, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
 from appliance.model import Change, Image, Op, Principal, Shape, Topic, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
-from appliance.protocol.tokens import Key, Keyring
+from appliance.protocol.tokens import Key, Keyring, Unverified
 from appliance.store import callers, grants, standard
 from appliance.store.callers import Caller
 from appliance.store.grants import CLOSED, TableGrant, TableKind
@@ -101,6 +101,7 @@ class Access:
         self._keyring = Keyring(())
         self._questions: list[_Question] = []
         self._asking = trio.Lock()
+        self._reading_keys = trio.Lock()
         self._shapes: Mapping[int, Shape] | None = None
         self._of_rights: tuple[tuple[int, ...], int] = ((), 0)
 
@@ -113,8 +114,15 @@ class Access:
 
     # -- who ---------------------------------------------------------------------------------------------
 
-    def principal(self, token: str) -> Principal:
+    async def principal(self, token: str) -> Principal:
         """Say whom ``token`` stands for by what it says itself. Raises ``Unauthorized``."""
+        known = self._keyring
+        try:
+            return known.verify(token, time.time())
+        except Unverified:  # a command may have made its key a moment ago
+            if {each.id for each in await self._store.read(self._store.secrets.keys)} <= known.ids:
+                raise
+        await self.read_keys()
         return self._keyring.verify(token, time.time())
 
     async def reader(self, principal: Principal) -> Reader:
@@ -159,8 +167,9 @@ class Access:
 
     async def read_keys(self) -> None:
         """Read the keys that tokens are verified with."""
-        every = (*await self._store.read(self._store.secrets.keys), *self._external)
-        self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
+        async with self._reading_keys:  # one after the other, or the older would count in the end
+            every = (*await self._store.read(self._store.secrets.keys), *self._external)
+            self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
 
     async def read_grants(self) -> dict[str, bool]:
         """Read what is granted on tables; give those (folded) on which it is something else than before.
@@ -262,7 +271,7 @@ class Access:
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
         if grant.kind is not TableKind.PLAIN:
-            joins = _joins(change, image, facts)
+            joins = groups_of(change, image, facts)
             guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
@@ -322,27 +331,6 @@ _NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 @functools.lru_cache(1024)  # asked for each message
 def _guarded(permission: int, owner: str | None) -> Guarded:
     return Guarded(permission, owner, ((standard.USERS, permission),))
-
-
-def _joins(change: Change, image: Image, facts: Facts) -> Joins:
-    """Give the groups of a row of a standard table by which it is judged, but for those that its deletion names."""
-    if change.new is None:
-        return ()
-    name = name_of(change, image)
-    if (end := facts.end(name, change.id)) is not None:
-        # Who has held it by what it had when it went may hold it since before this.
-        return end.guard.joins if image is change.old else ()
-    if (now := facts.guards.get(name)) is not None:
-        return now.joins
-    return facts.left.get(name, ()) if _renamed(change, image) else ()
-
-
-def _renamed(change: Change, image: Image) -> bool:
-    """Whether an image is a row as it was before an update that has named it otherwise."""
-    new = change.new
-    if new is None or image is not change.old:
-        return False
-    return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
 
 
 def _subjects(change: Change) -> set[str]:

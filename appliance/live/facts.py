@@ -153,6 +153,27 @@ def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
     return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
 
 
+def groups_of(change: Change, image: Image, facts: Facts) -> Joins:
+    """Give the groups of a row of a standard table by which it is judged, but for those that its deletion names."""
+    if change.new is None:
+        return ()
+    name = name_of(change, image)
+    if (end := facts.end(name, change.id)) is not None:
+        # Who has held it by what it had when it went may hold it since before this.
+        return end.guard.joins if image is change.old else ()
+    if (now := facts.guards.get(name)) is not None:
+        return now.joins
+    return facts.left.get(name, ()) if _renamed(change, image) else ()
+
+
+def _renamed(change: Change, image: Image) -> bool:
+    """Whether an image is a row as it was before an update that has named it otherwise."""
+    new = change.new
+    if new is None or image is not change.old:
+        return False
+    return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
+
+
 def partings(facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:
     """Say of each change of a join table which groups the row had before and after: from the last one back.
 

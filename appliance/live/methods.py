@@ -255,7 +255,7 @@ def _sends_to(session: Session, asked: NewMessage) -> Topic:
 async def authenticate(session: Session, asked: Authenticate) -> JSON:
     """Go on with a fresh token of the same principal."""
     rights = session.backend.hub.access
-    fresh = rights.principal(asked.token)
+    fresh = await rights.principal(asked.token)
     if session.authenticated and not access.same_person(session.principal, fresh):
         raise Unauthorized("this token is another principal's; open another connection for it")
     before = rights.renewed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from appliance.errors import CloseCode
 from appliance.live.access import EVERYTHING, Access, Reader, Stale
 from appliance.live.hub import Hub
@@ -15,6 +17,7 @@ class Rights:
         self._access = access
         self._hub = hub
         self._sessions = sessions
+        self._renewing = trio.Lock()
 
     async def renew(self, stale: Stale = EVERYTHING) -> None:
         """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
@@ -36,9 +39,13 @@ class Rights:
     async def _renew(self, holders: list[Session]) -> None:
         if not holders:
             return
-        callers = await self._access.identify([each.principal for each in holders])
-        for holder, caller in zip(holders, callers, strict=True):
-            if caller.refused:
-                holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
-            else:
-                holder.become(Reader(caller.principal, caller.groups))
+        async with self._renewing:  # one after the other, or the older would count in the end
+            principals = [each.principal for each in holders]
+            callers = await self._access.identify(principals)
+            for holder, principal, caller in zip(holders, principals, callers, strict=True):
+                if holder.principal is not principal:
+                    continue  # it has brought another token meanwhile, whose rights were read since
+                if caller.refused:
+                    holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
+                else:
+                    holder.become(Reader(caller.principal, caller.groups))

@@ -64,6 +64,10 @@ class Issuer:
 OURS: Final = Issuer(ISSUER, admin="admin")
 
 
+class Unverified(Unauthorized):
+    """None of the keys has signed this token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key: an ``id`` to know it by, its one algorithm, and what that takes to verify with.
@@ -137,7 +141,7 @@ class Keyring:
         """Say whom a token stands for at ``now`` (seconds since the Unix epoch).
 
         Whether it was revoked, and what rights its subject has just now, only the store knows. Raises ``Unauthorized``;
-        its message never holds the token, nor a part of it.
+        its message never holds the token, nor a part of it. ``Unverified`` where another key may have signed it.
         """
         if len(token) > TOKEN_LIMIT:
             raise Unauthorized(f"the token is longer than {TOKEN_LIMIT} bytes; get a new one")
@@ -157,7 +161,7 @@ class Keyring:
         signed = token.rpartition(".")[0].encode()
         key = next((each for each in self._candidates(header) if _verifies(each, signed, signature)), None)
         if key is None:
-            raise Unauthorized(_REFUSED)
+            raise Unverified(_REFUSED)
         return key, _object(payload)
 
     def _candidates(self, header: Mapping[str, JSON]) -> Iterable[Key]:

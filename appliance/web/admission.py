@@ -98,7 +98,7 @@ class Admission:
             if guest is None:
                 raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
             return guest
-        return await rights.reader(rights.principal(token))
+        return await rights.reader(await rights.principal(token))
 
 
 def _code(connection: WebSocketConnection) -> int:

@@ -22,7 +22,7 @@ class MetricsPage:
 
     async def for_administrators(self, request: Request) -> Response:
         """Answer who brings an administrator's token. Raises ``Unauthorized`` and ``Forbidden``."""
-        reader = await self._access.reader(principal_of(request, self._access))
+        reader = await self._access.reader(await principal_of(request, self._access))
         if not reader.principal.admin:
             raise Forbidden("the metrics are for administrators; or set metrics_listen and ask there")
         return await self.open(request)

@@ -6,6 +6,7 @@ Each is tried so often that a server which takes it up a millisecond later fails
 from __future__ import annotations
 
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,8 +16,9 @@ import httpx
 import pytest
 
 from appliance.model import Topic
+from appliance.protocol import tokens
 from appliance.protocol.permissions import TOPIC_DEFAULT
-from appliance.store import schema, topics
+from appliance.store import keys, schema, topics
 from appliance.store.standard import ADMINISTRATORS, USERS, join_table
 from tests.e2e.live import Client, Live, serving
 from tests.e2e.test_rights import Person
@@ -189,3 +191,24 @@ def test_behind_more_than_one_look_finds_a_right_counts_too(live: Live, another:
             assert answered(client, "new-message", topic=name, message=1) == "ok"
             assert answered(client, "subscribe", topic=name) == "ok"
             assert answered(client, "unsubscribe", topic=name) == "ok"
+
+
+def test_a_token_of_a_secret_that_was_made_a_moment_ago_is_good(tmp_path: Path) -> None:
+    with serving(tmp_path / "shop.db") as live, closing(sqlite3.connect(live.db, isolation_level=None)) as another:
+        ann = Person(live.db)
+        url = f"http://localhost:{live.port}"
+        with live.client(ann.token) as client, httpx.Client(base_url=url) as http:
+            for _ in range(TRIES):
+                fresh = of_a_new_secret(another, ann.id)
+                assert http.get("/api/world", headers={"Authorization": f"Bearer {fresh}"}).status_code == 200
+                assert answered(client, "authenticate", token=fresh) == "ok"
+                fresh = of_a_new_secret(another, ann.id)
+                assert answered(client, "authenticate", token=fresh) == "ok"
+
+
+def of_a_new_secret(another: sqlite3.Connection, subject: str) -> str:
+    """Change the store's secret, and give a token that is signed with the new one."""
+    with schema.transaction(another):
+        keys.rotate(another, drop=False)
+    secret = str(schema.get(another, "secret"))
+    return tokens.issue(secret, subject=subject, now=time.time(), ttl_s=3600, token_id=str(uuid.uuid4()))

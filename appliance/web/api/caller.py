@@ -16,14 +16,14 @@ from appliance.web.credentials import token_of
 class Authority(Protocol):
     """What says whom a token stands for."""
 
-    def principal(self, token: str) -> Principal:
+    async def principal(self, token: str) -> Principal:
         """Say whom ``token`` stands for now. Raises ``Unauthorized``."""
 
     def guest(self, remote: str) -> Reader | None:
         """Give who has no token; ``None`` where nobody comes in without one."""
 
 
-def principal_of(request: Request, authority: Authority) -> Principal:
+async def principal_of(request: Request, authority: Authority) -> Principal:
     """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""
     token = token_of(request.query_params, request.headers)
     if token is None:
@@ -31,7 +31,7 @@ def principal_of(request: Request, authority: Authority) -> Principal:
         if guest is not None:
             return guest.principal
         raise Unauthorized("a token is needed: an Authorization header (Bearer <token>), or ?token=…")
-    return authority.principal(token)
+    return await authority.principal(token)
 
 
 def address_of(request: Request) -> str:

@@ -35,7 +35,7 @@ class Description:
     async def openapi(self, request: Request) -> Response:
         """Describe what the caller may do; to one who has no token, what there is for everybody."""
         try:
-            principal = self.entrance.principal(request)
+            principal = await self.entrance.principal(request)
         except Unauthorized:
             if not names_nobody(request):
                 raise

@@ -36,10 +36,10 @@ class Entrance:
         self._users = Tries(rates.request_burst, 1 / rates.requests_per_s, clock)
         self._addresses = Tries(rates.guest_request_burst, 1 / rates.guest_requests_per_s, clock)
 
-    def principal(self, request: Request) -> Principal:
+    async def principal(self, request: Request) -> Principal:
         """Say who asks. Raises ``Unauthorized``, ``RateLimited``."""
         try:
-            found = principal_of(request, self._authority)
+            found = await principal_of(request, self._authority)
         except Unauthorized:
             self.anybody(request)
             raise

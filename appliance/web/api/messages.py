@@ -36,7 +36,7 @@ class Messages:
 
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
-        principal = self.entrance.principal(request)
+        principal = await self.entrance.principal(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         body, key = encode(decode(await request.body())), _key(request)

@@ -74,7 +74,7 @@ class Tables:
             names = segments(request)[1:]
             if not 1 <= len(names) <= 2 or not all(names):
                 raise NotFound("there is nothing at this path; rows are at /api/<table> and /api/<table>/<id>")
-            principal = self._entrance.principal(request)
+            principal = await self._entrance.principal(request)
             if len(names) == 1:
                 return await self._on_table(request, principal, names[0])
             return await self._on_row(request, principal, names[0], names[1])
