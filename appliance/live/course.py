@@ -9,7 +9,7 @@ from itertools import chain
 from appliance.live.facts import End, Joins, Name, guard_of, name_of, undone, value_of
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, ascii_fold
-from appliance.protocol.permissions import Guarded
+from appliance.protocol.permissions import Guarded, Verb, both
 from appliance.store.grants import TableGrant, TableKind
 
 
@@ -64,8 +64,10 @@ class Course:
         for change, grant in self.deleted:
             if change.old is not None:
                 name, least = name_of(change, change.old), self.narrowed.get(change.id, change)
-                end = End(change.id, guard_of(grant, least, change.old), change.joins, self.taken(name, change.id))
-                found.setdefault(name, []).append(end)
+                guard = guard_of(grant, least, change.old)
+                if change.id in self.between:  # whom an update gave the row is not told of its deletion
+                    guard = both(guard, self.last[change.id], Verb.READ)
+                found.setdefault(name, []).append(End(change.id, guard, change.joins, self.taken(name, change.id)))
         return found
 
     def is_doubtful(self, guards: Mapping[Name, Guarded | None]) -> bool:

@@ -463,3 +463,26 @@ def test_a_row_that_leaves_a_filter_and_is_deleted_a_moment_later_leaves_the_liv
         taken_up(live)
         assert told(holder) == [("delete", "shared")]
         assert told(plain) == [("delete", "another")]
+
+
+@pytest.mark.parametrize("given", ["user_account_id = '{}'", f"permission = {GUEST_READ}"])
+def test_a_row_that_is_taken_from_a_group_given_to_its_member_and_deleted_leaves_the_members_live_set(
+    live: Live, notes: str, given: str
+) -> None:
+    theirs, joins = group(live.db), join_table(notes)
+    member, other = Person(live.db, theirs), Person(live.db)
+    with live.client(member.token) as holder:
+        holder.done("subscribe", topic=notes, snapshot=True)
+        assert begun(holder) == []
+        for statements in ("{0}; {1}; {2}", "{1}; {0}; {2}", "BEGIN; {0}; {1}; {2}; COMMIT"):
+            row = insert(live.db, notes, "shared", other.id)
+            join(live.db, notes, row, theirs)
+            taken_up(live)
+            assert ("create", "shared") in told(holder)
+            with standing_still(live):
+                sql(live.db, statements.format(
+                    f"DELETE FROM {joins} WHERE {notes}_id = '{row}'",
+                    f"UPDATE {notes} SET {given.format(member.id)} WHERE reference_id = '{row}'",
+                    f"DELETE FROM {notes} WHERE reference_id = '{row}'",
+                ))  # fmt: skip
+            assert [(event["EventType"], event["Key"]) for event in holder.all_until_now()] == [("delete", [row])]
