@@ -20,9 +20,9 @@ class Course:
     narrowed: dict[int, Change] = field(default_factory=dict)
     last: dict[int, Guarded] = field(default_factory=dict)
     between: set[int] = field(default_factory=set)
-    #: Deletions of rows of standard tables that are in question, and changes of join tables.
+    #: Deletions of rows of standard tables that are in question, and by transaction the changes of join tables.
     deleted: list[tuple[Change, TableGrant]] = field(default_factory=list)
-    joining: list[tuple[Change, TableGrant]] = field(default_factory=list)
+    joining: list[Sequence[tuple[Change, TableGrant]]] = field(default_factory=list)
     #: By which events rows of standard tables got their name; and those that have another since, by which event.
     named: dict[Name, list[int]] = field(default_factory=dict)
     renamed: dict[Name, int] = field(default_factory=dict)
@@ -38,10 +38,10 @@ class Course:
         self.narrowed.update(narrow)
         self.last.update(last)
         self.between.update(between)
+        if joining := [(change, grant) for _, change, grant in changes if grant.object_table is not None]:
+            self.joining.append(joining)
         for topic, change, grant in changes:
-            if grant.object_table is not None:
-                self.joining.append((change, grant))
-            elif topic in topics and grant.kind is not TableKind.PLAIN:
+            if grant.object_table is None and topic in topics and grant.kind is not TableKind.PLAIN:
                 self._follow(change, grant)
 
     def _follow(self, change: Change, grant: TableGrant) -> None:

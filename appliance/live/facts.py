@@ -31,6 +31,14 @@ class End(NamedTuple):
     taken: int = 0
 
 
+class Groups(NamedTuple):
+    """The groups of a row before the transaction that has changed them, and before and after one change in it."""
+
+    first: Joins
+    before: Joins
+    after: Joins
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Rows of standard tables as they are now, by table (folded) and ``reference_id``.
@@ -51,10 +59,10 @@ class Facts:
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
-    #: The changes of join tables, where they are needed; and by event id and ``reference_id``: the groups of a row
-    #: before and after one of them joined or parted it.
-    joining: Sequence[tuple[Change, TableGrant]] = ()
-    joined: Mapping[tuple[int, str], tuple[Joins, Joins]] = field(default_factory=dict)
+    #: The changes of join tables by transaction, where they are needed. By event id and ``reference_id``: the groups
+    #: of a row that one of them joined or parted.
+    joining: Sequence[Sequence[tuple[Change, TableGrant]]] = ()
+    joined: Mapping[tuple[int, str], Groups] = field(default_factory=dict)
     #: The newest position when this was read, and whether that is after these events.
     newest: int = 0
     newer: bool = False
@@ -174,25 +182,30 @@ def _renamed(change: Change, image: Image) -> bool:
     return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
 
 
-def partings(facts: Facts) -> dict[tuple[int, str], tuple[Joins, Joins]]:
+def partings(facts: Facts) -> dict[tuple[int, str], Groups]:
     """Say of each change of a join table which groups the row had before and after: from the last one back.
 
     Nothing of one behind the end of its row: whoever held it is told of that, and whoever holds the next of its name.
     """
-    found: dict[tuple[int, str], tuple[Joins, Joins]] = {}
+    found: dict[tuple[int, str], Groups] = {}
     state: dict[tuple[Name, int], Joins] = {}
-    for change, grant in reversed(facts.joining):
-        table, column = ascii_fold(str(grant.object_table)), str(grant.object_column)
-        for reference in {str(value_of(change, each, column)) for each in (change.old, change.new) if each is not None}:
-            name = table, reference
-            end, guard = facts.end(name, change.id), facts.guards.get(name)
-            if end is not None and end.id < change.id:
-                continue
-            row = name, 0 if end is None else end.id
-            joins = end.joins if end is not None else guard.joins if guard is not None else ()
-            after = state.get(row, joins)
-            before = state[row] = undone(change, column, reference, after)
-            found[change.id, reference] = before, after
+    for transaction in reversed(facts.joining):
+        rows: dict[tuple[int, str], tuple[Name, int]] = {}
+        for change, grant in reversed(transaction):
+            table, column = ascii_fold(str(grant.object_table)), str(grant.object_column)
+            images = [each for each in (change.old, change.new) if each is not None]
+            for reference in {str(value_of(change, each, column)) for each in images}:
+                name = table, reference
+                end, guard = facts.end(name, change.id), facts.guards.get(name)
+                if end is not None and end.id < change.id:
+                    continue
+                row = rows[change.id, reference] = name, 0 if end is None else end.id
+                joins = end.joins if end is not None else guard.joins if guard is not None else ()
+                after = state.get(row, joins)
+                before = state[row] = undone(change, column, reference, after)
+                found[change.id, reference] = Groups(before, before, after)
+        for each, row in rows.items():
+            found[each] = found[each]._replace(first=state[row])
     return found
 
 

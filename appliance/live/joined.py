@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Audience
-from appliance.live.facts import Facts, Places, given_by
+from appliance.live.facts import Facts, Groups, Places, given_by
 from appliance.live.frames import text_frame
 from appliance.live.readership import M
 from appliance.model import Change, Image, Op, Shape, ascii_fold
@@ -28,14 +28,16 @@ class Joined:
     ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
     could still read it then is told of that by the event of its deletion. ``given`` is what the change gives by itself,
     where its groups may have changed again since and so hide that it was this change that made it readable. ``shown``
-    guards the row as it is shown, which may be another by then and in other groups. ``id`` is the position that it is
-    told with.
+    guards the row as it is shown, which may be another by then and in other groups. ``first`` guarded it before the
+    transaction: whom it was not for then holds no row that the transaction gives and takes back, and is told of none.
+    ``id`` is the position that it is told with.
     """
 
     image: Image | None
     id: int
     shown: Guarded
     now: Guarded
+    first: Guarded
     before: Guarded
     given: Guarded
     entering: bytes
@@ -49,7 +51,7 @@ class Joined:
         now = passes and reader.may(Verb.READ, self.now)
         if now and (not was or reader.may(Verb.READ, self.given)):
             return self.entering if self.entering and reader.may(Verb.READ, self.shown) else None
-        return self.leaving if was and not now else None
+        return self.leaving if was and not now and reader.may(Verb.READ, self.first) else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
         """Say who of those that the hub feeds is told, and by which frame."""
@@ -59,11 +61,11 @@ class Joined:
         if passes and self.now.permission & Verb.READ:
             return
         named = audience.readership.named
-        was, given, shown = (named(each).members for each in (self.before, self.given, self.shown))
+        first, was, given, shown = (named(each).members for each in (self.first, self.before, self.given, self.shown))
         now = named(self.now).members if passes else {}
         for members, frame in (
             ([each for each in now if (each not in was or each in given) and each in shown], self.entering),
-            ([each for each in was if each not in now], self.leaving),
+            ([each for each in was if each not in now and each in first], self.leaving),
         ):
             if members and frame:
                 yield (audience, frozenset(members)), members, frame
@@ -103,7 +105,7 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
         image, now = facts.rows.get((table, reference)), facts.guards.get((table, reference)) or CLOSED
         if (end := facts.end((table, reference), change.id)) is not None:
             image, now = None, end.guard._replace(joins=end.joins)
-        before, after = facts.joined.get((change.id, reference), (now.joins, now.joins))
+        groups = facts.joined.get((change.id, reference), Groups(now.joins, now.joins, now.joins))
         entering = b""
         if image is not None:
             entering = text_frame(frames.change(Change(event_id, Op.CREATE, shape, image, None), options))
@@ -111,8 +113,9 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
             image,
             event_id,
             now,
-            now._replace(joins=after),
-            now._replace(joins=before),
+            now._replace(joins=groups.after),
+            now._replace(joins=groups.first),
+            now._replace(joins=groups.before),
             Guarded(0, None, given_by(change) if facts.newer else ()),
             entering,
             text_frame(frames.gone(shape.table, [reference], event_id)),

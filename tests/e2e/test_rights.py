@@ -225,6 +225,27 @@ def test_a_live_set_follows_the_groups_of_its_rows(live: Live, notes: str) -> No
         assert (gone["EventType"], gone["Key"], gone["EventData"]) == ("delete", [row], {"__type": notes})
 
 
+def test_a_group_is_not_told_the_key_of_a_row_that_one_transaction_joins_and_parts(live: Live, notes: str) -> None:
+    theirs, others, joins = group(live.db), group(live.db), join_table(notes)
+    member = Person(live.db, theirs)
+    given, moved, held = (insert(live.db, notes, text, permission=0) for text in ("given", "moved", "held"))
+    join(live.db, notes, moved, others)
+    join(live.db, notes, held, theirs)
+    taken_up(live)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", "held")]
+        into = f"INSERT INTO {joins}({notes}_id, usergroup_id, permission)"
+        statements = (
+            f"{into} VALUES('{given}', '{theirs}', {GROUP_READ})",
+            f"DELETE FROM {joins} WHERE {notes}_id = '{given}'",
+            f"UPDATE {joins} SET usergroup_id = '{theirs}' WHERE {notes}_id = '{moved}'",
+            f"UPDATE {joins} SET permission = 0 WHERE {notes}_id IN ('{moved}', '{held}')",
+        )
+        sql(live.db, f"BEGIN; {'; '.join(statements)}; COMMIT")
+        assert [(event["EventType"], event["Key"]) for event in client.all_until_now()] == [("delete", [held])]
+
+
 def test_who_leaves_a_group_is_told_to_load_anew_and_sees_no_more(live: Live, notes: str) -> None:
     theirs = group(live.db)
     member = Person(live.db, theirs)
