@@ -26,7 +26,7 @@ from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring, Unverified
 from appliance.store import callers, grants, standard
-from appliance.store.callers import Caller
+from appliance.store.callers import Caller, Granted
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
 from appliance.store.store import Store
@@ -159,8 +159,14 @@ class Access:
 
     async def identify(self, principals: Sequence[Principal]) -> list[Caller]:
         """Say what each of these principals is now; one whose key was taken away is refused, too."""
-        found = await self._store.read(lambda db: callers.identify(db, principals))
-        return [each if self._key_is_there(each.principal) else replace(each, refused=_NO_KEY) for each in found]
+        return (await self.read(principals, tables=False))[1]
+
+    async def read(self, principals: Sequence[Principal], *, tables: bool) -> tuple[Granted | None, list[Caller]]:
+        """Read at one moment what is granted on ``tables``, if that is wanted, and what these principals are."""
+        granted, found = await self._store.read(lambda db: callers.with_grants(db, principals, tables=tables))
+        return granted, [
+            each if self._key_is_there(each.principal) else replace(each, refused=_NO_KEY) for each in found
+        ]
 
     def _key_is_there(self, principal: Principal) -> bool:
         return principal.guest or principal.key_id in self._keyring.ids
@@ -172,11 +178,15 @@ class Access:
             self._keyring = Keyring(every) if self._lifetime_s is None else Keyring(every, lifetime_s=self._lifetime_s)
 
     async def read_grants(self) -> dict[str, bool]:
-        """Read what is granted on tables; give those (folded) on which it is something else than before.
+        """Read what is granted on tables, and take it up."""
+        return self.take_up(await self._store.read(grants.read))
+
+    def take_up(self, granted: Granted) -> dict[str, bool]:
+        """Let this count from now on; give the tables (folded) on which it is something else than before.
 
         And say of each whether its rows may have other owners, or be in other groups, though none of them has changed.
         """
-        before, self._granted = self._granted, await self._store.read(grants.read)
+        before, self._granted = self._granted, granted
         self.renewed += 1
         both = ((name, before.get(name), self._granted.get(name)) for name in before.keys() | self._granted.keys())
         return {

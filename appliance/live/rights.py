@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from appliance.errors import CloseCode
@@ -21,31 +23,35 @@ class Rights:
 
     async def renew(self, stale: Stale = EVERYTHING) -> None:
         """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
-        if stale.tables:
-            changed = await self._access.read_grants()
-            self._hub.reassess(self._hub.subscriptions_to(changed), {name for name, other in changed.items() if other})
         if stale.subjects is None:
             await self._access.read_keys()
-        if stale.subjects is None or stale.subjects or stale.named:
-            holders = [each for each in self._sessions.all() if each.authenticated and stale.concerns(each.principal)]
-            self._access.renewed += 1
-            await self._renew(holders)
+        async with self._renewing:  # one after the other, or the older would count in the end
+            holders: list[Session] = []
+            if stale.subjects is None or stale.subjects or stale.named:
+                holders = [
+                    each for each in self._sessions.all() if each.authenticated and stale.concerns(each.principal)
+                ]
+                self._access.renewed += 1
+            if stale.tables or holders:
+                await self._renew(holders, tables=stale.tables)
 
     async def renew_of(self, holder: Session) -> None:
         """Read one session's rights anew: they changed between the look at its token and its beginning."""
         if holder.authenticated:
-            await self._renew([holder])
+            async with self._renewing:
+                await self._renew([holder])
 
-    async def _renew(self, holders: list[Session]) -> None:
-        if not holders:
-            return
-        async with self._renewing:  # one after the other, or the older would count in the end
-            principals = [each.principal for each in holders]
-            callers = await self._access.identify(principals)
-            for holder, principal, caller in zip(holders, principals, callers, strict=True):
-                if holder.principal is not principal:
-                    continue  # it has brought another token meanwhile, whose rights were read since
-                if caller.refused:
-                    holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
-                else:
-                    holder.become(Reader(caller.principal, caller.groups))
+    async def _renew(self, holders: Sequence[Session], *, tables: bool = False) -> None:
+        principals = [each.principal for each in holders]
+        granted, callers = await self._access.read(principals, tables=tables)
+        # All of it in one step: who is in a group now, and what a group may now, may be of one transaction. Somebody's
+        # groups of before with what is granted now would be rights that nobody ever had.
+        changed = {} if granted is None else self._access.take_up(granted)
+        for holder, principal, caller in zip(holders, principals, callers, strict=True):
+            if holder.principal is not principal:
+                continue  # it has brought another token meanwhile, whose rights were read since
+            if caller.refused:
+                holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
+            else:
+                holder.become(Reader(caller.principal, caller.groups))
+        self._hub.reassess(self._hub.subscriptions_to(changed), {name for name, other in changed.items() if other})

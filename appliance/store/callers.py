@@ -6,11 +6,15 @@ import functools
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from appliance.model import Principal
 from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
 from appliance.store import grants, standard
-from appliance.store.grants import Standing
+from appliance.store.grants import Standing, TableGrant
+
+#: What is granted on tables, by folded name.
+Granted: TypeAlias = Mapping[str, TableGrant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,17 @@ def identify(db: sqlite3.Connection, principals: Sequence[Principal]) -> list[Ca
     standings = grants.standing(db, sorted({each.subject for each in principals if not each.guest}))
     ended = revoked(db)
     return [_identified(db, each, standings, ended) for each in principals]
+
+
+def with_grants(
+    db: sqlite3.Connection, principals: Sequence[Principal], *, tables: bool
+) -> tuple[Granted | None, list[Caller]]:
+    """Say what each principal is, and what is granted on ``tables`` if that is wanted, both of one moment."""
+    db.execute("BEGIN")
+    try:
+        return grants.read(db) if tables else None, identify(db, principals) if principals else []
+    finally:
+        db.execute("COMMIT")
 
 
 def revoked(db: sqlite3.Connection) -> frozenset[str]:

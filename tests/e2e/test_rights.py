@@ -17,6 +17,7 @@ from tests.e2e.live import Client, Live, serving, sql, standing_still, token, un
 pytestmark = pytest.mark.e2e
 
 GROUP_READ, OWNER_READ, GUEST_READ = 32768, 256, 2
+GROUP_PEEK_READ = 16384 + GROUP_READ
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,32 @@ def test_a_transaction_of_thousands_of_rows_is_judged_by_its_end(live: Live, not
         sql(live.db, f"PRAGMA foreign_keys = ON; BEGIN; {'; '.join(statements)}; COMMIT")
         assert told(plain) == [("update", "still kept")]
         assert told(holder) == [("create", "still kept")]
+
+
+def test_who_loses_one_way_to_a_table_and_gets_another_by_one_transaction_keeps_it(live: Live) -> None:
+    table, theirs, person = f"plain{uuid.uuid4().hex[:8]}", group(live.db), Person(live.db)
+    sql(live.db, f"CREATE TABLE {table}(text)")
+    with live.client(person.token) as plain, live.client(person.token) as holder:
+        until(
+            lambda: "1" in sql(live.db, f"SELECT count(*) FROM world WHERE table_name = '{table}'"), "it has its rights"
+        )
+        joins, members = join_table("world"), join_table("user_account")
+        grant = (
+            f"INSERT INTO {joins}(world_id, usergroup_id, permission) SELECT reference_id, '{{}}', {GROUP_PEEK_READ}"
+        )
+        grant += f" FROM world WHERE table_name = '{table}'"
+        sql(live.db, grant.format(USERS))
+        plain.done("subscribe", topic=table)
+        holder.done("subscribe", topic=table, snapshot=True)
+        assert begun(holder) == []
+        moved = (
+            f"DELETE FROM {joins} WHERE world_id = (SELECT reference_id FROM world WHERE table_name = '{table}')",
+            grant.format(theirs),
+            f"INSERT INTO {members}(user_account_id, usergroup_id) VALUES('{person.id}', '{theirs}')",
+            f"INSERT INTO {table} VALUES('there')",
+        )
+        sql(live.db, f"BEGIN; {'; '.join(moved)}; COMMIT")
+        assert told(plain) == told(holder) == [("create", "there")]
 
 
 def test_a_live_set_follows_the_groups_of_its_rows(live: Live, notes: str) -> None:
