@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -88,6 +89,7 @@ class Exchange:
             return 0
         self._grow_allowance()
         answered = 0
+        done: list[str] = []
         for text in texts:
             try:
                 asked = parse(text)
@@ -106,10 +108,12 @@ class Exchange:
                 if reply is None:
                     self._allowance = allowance
                     break
-                self._count(asked, "ok")
+                done.append(asked.object_type)
                 self._reply(reply)
             answered += 1
         if answered:
+            for object_type, count in Counter(done).items():
+                self._session.backend.hub.counters.requests[object_type, "ok"] += count
             self._malformed = 0
             self._flush()
         return answered

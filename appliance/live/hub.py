@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import trio
@@ -25,14 +27,16 @@ from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Wish
 from appliance.live.course import Together
 from appliance.live.facts import NOTHING, Facts
+from appliance.live.frames import text_frame
 from appliance.live.handing import Due, hand_out
 from appliance.live.joined import joined
 from appliance.live.milestones import Milestones
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
-from appliance.live.subscribers import Receiver, Subscribers, Subscription, resync
-from appliance.live.telling import Told
+from appliance.live.subscribers import Receiver, Subscribers, Subscription, drop, reshape, resync
+from appliance.live.telling import NEW_MESSAGE, Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
+from appliance.protocol import frames
 from appliance.protocol.values import ValueOptions
 from appliance.store.catalog import Catalog, Settings
 from appliance.store.snapshot import Condition
@@ -68,7 +72,7 @@ class Hub:
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
-        self._passing: list[Told] = []
+        self._passing: list[Message] = []
         self._milestones = Milestones()
 
     # -- topics ------------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ class Hub:
                 unwatched = folded in catalog.settings.unwatched
                 self._end(shape.table, TABLE_DROPPED, "unwatched" if unwatched else "dropped")
             elif now.id != shape.id or now.table in catalog.changed:
-                self._reshape(now)
+                reshape(self.subscribers, now, self.access, self.counters)
 
     def refresh_topics(self, settings: Settings) -> None:
         """Take over which user topics there are; tell those whose topic is gone."""
@@ -150,27 +154,7 @@ class Hub:
     def _end(self, name: str, event_type: str, reason: str) -> None:
         frame = notices.because(event_type, name, reason)
         for subscription in self.subscribers.forget(name):
-            self._drop(subscription, frame)
-
-    @staticmethod
-    def _drop(subscription: Subscription, frame: bytes) -> None:
-        subscription.ended = True
-        subscription.receiver.forget(ascii_fold(subscription.topic))
-        subscription.receiver.tell(frame)
-
-    def _reshape(self, shape: Shape) -> None:
-        """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
-        notice = notices.because(RESYNC, shape.table, "schema")
-        for subscription in self.subscribers.forget(shape.table):
-            reader = subscription.receiver.reader
-            try:
-                self.subscribers.join(subscription, shape, reader, self.access.sight(reader, shape))
-            except BadFilter as error:
-                # Its column is gone: nothing can be matched any more, and silence would look like quiet.
-                self._drop(subscription, notices.because(TABLE_DROPPED, shape.table, "filter", message=error.message))
-            else:
-                self.counters.resyncs += 1
-                subscription.receiver.tell(notice)
+            drop(subscription, frame)
 
     def reassess(self, subscriptions: Iterable[Subscription], others: Collection[str] = ()) -> None:
         """Give subscriptions what their receivers may have now; tell who may hold too much, as rows of ``others``."""
@@ -181,7 +165,7 @@ class Hub:
             self.subscribers.leave(subscription)
             if sight is None:
                 event_type = TOPIC_DESTROYED if shape is None else TABLE_DROPPED
-                self._drop(subscription, notices.because(event_type, name, "permission"))
+                drop(subscription, notices.because(event_type, name, "permission"))
                 continue
             self.subscribers.join(subscription, shape, reader, sight)
             by_row = sight is Sight.BY_ROW and (groups != reader.groups or ascii_fold(name) in others)
@@ -305,13 +289,26 @@ class Hub:
     def broadcast(self, message: Message) -> None:
         """Deliver a message that is not durable, with the next ``flush``: several at one stroke."""
         self.counters.passing_messages += 1
-        self._passing.append(Told(message))
+        self._passing.append(message)
 
     def flush(self) -> None:
         """Hand out the messages that are not durable."""
         if self._passing:
             passing, self._passing = self._passing, []
-            hand_out([due for told in passing for due in self._told(told, NOTHING)], passing=True)
+            due: list[Due] = []
+            for name, some in groupby(passing, attrgetter("topic")):
+                due += self._passed(ascii_fold(name), list(some))
+            hand_out(due, passing=True)
+
+    def _passed(self, name: str, messages: Sequence[Message]) -> list[Due]:
+        """Give who is to be told of these messages of one topic, which are not durable, and in which frames."""
+        audiences = self.subscribers.audiences(name)
+        everybody = audiences.everybody() if audiences is not None and name in self._topics else None
+        if everybody is None:
+            return [due for each in messages for due in self._told(Told(each), NOTHING)]
+        who, members = everybody
+        self.counters.delivered[NEW_MESSAGE] += len(messages) * len(members)
+        return [(who, members, text_frame(frames.message(each))) for each in messages] if members else []
 
     def frames(self, subscription: Subscription, told: Told, facts: Facts) -> list[bytes]:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from appliance.counters import Counters
+from appliance.errors import BadFilter
 from appliance.live import notices
-from appliance.live.access import Reader, Sight
+from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Audience, Wish
 from appliance.live.audiences import Audiences
 from appliance.live.sending import Straight
@@ -151,6 +152,28 @@ class Subscribers:
                 topics.add(folded)
             else:
                 topics.discard(folded)
+
+
+def drop(subscription: Subscription, frame: bytes) -> None:
+    """Tell why a subscription, which is in no audience any more, has ended."""
+    subscription.ended = True
+    subscription.receiver.forget(ascii_fold(subscription.topic))
+    subscription.receiver.tell(frame)
+
+
+def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Counters) -> None:
+    """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
+    left = []
+    for subscription in subscribers.forget(shape.table):
+        reader = subscription.receiver.reader
+        try:
+            subscribers.join(subscription, shape, reader, access.sight(reader, shape))
+        except BadFilter as error:
+            # Its column is gone: nothing can be matched any more, and silence would look like quiet.
+            drop(subscription, notices.because(notices.TABLE_DROPPED, shape.table, "filter", message=error.message))
+        else:
+            left.append(subscription)
+    resync(left, counters, "schema")
 
 
 def resync(subscriptions: Iterable[Subscription], counters: Counters, reason: str) -> None:

@@ -19,6 +19,8 @@ UPDATE_ALONE: Final = Form(Op.UPDATE, old_key=False)
 DELETE: Final = Form(Op.DELETE)
 #: A change as what it is.
 PLAIN: Final = {Op.CREATE: CREATE, Op.UPDATE: UPDATE, Op.DELETE: DELETE}
+#: What happened where somebody has sent a message, in the wire's word.
+NEW_MESSAGE: Final = "new-message"
 
 _UNREAD: Final = object()
 
@@ -31,7 +33,7 @@ class Told:
     def __init__(self, event: Change | Message) -> None:
         self.event = event
         #: What happened, in the wire's word.
-        self.kind = frames.EVENT_TYPES[event.op] if isinstance(event, Change) else "new-message"
+        self.kind = frames.EVENT_TYPES[event.op] if isinstance(event, Change) else NEW_MESSAGE
         #: The topic's name, folded.
         self.topic = ascii_fold(event.shape.table if isinstance(event, Change) else event.topic)
         self._frames: dict[Form | None, bytes] = {}
