@@ -42,7 +42,7 @@ def decode(text: str | bytes) -> JSON:
             return value
         value = cast(JSON, _DECODER.decode(text))
         if "\\u" in text:
-            _ENCODER.encode(value)  # the one way for a surrogate to come in is its escape
+            ENCODER.encode(value)  # the one way for a surrogate to come in is its escape
     except json.JSONDecodeError as error:
         message = error.msg[:1].lower() + error.msg[1:]
         raise BadJson(f"this is not JSON: {message}, at character {error.pos + 1}") from None
@@ -69,7 +69,7 @@ def _at_once(text: str) -> JSON:
         value: JSON = _QUICK.decode(text)
     except (msgspec.MsgspecError, RecursionError):
         return _UNSURE
-    return value if _ENCODER.encode(value).count(b'"') == text.count('"') else _UNSURE
+    return value if ENCODER.encode(value).count(b'"') == text.count('"') else _UNSURE
 
 
 def encode(value: JSON | msgspec.Struct) -> bytes:
@@ -80,7 +80,7 @@ def encode(value: JSON | msgspec.Struct) -> bytes:
     Raises ``UnicodeEncodeError`` for a lone surrogate. Infinities become ``null``: whoever may hold one converts it
     first (``values``).
     """
-    return _ENCODER.encode(value)
+    return ENCODER.encode(value)
 
 
 def identity(value: JSON) -> Hashable:
@@ -167,4 +167,4 @@ _QUICK: msgspec.json.Decoder[JSON] = msgspec.json.Decoder(quick_type())
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant, strict=True
 )
-_ENCODER = msgspec.json.Encoder()
+ENCODER = msgspec.json.Encoder()

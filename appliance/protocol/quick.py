@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN, encode, quick_type
+from appliance.protocol.json import ENCODER, INTEGER_MAX, INTEGER_MIN, quick_type
 
 ID_LIMIT: Final = 128  # characters
 
@@ -36,12 +36,12 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True):
 
 def sent(text: str | bytes) -> Sent | None:
     """Read a ``new-message`` of the short form without a key; ``None``: it may be something else, or wrong."""
-    escape, quote, method = _MARKS[type(text)]
-    if method not in text or escape in text:  # type: ignore[operator]
+    escape, quote = _MARKS[type(text)]
+    if escape in text:  # type: ignore[operator]
         return None
     try:
         frame = _DECODER.decode(text)
-        message = encode(frame.attributes.message)
+        message = ENCODER.encode(frame.attributes.message)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
         return None
     id_, quotes = frame.id, message.count(b'"') + _QUOTES
@@ -53,10 +53,7 @@ def sent(text: str | bytes) -> Sent | None:
 
 
 #: What is looked for in a text.
-_MARKS: Final[dict[type, tuple[str, str, str] | tuple[bytes, bytes, bytes]]] = {
-    str: ("\\", '"', '"new-message"'),
-    bytes: (b"\\", b'"', b'"new-message"'),
-}
+_MARKS: Final[dict[type, tuple[str, str] | tuple[bytes, bytes]]] = {str: ("\\", '"'), bytes: (b"\\", b'"')}
 #: Of the keys and of the two values beside the message.
 _QUOTES: Final = 12
 _DECODER: Final[msgspec.json.Decoder[_Frame]] = msgspec.json.Decoder(_Frame)
