@@ -205,7 +205,7 @@ class Access:
                 tables = True
                 if told.topic == standard.USERGROUP and isinstance(told.event, Change):
                     named = True
-                    everybody |= told.event.op is Op.DELETE or len(_named(told.event, "reference_id")) > 1
+                    everybody |= told.event.op is not Op.UPDATE or len(_named(told.event, "reference_id")) > 1
             elif told.topic in _WHO and isinstance(told.event, Change):
                 subjects |= _subjects(told.event)
         return Stale(None if everybody else frozenset(subjects), tables, named)

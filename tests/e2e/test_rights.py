@@ -306,6 +306,22 @@ def test_a_group_that_is_deleted_has_no_members_even_if_they_are_left_in_the_fil
         assert begun(client) == []
 
 
+def test_who_was_left_as_a_member_of_a_group_that_is_made_again_is_one_at_once(live: Live, notes: str) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, row, theirs)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", "shared")]
+        sql(live.db, f"DELETE FROM usergroup WHERE reference_id = '{theirs}'")  # foreign keys are not enforced
+        assert told(client) == [("resync", "permission")]
+        sql(live.db, f"INSERT INTO usergroup(reference_id, name) VALUES('{theirs}', '{theirs}')")
+        assert told(client) == [("resync", "permission")]
+        sql(live.db, f"UPDATE {notes} SET text = 'again' WHERE reference_id = '{row}'")
+        assert told(client) == [("update", "again")]
+
+
 def test_a_replay_is_judged_by_the_rights_of_now(live: Live, notes: str) -> None:
     theirs = group(live.db)
     member, other = Person(live.db, theirs), Person(live.db)
