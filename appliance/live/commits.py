@@ -20,7 +20,7 @@ A row without anything that names it, neither a key nor a rowid, is known by the
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, takewhile
@@ -56,6 +56,23 @@ class Commits:
         self._hub = hub
         self._store = store
         self._begun = begun
+        #: Where something was read in the midst of what the tail decides on as one, and the end of the last such.
+        self._apart: list[int] = []
+        self._undecided = 0
+
+    def note(self, position: int) -> int:
+        """Take note that it is told by what was committed up to here: what comes later is of another transaction.
+
+        Gives how far the hub has to come before it is live, as the tail may see them as one.
+        """
+        if not self._store.borders.note_ahead(position):
+            insort(self._apart, position)
+            position = self._undecided = self._store.borders.end(position, self._store.borders.decided)
+        return position
+
+    def undecided(self, position: int) -> int:
+        """Give up to where the tail decides in other knowledge than whoever is read for up to this position."""
+        return max(self._undecided, self.end_beyond_reach(position))
 
     def end_beyond_reach(self, position: int) -> int:
         """Give the end of what counts as one transaction around a position, if the tail decides on it piece by piece.
@@ -85,10 +102,10 @@ class Commits:
         every, whole = await self._with_others(events, stretches, wanted)
         return self._by_transaction(every, newest, whole=whole)
 
-    async def of(self, events: Sequence[Told], topics: Collection[str], apart: Sequence[int] = ()) -> Together:
+    async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
 
-        ``apart``: where transactions are known to end beside, in their order. Raises ``sqlite3.Error``.
+        Raises ``sqlite3.Error``.
         """
         if not topics:
             return Together()
@@ -103,14 +120,14 @@ class Commits:
         doubtful = after < self.end_beyond_reach(self._begun)
         if after >= recent.after and end <= self._hub.position.id and not doubtful:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
-            return self._by_transaction(every, newest, apart)
+            return self._by_transaction(every, newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         wanted = self._wanted(events, topics)
         if not stretches or wanted is None:
-            return self._by_transaction(events, newest, apart)
+            return self._by_transaction(events, newest)
         all_of_it, whole = await self._with_others(events, stretches, wanted)
         whole = whole and not (doubtful and len(all_of_it) > len(events))
-        return self._by_transaction(all_of_it, newest, apart, whole=whole)
+        return self._by_transaction(all_of_it, newest, whole=whole)
 
     async def facts(self, events: Sequence[Told], together: Together) -> Facts:
         """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
@@ -120,6 +137,8 @@ class Commits:
         not let through. Raises ``sqlite3.Error``.
         """
         facts = await self._hub.facts(events, together)
+        if facts.newest:
+            self.note(facts.newest)
         leaving = [each.event for each in events if isinstance(each.event, Change) and self._may_end(each.event, facts)]
         topics = {ascii_fold(each.shape.table) for each in leaving}
         wanted = self._wanted([Told(each) for each in leaving], topics)
@@ -165,16 +184,14 @@ class Commits:
         every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
         return [told for _, told in sorted(every.items())], found is not None
 
-    def _by_transaction(
-        self, events: Iterable[Told], newest: int, apart: Sequence[int] = (), *, whole: bool = True
-    ) -> Together:
+    def _by_transaction(self, events: Iterable[Told], newest: int, *, whole: bool = True) -> Together:
         transactions: list[list[Told]] = []
         end = 0
         for told in events:
             if told.id > end:
                 end = self._store.borders.end(told.id, newest)
-                place = bisect_left(apart, told.id)
-                end = min([end, *apart[place : place + 1]])
+                place = bisect_left(self._apart, told.id)
+                end = min([end, *self._apart[place : place + 1]])
                 transactions.append([])
             transactions[-1].append(told)
         return Together(*transactions, whole=whole)

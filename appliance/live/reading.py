@@ -113,8 +113,6 @@ class Reading:
         self._position = after
         self._announce = announce
         self._scan = scan
-        #: Where pages were read in the midst of what the tail decides on as one.
-        self._apart: list[int] = []
         self._failing = self._refused = self._doubted = False
         #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
         self._asks = True
@@ -136,7 +134,8 @@ class Reading:
             return False
         told = list(islice(self._hub.recent.events_after(self._position), STEPS))
         if not told:
-            if end := self._commits.end_beyond_reach(self._position):  # the tail decides on the rest in other knowledge
+            end = self._commits.undecided(self._position)
+            if end > self._position:  # the tail decides on the rest in other knowledge
                 await self._hub.reached(end)
                 return False
             self._hand_over()
@@ -198,7 +197,7 @@ class Reading:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
         by_row = self._by_row()
         try:
-            together = await self._commits.of(events, by_row, self._apart)
+            together = await self._commits.of(events, by_row)
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
                 facts = await self._commits.facts(some, together)
@@ -342,11 +341,7 @@ class Reading:
             await self._fails(error)
             return None
         self._failing = False
-        # The rows are as a transaction has left them: what comes later is of another, though the tail sees them as one.
-        borders, seen = self._store.borders, page.position
-        if not borders.note_ahead(seen):
-            self._apart.append(seen)
-            seen = borders.end(seen, borders.decided)
+        seen = self._commits.note(page.position)
         if first:
             self._position = page.position
         if subscription.ended:

@@ -122,3 +122,33 @@ async def test_so_it_does_that_is_deleted_when_the_server_has_just_looked(
             await trio.lowlevel.checkpoint()
         await caught_up(live)
         assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]
+
+
+async def test_a_row_that_was_shown_by_a_right_the_server_had_not_yet_looked_at_leaves_with_its_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('staff', 'staff')")
+        live.sql("INSERT INTO todo(reference_id, text, permission) VALUES('r', 'private', 0)")
+        await caught_up(live)
+        holder = peer("carl", "staff")
+        live.hub.attach(live.hub.subscribe(holder, "todo", Wish(live_set=True)))
+        into = f"{join_table('todo')}(todo_id, usergroup_id, permission)"
+        joins = f"INSERT INTO {into} VALUES('r', 'staff', {Verb.READ << GROUP_SHIFT})"
+        look, behind, before = live.store.look, [joins], [GOES]
+
+        async def look_on(*asked: Any) -> Any:
+            if before and not behind:
+                live.sql(before.pop())
+            seen = await look(*asked)
+            if behind and seen is not None and seen.rows:
+                live.sql(behind.pop())
+            return seen
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        live.sql("UPDATE todo SET text = 'shared'")
+        await caught_up(live)
+        while before:
+            await trio.lowlevel.checkpoint()
+        await caught_up(live)
+        assert [(event["EventType"], event["Key"]) for event in holder.sent] == [("update", ["r"]), ("delete", ["r"])]
