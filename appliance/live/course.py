@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from itertools import chain
 
-from appliance.live.facts import End, Joins, Name, guard_of, name_of, undone, value_of
+from appliance.live.facts import End, Joins, Name, common, guard_of, name_of, undone, value_of
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
@@ -176,8 +176,7 @@ def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
                 before[deletion] = each, undone(change, column, reference, joins)
     found: dict[int, Change] = {}
     for each, groups in before.values():
-        given = dict(groups)
-        joins = tuple((group, held & given[group]) for group, held in each.joins if group in given)
+        joins = common(each.joins, groups)
         if joins != each.joins:
             found[each.id] = each._replace(joins=joins)
     return found

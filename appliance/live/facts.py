@@ -224,6 +224,12 @@ def _given(change: Change, image: Image) -> tuple[str, int]:
     return str(value_of(change, image, "usergroup_id")), bits(value_of(change, image, "permission"))
 
 
+def common(joins: Joins, others: Joins) -> Joins:
+    """Give the groups that are among both, each with the permission that both give it."""
+    given = dict(others)
+    return tuple((group, held & given[group]) for group, held in joins if group in given)
+
+
 def given_by(change: Change) -> Joins:
     """Give what a new or changed row of a join table gives by itself."""
     return () if change.new is None else (_given(change, change.new),)

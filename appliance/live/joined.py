@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Audience
-from appliance.live.facts import Facts, Groups, Places, given_by
+from appliance.live.facts import Facts, Groups, Places, common, given_by
 from appliance.live.frames import text_frame
 from appliance.live.readership import M
 from appliance.model import Change, Image, Op, Shape, ascii_fold
@@ -106,6 +106,8 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
         if (end := facts.end((table, reference), change.id)) is not None:
             image, now = None, end.guard._replace(joins=end.joins)
         groups = facts.joined.get((change.id, reference), Groups(now.joins, now.joins, now.joins))
+        if end is not None:  # by a group that the transaction of its deletion has given nobody is told of that
+            groups = groups._replace(after=common(groups.after, end.guard.joins))
         entering = b""
         if image is not None:
             entering = text_frame(frames.change(Change(event_id, Op.CREATE, shape, image, None), options))

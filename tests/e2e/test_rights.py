@@ -529,6 +529,28 @@ def test_a_row_that_leaves_a_filter_and_is_deleted_a_moment_later_leaves_the_liv
         assert told(plain) == [("delete", "another")]
 
 
+@pytest.mark.parametrize("enforced", ["ON", "OFF"])
+@pytest.mark.parametrize("change", [
+    "UPDATE {joins} SET usergroup_id = '{other}' WHERE {notes}_id = '{row}'",
+    "INSERT INTO {joins}({notes}_id, usergroup_id, permission) VALUES('{row}', '{other}', 32768); "
+    "DELETE FROM {joins} WHERE {notes}_id = '{row}' AND usergroup_id = '{one}'",
+])  # fmt: skip
+def test_a_row_that_goes_from_one_group_of_its_holder_to_another_and_is_deleted_leaves_the_live_set(
+    live: Live, notes: str, change: str, enforced: str
+) -> None:
+    one, other, joins = group(live.db), group(live.db), join_table(notes)
+    member = Person(live.db, one, other)
+    row = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, row, one)
+    with live.client(member.token) as holder:
+        holder.done("subscribe", topic=notes, snapshot=True)
+        assert begun(holder) == [("snapshot", "shared")]
+        changed = change.format(joins=joins, notes=notes, row=row, one=one, other=other)
+        sql(live.db, f"PRAGMA foreign_keys = {enforced}; BEGIN; {changed};"
+                     f"DELETE FROM {notes} WHERE reference_id = '{row}'; COMMIT")  # fmt: skip
+        assert {(event["EventType"], *event["Key"]) for event in holder.all_until_now()} == {("delete", row)}
+
+
 @pytest.mark.parametrize("given", ["user_account_id = '{}'", f"permission = {GUEST_READ}"])
 def test_a_row_that_is_taken_from_a_group_given_to_its_member_and_deleted_leaves_the_members_live_set(
     live: Live, notes: str, given: str
