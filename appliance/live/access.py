@@ -26,7 +26,7 @@ from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring, Unverified
 from appliance.store import callers, grants, standard
-from appliance.store.callers import Caller, Granted
+from appliance.store.callers import NO_KEY, Caller, Granted
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.snapshot import Condition
 from appliance.store.store import Store
@@ -165,7 +165,7 @@ class Access:
         """Read at one moment what is granted on ``tables``, if that is wanted, and what these principals are."""
         granted, found = await self._store.read(lambda db: callers.with_grants(db, principals, tables=tables))
         return granted, [
-            each if self._key_is_there(each.principal) else replace(each, refused=_NO_KEY) for each in found
+            each if self._key_is_there(each.principal) else replace(each, refused=NO_KEY) for each in found
         ]
 
     def _key_is_there(self, principal: Principal) -> bool:
@@ -333,9 +333,6 @@ class Access:
 def _judged_by(grant: TableGrant) -> tuple[object, ...]:
     """Say where the owners and groups of a table's rows are."""
     return grant.kind, grant.owner_column, grant.object_table, grant.join_table
-
-
-_NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 
 
 @functools.lru_cache(1024)  # asked for each message

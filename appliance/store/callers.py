@@ -6,13 +6,14 @@ import functools
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from appliance.model import Principal
 from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
-from appliance.store import grants, standard
+from appliance.store import grants, keys, standard
 from appliance.store.grants import Standing, TableGrant
 
+NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 #: What is granted on tables, by folded name.
 Granted: TypeAlias = Mapping[str, TableGrant]
 
@@ -32,8 +33,8 @@ def identify(db: sqlite3.Connection, principals: Sequence[Principal]) -> list[Ca
     Whoever has a token of ours for no account – a command makes such – counts as a member of ``users``.
     """
     standings = grants.standing(db, sorted({each.subject for each in principals if not each.guest}))
-    ended = revoked(db)
-    return [_identified(db, each, standings, ended) for each in principals]
+    ended, own = revoked(db), keys.own_ids(db)
+    return [_identified(db, each, standings, ended, own) for each in principals]
 
 
 def with_grants(
@@ -53,12 +54,18 @@ def revoked(db: sqlite3.Connection) -> frozenset[str]:
 
 
 def _identified(
-    db: sqlite3.Connection, principal: Principal, standings: Mapping[str, Standing], ended: frozenset[str]
+    db: sqlite3.Connection,
+    principal: Principal,
+    standings: Mapping[str, Standing],
+    ended: frozenset[str],
+    own: frozenset[str] | None,
 ) -> Caller:
     if principal.guest:
         return Caller(principal, frozenset((standard.GUESTS,)))
     if principal.token_id and principal.token_id in ended:
         return Caller(principal, frozenset(), "the token was revoked; get a new one")
+    if principal.issuer == ISSUER and own is not None and principal.key_id and principal.key_id not in own:
+        return Caller(principal, frozenset(), NO_KEY)  # dropped a moment ago: who has verified the token had it still
     stands = standings[principal.subject]
     if principal.issuer != ISSUER:
         if stands.exists or stands.not_before or principal.subject == ADMINISTRATOR:

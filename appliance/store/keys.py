@@ -45,6 +45,11 @@ class Secrets:
             schema.remember(db, _GIVEN, int(bool(self.given)))
 
 
+def own_ids(db: sqlite3.Connection) -> frozenset[str] | None:
+    """Give the ids of the keys that the store holds; ``None`` where its tokens are signed with secrets of a file."""
+    return None if schema.get(db, _GIVEN) else frozenset(key.id for key in Secrets().keys(db))
+
+
 def for_command(db: sqlite3.Connection, file: Path | None) -> Secrets:
     """Give the secrets that a server of this store has; ``file`` is where a command was told that they are.
 

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.model import Principal
 from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
-from appliance.store import accounts, callers, connections, schema, standard
+from appliance.store import accounts, callers, connections, keys, schema, standard
 from appliance.store.standard import ADMINISTRATORS
 
 
@@ -47,3 +47,16 @@ def test_another_issuers_subject_is_none_of_ours(db: sqlite3.Connection) -> None
     assert [bool(each) for each in refused] == [True, True, True, False]
     (ours,) = callers.identify(db, [Principal(ISSUER, ADMINISTRATOR, admin=True, expires_at=0)])
     assert (ours.refused, ours.principal.admin) == ("", True)
+
+
+def test_a_token_ends_with_its_secret_whoever_has_verified_it_before_that(db: sqlite3.Connection) -> None:
+    (key,) = keys.Secrets().keys(db)
+    principal = Principal(ISSUER, ADMINISTRATOR, admin=True, expires_at=0, key_id=key.id)
+    refused = []
+    for drop in (False, True):
+        with schema.transaction(db):
+            keys.rotate(db, drop=drop)
+        refused.append(callers.identify(db, [principal])[0].refused)
+    keys.Secrets(("of a file",)).note(db)  # then the store's own are not what counts
+    refused.append(callers.identify(db, [principal])[0].refused)
+    assert refused == ["", callers.NO_KEY, ""]
