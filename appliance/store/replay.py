@@ -230,7 +230,8 @@ def _events(
             decoded = decode(_from_a_first(rows), shapes, more=True)
         if not complete and any(fault.unknown_shape for fault in decoded.faults):
             return Page([], after, unknown=True)
-        events += [each for each in decoded.events if after < _id(each) <= upto]
+        # What ends before the range is no candidate's, and another range may have given it.
+        events += [each for each in decoded.events if max(after, near - 1) < _id(each) <= upto]
         faults += [fault for fault in decoded.faults if after < fault.id <= upto]
         if cut_off:
             return Page(events, _id(events[-1]) if events else stop, faults=tuple(faults))
@@ -243,7 +244,16 @@ def _id(event: Change | Message) -> int:
 
 
 def _whole(db: sqlite3.Connection, first: int) -> int:
-    """Begin where an event begins: the groups that a deleted row was joined to stand before it, any number of them."""
+    """Begin where an event begins: the groups that a deleted row was joined to stand before it, any number of them.
+
+    And the new image of a row that was replaced, which is written as any inserted row is, stands behind the old one.
+    """
+    row = db.execute(
+        "SELECT id, op FROM _appliance_outbox WHERE id < ? AND op NOT IN (?, ?) ORDER BY id DESC LIMIT 1",
+        (first, int(Op.MORE), int(Op.GRANTS)),
+    ).fetchone()
+    if row is not None and row[1] == Op.UPDATE:
+        return int(row[0])
     row = db.execute(
         "SELECT id FROM _appliance_outbox WHERE id < ? AND op <> ? ORDER BY id DESC LIMIT 1", (first, int(Op.GRANTS))
     ).fetchone()

@@ -118,6 +118,22 @@ def test_pages_give_every_wanted_event_once(
             found += page.events
             position = page.end
         assert [each for each in found if due(each)] == [each for each in whole if (each.id or 0) > after and due(each)]
+        # What came along is as it was, too: what an event means may rest on it.
+        assert [each for each in found if each not in whole] == []
+
+
+def test_a_row_that_was_replaced_comes_along_as_an_update(tmp_path: Path) -> None:
+    with closing(Captured(tmp_path / "a.db", DDL)) as file:
+        for statement in ("INSERT INTO narrow VALUES(1, 0, '')", "REPLACE INTO narrow VALUES(1, 1, '')"):
+            file.writer.execute(statement)
+        file.writer.execute("INSERT INTO narrow VALUES(2, 2, '')")
+        shapes = watch.load_shapes(file.server)
+        whole = decode(file.rows(), shapes, more=False).events
+        (narrow,) = (shape for shape in shapes.values() if shape.table == "narrow")
+        wanted = Wanted.rows([(narrow, compile_table({"room": 2}, narrow))])
+        page = replay.page(file.server, 0, whole[-1].id or 0, wanted, shapes, Contents(), complete=True)
+        assert page.events == whole[-len(page.events) :]
+        assert whole[-1] in page.events
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
