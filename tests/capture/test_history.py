@@ -310,7 +310,6 @@ def test_the_outbox_replayed_is_the_table(table: str, recursive: bool) -> None:
             max_examples=EXAMPLES,
             derandomize="HISTORIES" not in os.environ,
             stateful_step_count=STEPS,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -125,7 +125,7 @@ SQL_VALUES = st.one_of(
 
 
 @given(st.lists(st.tuples(SQL_VALUES, SQL_VALUES), min_size=1, max_size=5), SQL_VALUES)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_whatever_is_written_is_read(tmp_path_factory: Any, rows: list[tuple[Any, Any]], last: Any) -> None:
     file = Captured(tmp_path_factory.mktemp("values") / "a.db", "CREATE TABLE t(a, b NUMERIC)")
     replica = Replica()

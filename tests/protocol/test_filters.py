@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from appliance.capture.contents import in_order
@@ -130,7 +130,7 @@ def near(draw: st.DrawFn) -> tuple[object, object]:
     return stored, {name: [operand] if name in ("in", "nin") else operand}
 
 
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=800)
 @given(
     declared=st.sampled_from(DECLARED),
     collation=st.sampled_from(["BINARY", "NOCASE", "RTRIM"]),
@@ -185,7 +185,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.dictionaries(st.sampled_from(["c", "C", "EventType", "d", "x"]), JSON_VALUES, max_size=4))
 def test_any_json_either_compiles_or_is_a_bad_filter(filters: dict[str, object]) -> None:
     shape = Shape(1, "t", (column("INTEGER"), column("TEXT", name="d")))

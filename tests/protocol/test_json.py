@@ -6,7 +6,7 @@ import json as stdlib
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import BadJson
@@ -24,7 +24,6 @@ def same(a: object, b: object) -> bool:
     return repr(a) == repr(b)  # types, digits, the sign of zero and the order of keys included
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_what_is_written_reads_back_the_same(value: object) -> None:
     assert same(decode(encode(value)), value)
@@ -32,7 +31,6 @@ def test_what_is_written_reads_back_the_same(value: object) -> None:
     assert same(stdlib.loads(encode(value)), value)
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(st.sampled_from('{}[]",:\\u0d8e+-.1aNIt \n\0'), max_size=30) | st.binary())
 def test_any_text_is_read_or_is_bad_json(text: str | bytes) -> None:
     try:
@@ -57,7 +55,6 @@ TEXTS = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_a_text_is_read_alike_whether_or_not_it_must_be_read_slowly(text: str) -> None:
     slowly = f'[{text},"\\n"]'  # an escape is for the strict reader
@@ -125,7 +122,6 @@ def test_numbers_keep_all_their_digits() -> None:
     )
 
 
-@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_identity_tells_json_values_apart(a: object, b: object) -> None:
     assert identity(a) == identity(decode(encode(a)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import BadFilter
@@ -83,7 +83,6 @@ def test_bad_filters_are_refused(filters: dict[str, object]) -> None:
         compile_message(filters)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "EventType"]), JSON_VALUES), JSON_VALUES)
 def test_any_json_compiles_or_is_a_bad_filter_and_equalities_are_necessary(
     filters: dict[str, object], value: object

@@ -208,7 +208,6 @@ FRAMES = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.text() | JSON_VALUES.map(json.dumps) | FRAMES.map(json.dumps) | st.binary())
 def test_any_text_is_a_request_or_is_refused(text: str | bytes) -> None:
     try:
@@ -250,7 +249,7 @@ SENT = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(SENT, st.booleans())
 def test_what_is_read_quickly_is_read_as_ever(text: str, as_bytes: bool) -> None:
     sent = quick.sent(text.encode() if as_bytes else text)

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model import Affinity, Column, Image, Shape, SQLiteValue
@@ -117,7 +117,6 @@ def test_a_column_named_like_a_marker_stands_for_itself() -> None:
 STORED = st.none() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "INTEGER", "TEXT", "REAL"]), STORED), max_size=8))
 def test_a_row_can_be_read_back_bit_for_bit(cells: list[tuple[str, object]]) -> None:
     columns = shape(*(declared for declared, _ in cells))
@@ -129,7 +128,6 @@ def test_a_row_can_be_read_back_bit_for_bit(cells: list[tuple[str, object]]) -> 
         assert repr(got) == repr(value)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

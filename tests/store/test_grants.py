@@ -162,7 +162,7 @@ principals = st.builds(
 )
 membership = st.frozensets(st.sampled_from(GROUPS))
 verbs = st.sampled_from(Verb)
-property_ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+property_ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 
 
 def says(db: sqlite3.Connection, grant: grants.TableGrant, *asked: Any) -> bool:

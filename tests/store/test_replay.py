@@ -58,7 +58,7 @@ WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     wish=st.sampled_from(sorted(WISHES)),
