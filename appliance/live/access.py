@@ -326,7 +326,7 @@ class Access:
             between=course.between,
             joining=course.joining if rows else (),
             newer=facts.newest > events[-1].id,
-            doubtful=course.is_doubtful(facts.guards),
+            doubtful=course.doubtful(facts.guards),
         )
 
 

@@ -12,7 +12,7 @@ row would stay that nobody is told of. So a border that somebody has been told b
 restart, and those between which a snapshot was read. And each event is decided on in the knowledge of all that counts
 as one transaction with it, whoever decides and whenever: the hub's position may be in the midst of that, and who is
 read for up to there is fed from there on. Between events that were decided on as one there comes no border. Where it
-cannot be known (``Together.whole``), live sets are told.
+cannot be known (``Together.in_doubt``), live sets are told.
 
 A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
 """
@@ -28,7 +28,7 @@ from typing import Final
 
 from appliance.capture.contents import Contents
 from appliance.live.course import Together
-from appliance.live.facts import Facts, name_of, partings, value_of
+from appliance.live.facts import Facts, guard_of, name_of, partings, value_of
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
@@ -132,9 +132,9 @@ class Commits:
     async def facts(self, events: Sequence[Told], together: Together) -> Facts:
         """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
 
-        And what guarded the rows that leave a filter by one of these and are deleted by now: their groups have gone
-        with them, or are those of another row that has their name; and their deletion is of a row that the filter does
-        not let through. Raises ``sqlite3.Error``.
+        And what guarded the rows that leave a filter or their owner by one of these and are deleted by now: their
+        groups have gone with them, or are those of another row that has their name; and their deletion is of a row that
+        the filter does not let through, or is another's. Raises ``sqlite3.Error``.
         """
         facts = await self._hub.facts(events, together)
         if facts.newest:
@@ -144,7 +144,7 @@ class Commits:
         wanted = self._wanted([Told(each) for each in leaving], topics)
         if wanted is not None:
             facts = await self._with_ends(facts, (events[-1].id, facts.newest), wanted, topics)
-        together.whole &= not facts.doubtful
+        together.doubtful |= facts.doubtful
         return replace(facts, joined=partings(facts)) if facts.joining else facts
 
     async def _with_ends(
@@ -154,16 +154,16 @@ class Commits:
         shapes, contents, access = self._hub.shapes, self._store.contents, self._hub.access
         found = await self._store.read(lambda db: _read(db, [stretch], wanted, shapes, contents))
         if found is None:
-            return replace(facts, doubtful=True)
+            return replace(facts, doubtful=facts.doubtful | set(topics))
         course = Together([Told(each) for each in found]).course(topics, access.grant, access.renewed)
         ended = {**facts.ended}
         for name, ends in course.ends().items():
             # The first: another row may have had its name since.
             ended[name] = [*ended.get(name, ()), ends[0]]
-        return replace(facts, ended=ended, doubtful=facts.doubtful or bool(course.renamed))
+        return replace(facts, ended=ended, doubtful=facts.doubtful | {topic for topic, _ in course.renamed})
 
     def _may_end(self, change: Change, facts: Facts) -> bool:
-        """Whether this takes a row out of a live set by its filter, and it may be another by now that has its name."""
+        """Whether this takes a row out of a live set, and it may be another by now that has its name."""
         topic, old, new = ascii_fold(change.shape.table), change.old, change.new
         if old is None or new is None or topic not in self._hub.subscribers.live_sets:
             return False
@@ -172,7 +172,9 @@ class Commits:
             return False
         if facts.guards[name] is not None and not facts.newer:
             return False
-        audiences = self._hub.subscribers.audiences(topic)
+        grant, audiences = self._hub.access.grant(topic), self._hub.subscribers.audiences(topic)
+        if guard_of(grant, change, old) != guard_of(grant, change, new):
+            return True
         return audiences is not None and audiences.is_left_by(change)
 
     async def _with_others(

@@ -70,24 +70,31 @@ class Course:
                 found.setdefault(name, []).append(End(change.id, guard, change.joins, self.taken(name, change.id)))
         return found
 
-    def is_doubtful(self, guards: Mapping[Name, Guarded | None]) -> bool:
-        """Whether another row has the name of one that was renamed."""
-        return any(self.taken(name, at) or guards.get(name) is not None for name, at in self.renamed.items())
+    def doubtful(self, guards: Mapping[Name, Guarded | None]) -> frozenset[str]:
+        """Give the tables in which another row has the name of one that was renamed."""
+        others = (name for name, at in self.renamed.items() if self.taken(name, at) or guards.get(name) is not None)
+        return frozenset(table for table, _ in others)
 
 
 class Together:
     """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for.
 
-    ``whole``: there is nothing else in these transactions that counts.
+    ``whole``: there is nothing else in these transactions that counts. ``doubtful``: the tables (folded) of rows of
+    which it cannot be said which one an event is of.
     """
 
-    __slots__ = ("_course", "_known", "_transactions", "whole")
+    __slots__ = ("_course", "_known", "_transactions", "doubtful", "whole")
 
     def __init__(self, *transactions: Sequence[Told], whole: bool = True) -> None:
         self.whole = whole
+        self.doubtful: frozenset[str] = frozenset()
         self._transactions = transactions
         self._known: Hashable = None
         self._course = Course()
+
+    def in_doubt(self, topics: frozenset[str]) -> frozenset[str]:
+        """Give those of these tables of whose rows too little is known to decide for sure."""
+        return topics & self.doubtful if self.whole else topics
 
     def course(self, topics: Collection[str], grant: Callable[[str], TableGrant], granted: int) -> Course:
         """Give the course of these tables' rows (folded); ``granted`` is another number when what is granted is."""

@@ -66,8 +66,8 @@ class Facts:
     #: The newest position when this was read, and whether that is after these events.
     newest: int = 0
     newer: bool = False
-    #: Whether it cannot be said of some event which row it is of: one was renamed, and another has its name.
-    doubtful: bool = False
+    #: The tables in which it cannot be said of some event which row it is of: one was renamed, another has its name.
+    doubtful: frozenset[str] = frozenset()
 
     def end(self, name: Name, event: int) -> End | None:
         """Give how the row ended that had this name when this happened; ``None``: it has not, as far as is known.

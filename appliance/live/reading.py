@@ -113,7 +113,9 @@ class Reading:
         self._position = after
         self._announce = announce
         self._scan = scan
-        self._failing = self._refused = self._doubted = False
+        self._failing = self._refused = False
+        #: The tables (folded) of whose rows it was told that too much has happened to them.
+        self._doubted: frozenset[str] = frozenset()
         #: Whether SQLite is asked for what is in memory, too: not once less is kept than is remembered.
         self._asks = True
 
@@ -201,9 +203,11 @@ class Reading:
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
                 facts = await self._commits.facts(some, together)
-                if not together.whole and not self._doubted:
-                    doubt(self._subscriptions, self._hub.counters)
-                    self._doubted = True
+                if doubtful := together.in_doubt(by_row) - self._doubted:
+                    doubt(
+                        [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters
+                    )
+                    self._doubted |= doubtful
                 self._failing = False
                 # Of other tables it is not known what their transactions did, if by now their rows decide, too.
                 if self._by_row() != by_row:

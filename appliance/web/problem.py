@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import traceback
 
 import msgspec
@@ -39,9 +40,10 @@ class Refused(Exception):
 
 
 def place(error: BaseException) -> str:
-    """Say what failed and where, for the log: never the message, which may quote what a client sent."""
+    """Say what failed and where, for the log: no message that may quote what a client sent; but SQLite's reason."""
     if isinstance(error, BaseExceptionGroup):
         return ", ".join(dict.fromkeys(place(inner) for inner in error.exceptions))
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].name})" if frames else ""
-    return type(error).__name__ + where
+    why = f": {error.__cause__}" if isinstance(error.__cause__, sqlite3.OperationalError) else ""
+    return type(error).__name__ + where + why

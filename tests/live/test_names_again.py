@@ -11,9 +11,9 @@ import pytest
 from appliance.live import reading
 from appliance.live.audience import Wish
 from appliance.live.reading import Reading
-from appliance.protocol.permissions import GROUP_SHIFT, Verb
+from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
 from appliance.store import replay
-from appliance.store.standard import join_table
+from appliance.store.standard import USERS, join_table
 from tests.live.test_facts import caught_up, peer, shared_row
 from tests.live.test_reading import Peer
 from tests.web.api.application import Served
@@ -85,6 +85,28 @@ async def test_a_live_set_ends_with_what_may_be_read(
         assert all(each in staff for each in told(carl))
         assert club is None or [each for each in told(dan) if each not in club] == []
         assert held_by(dan, set()) == bool(club)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    monkeypatch.setattr(reading, "STEPS", 1)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.sql(f"UPDATE todo SET permission = {Verb.READ << OWNER_SHIFT}, user_account_id = 'dan'")
+        await caught_up(live)
+        live.hub.unsubscribe(held)
+        dan = peer("dan")
+        begun, subscription = live.hub.position.id, live.hub.subscribe(dan, "todo", Wish(live_set=True))
+        taken = "UPDATE todo SET user_account_id = 'eve', text = 'of eve'"
+        for statement in (taken, GOES, COMES.format("another"), JOIN.format(USERS)):
+            await run(live, (statement,), at_once=True)
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, dan, [subscription], begun).run()
+        assert set(told(dan)) == {("delete", "shared"), ("create", "another")}
+        assert (held_by(dan, {"r"}), dan.told) == (True, [])
 
 
 @pytest.mark.parametrize("at_once", [True, False])
