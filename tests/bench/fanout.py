@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from websockets.sync.client import connect
 
 from tests.bench.figures import Bench, Figure, median, ratio
-from tests.bench.servers import KEPT, OURS, PASSING, PEERS, Target, address, limit, ours, peer, subscribe, topic
+from tests.bench.servers import KEPT, OURS, PASSING, PEERS, Target, address, framed, limit, ours, peer, subscribe, topic
 from tests.bench.tools import CLIENT_CORE, Load, Missing, Result, cpu_s, has_tls, pinned
 from tests.e2e.certificates import write_certificate
 from tests.e2e.live import Live
@@ -32,33 +32,28 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         mine = topic(live, PASSING)
         batch, each = running.enter_context(limit("batch")), running.enter_context(limit("each"))
         peers = list(_peers(running)) if preset.peers else []
-        for count in (100, 1000, 5000):
-            n = preset.connections(count)
-            found: dict[str, list[float]] = defaultdict(list)
-            lost = 0.0
-            for _ in range(preset.runs):
-                for target in (batch, mine, *(peers if count <= 1000 else ())):
-                    result = target.fan_out(n, window=10, duration=preset.seconds)
-                    found[target.name].append(result["deliveries_per_s"])
-                    lost += _lost(result) if target is mine else 0
-            yield _compared(1, f"not durable, window 10, {n} subscribers", found, batch, 0.8, lost)
-        for count in (100, 1000):
-            n = preset.connections(count)
-            found = defaultdict(list)
-            for _ in range(preset.runs):
-                for target in (each, mine):
-                    result = target.fan_out(n, window=1, duration=preset.seconds)
-                    found[target.name].append(result["deliveries_per_s"])
-            yield _compared(1, f"not durable, window 1, {n} subscribers", found, each, 0.9)
-        for count in (100, 1000):
-            n = preset.connections(count)
-            found, lost = defaultdict(list), 0.0
-            for _ in range(preset.runs):
-                for target in (batch, mine):
-                    result = target.fan_out(n, messages=BURST)
-                    found[target.name].append(result["deliveries_per_s"])
-                    lost += _lost(result) if target is mine else 0
-            yield _compared(1, f"burst of {BURST}, {n} subscribers", found, batch, 0.8, lost)
+        for what, least, with_, counts, options, others in (
+            (
+                "not durable, window 10",
+                0.8,
+                batch,
+                (100, 1000, 5000),
+                {"window": 10, "duration": preset.seconds},
+                peers,
+            ),
+            ("not durable, window 1", 0.9, each, (100, 1000), {"window": 1, "duration": preset.seconds}, []),
+            (f"burst of {BURST}", 0.8, batch, (100, 1000), {"messages": BURST}, []),
+        ):
+            for count in counts:
+                n = preset.connections(count)
+                found: dict[str, list[float]] = defaultdict(list)
+                lost = 0.0
+                for _ in range(preset.runs):
+                    for target in (with_, framed(with_), mine, *(others if count <= 1000 else ())):
+                        result = target.fan_out(n, **options)
+                        found[target.name].append(result["deliveries_per_s"])
+                        lost += _lost(result) if target is mine else 0
+                yield _compared(1, f"{what}, {n} subscribers", found, framed(with_), least, lost)
 
 
 def durable(bench: Bench) -> Iterator[Figure]:

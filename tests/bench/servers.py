@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance.protocol import tokens
+from appliance.model import Message
+from appliance.protocol import frames, tokens
 from tests.bench.tools import BUILD, HERE, PAYLOAD, SERVER_CORE, Missing, Result, load, pinned
 from tests.e2e.live import Live, run, serving
 
@@ -27,6 +28,8 @@ OPTIONS = (
     "--requests-per-s", "1e9", "--request-burst", "1000000000", "--connections", "100000",
     "--connections-per-user", "100000", "--log-level", "warning",
 )  # fmt: skip
+#: What is sent, for the load generator to find in what it is told.
+MESSAGE = '{"seq":"S:{seq}","t":"T:{ts_ns}","pad":"{pad}"}'
 _START_S = 20.0
 
 
@@ -38,13 +41,14 @@ class Target:
     pid: int
     url: str
     setup: Sequence[str] = ()
-    publish: str = '{"seq":"S:{seq}","t":"T:{ts_ns}","pad":"{pad}"}'
+    publish: str = MESSAGE
+    payload: int = PAYLOAD
 
     def fan_out(self, connections: int, **options: object) -> Result:
         """Publish to so many subscribers; options as of ``tools.load``."""
         return load(
             self.url, connections, self.setup, publish=self.publish, expect_setup=len(self.setup),
-            **{"payload": PAYLOAD, "warmup": 3, **options},
+            **{"payload": self.payload, "warmup": 3, **options},
         )  # fmt: skip
 
 
@@ -81,11 +85,11 @@ def address(live: Live, token: str = "") -> str:
 
 def topic(live: Live, name: str) -> Target:
     """Give a user topic, ``KEPT`` or ``PASSING``, as a target."""
-    publish = (
-        f'{{"method":"new-message","attributes":{{"topic":"{name}",'
-        '"message":{"seq":"S:{seq}","t":"T:{ts_ns}","pad":"{pad}"}}}'
-    )
-    return Target(OURS, live.process.pid, address(live), (subscribe(name),), publish)
+    return Target(OURS, live.process.pid, address(live), (subscribe(name),), _request(name))
+
+
+def _request(topic: str) -> str:
+    return f'{{"method":"new-message","attributes":{{"topic":"{topic}","message":{MESSAGE}}}}}'
 
 
 def write_tokens(live: Live, count: int, path: Path, subject: str = "user-{}") -> None:
@@ -106,6 +110,17 @@ def limit(mode: str) -> Iterator[Target]:
     """Run the limit server, ``each`` or ``batch``."""
     with _listening(f"limit {mode}", [str(BUILD / "limit_server"), "{port}", mode]) as target:
         yield target
+
+
+def framed(limit: Target) -> Target:
+    """Give the limit server as one that is sent, and so sends, the frames that ours sends for ``PASSING``.
+
+    The load generator is the other core's whole work in a burst, and looks for its marks in each byte that it gets: so
+    what the servers can do is seen only where both send the same.
+    """
+    event = frames.message(Message(None, PASSING, tokens.ADMINISTRATOR, MESSAGE.encode())).decode()
+    payload = PAYLOAD + len(event) - len(_request(PASSING))
+    return replace(limit, name=f"{limit.name}, our frames", publish=event, payload=payload)
 
 
 @contextmanager
