@@ -227,6 +227,7 @@ class Tail:
             begun = next((place for place, row in enumerate(look.rows) if row[2] != Op.MORE), len(look.rows))
             first += begun
             log.warning("events_lost", after=self._hub.position.id, before=first)
+            await self._rights.renew()  # they may have been of somebody's rights
             self._hub.lost(first - 1)
             look = replace(look, rows=look.rows[begun:])
         if not look.rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from appliance.store.secrecy import Secrecy
 from appliance.store.standard import NewColumn, create
 from appliance.store.store import StoreSettings, open_store
 from tests.live.test_reading import served
+from tests.web.api import application
 
 
 async def test_what_is_granted_on_a_table_concerns_its_subscribers_only(
@@ -87,3 +89,17 @@ async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_ane
             while len(renewed) < 1 + failing:
                 await trio.lowlevel.checkpoint()
         assert renewed == [EVERYTHING] * (1 + failing)
+
+
+async def test_rights_that_were_changed_by_events_that_are_lost_are_read_anew(tmp_path: Path) -> None:
+    async with application.served(tmp_path / "a.db", tables={"todo": (NewColumn("title", "text"),)}) as live:
+        with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
+            another.execute("BEGIN")
+            another.execute("UPDATE world SET permission = 3 WHERE table_name = 'todo'")
+            another.execute("INSERT INTO todo(title) VALUES('the rest of it')")
+            # As a transaction does that is larger than what is kept.
+            another.execute("DELETE FROM _appliance_outbox WHERE id < (SELECT max(id) FROM _appliance_outbox)")
+            another.execute("COMMIT")
+            ((highest,),) = another.execute("SELECT max(id) FROM _appliance_outbox").fetchall()
+        await live.hub.reached(highest)
+        assert live.hub.access.grant("todo").guarded.permission == 3
