@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,19 @@ class Person:
         ]
         sql(db, "; ".join(statements))
         self.token = token(db, "--subject", self.id)
+
+
+@contextmanager
+def held_by_a_group(live: Live, notes: str, text: str) -> Iterator[tuple[Client, str, str]]:
+    """Give a client that holds a row as a member of a group, that group, and the row."""
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, text, permission=0)
+    join(live.db, notes, row, theirs)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == [("snapshot", text)]
+        yield client, theirs, row
 
 
 @pytest.fixture
@@ -290,13 +303,7 @@ def test_who_leaves_a_group_is_told_to_load_anew_and_sees_no_more(live: Live, no
 
 
 def test_a_group_that_is_deleted_has_no_members_even_if_they_are_left_in_the_file(live: Live, notes: str) -> None:
-    theirs = group(live.db)
-    member = Person(live.db, theirs)
-    row = insert(live.db, notes, "there", permission=0)
-    join(live.db, notes, row, theirs)
-    with live.client(member.token) as client:
-        client.done("subscribe", topic=notes, snapshot=True)
-        assert begun(client) == [("snapshot", "there")]
+    with held_by_a_group(live, notes, "there") as (client, theirs, _):
         # The shell does not enforce foreign keys.
         sql(live.db, f"DELETE FROM usergroup WHERE reference_id = '{theirs}'; UPDATE {notes} SET text = 'secret'")
         assert sql(live.db, f"SELECT count(*) FROM {join_table(notes)}") == "1\n"
@@ -307,13 +314,7 @@ def test_a_group_that_is_deleted_has_no_members_even_if_they_are_left_in_the_fil
 
 
 def test_who_was_left_as_a_member_of_a_group_that_is_made_again_is_one_at_once(live: Live, notes: str) -> None:
-    theirs = group(live.db)
-    member = Person(live.db, theirs)
-    row = insert(live.db, notes, "shared", permission=0)
-    join(live.db, notes, row, theirs)
-    with live.client(member.token) as client:
-        client.done("subscribe", topic=notes, snapshot=True)
-        assert begun(client) == [("snapshot", "shared")]
+    with held_by_a_group(live, notes, "shared") as (client, theirs, row):
         sql(live.db, f"DELETE FROM usergroup WHERE reference_id = '{theirs}'")  # foreign keys are not enforced
         assert told(client) == [("resync", "permission")]
         sql(live.db, f"INSERT INTO usergroup(reference_id, name) VALUES('{theirs}', '{theirs}')")

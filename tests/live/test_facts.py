@@ -77,6 +77,12 @@ async def shared_row(path: Path) -> AsyncIterator[tuple[Served, Peer, Subscripti
         yield live, holder, live.hub.subscribe(holder, "todo", Wish({"text": "shared"}, live_set=True))
 
 
+def read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a reading take one event at a time, from memory and from the file."""
+    monkeypatch.setattr(reading, "STEPS", 1)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+
+
 async def caught_up(live: Served) -> None:
     ((highest,),) = live.sql("SELECT max(id) FROM _appliance_outbox")
     await live.hub.reached(highest)
@@ -89,8 +95,7 @@ LEAVES, GOES = "UPDATE todo SET text = 'other'", "DELETE FROM todo"
 async def test_a_row_of_a_group_that_leaves_a_filter_leaves_the_live_set_though_a_later_page_has_its_deletion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
-    monkeypatch.setattr(reading, "STEPS", 1)
-    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    read_one_by_one(monkeypatch)
     async with shared_row(tmp_path / "a.db") as (live, holder, subscription):
         begun = live.hub.position.id
         for statement in (LEAVES, GOES):

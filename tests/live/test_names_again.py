@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.live import reading
 from appliance.live.audience import Wish
 from appliance.live.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
-from appliance.store import replay
 from appliance.store.standard import USERS, join_table
-from tests.live.test_facts import caught_up, peer, shared_row
+from tests.live.test_facts import caught_up, peer, read_one_by_one, shared_row
 from tests.live.test_reading import Peer
 from tests.web.api.application import Served
 
@@ -62,8 +60,7 @@ async def test_a_live_set_ends_with_what_may_be_read(
     staff: list[tuple[str, str]],
     club: list[tuple[str, str]] | None,
 ) -> None:
-    monkeypatch.setattr(reading, "STEPS", 1)
-    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    read_one_by_one(monkeypatch)
     async with shared_row(tmp_path / "a.db") as (live, carl, held):
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         await caught_up(live)
@@ -91,8 +88,7 @@ async def test_a_live_set_ends_with_what_may_be_read(
 async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
-    monkeypatch.setattr(reading, "STEPS", 1)
-    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    read_one_by_one(monkeypatch)
     async with shared_row(tmp_path / "a.db") as (live, _, held):
         live.sql(f"UPDATE todo SET permission = {Verb.READ << OWNER_SHIFT}, user_account_id = 'dan'")
         await caught_up(live)
