@@ -324,7 +324,7 @@ class Access:
             narrowed=course.narrowed,
             last=course.last,
             between=course.between,
-            joining=course.joining if rows else (),
+            joining=course.joining if rows else {},
             newer=facts.newest > events[-1].id,
             doubtful=course.doubtful(facts.guards),
         )

@@ -12,7 +12,7 @@ row would stay that nobody is told of. So a border that somebody has been told b
 restart, and those between which a snapshot was read. And each event is decided on in the knowledge of all that counts
 as one transaction with it, whoever decides and whenever: the hub's position may be in the midst of that, and who is
 read for up to there is fed from there on. Between events that were decided on as one there comes no border. Where it
-cannot be known (``Together.in_doubt``), live sets are told.
+cannot be known (``Facts.doubtful``), live sets are told.
 
 A row without anything that names it, neither a key nor a rowid, is known by the events in hand alone.
 """
@@ -100,7 +100,7 @@ class Commits:
         if wanted is None:
             return self._by_transaction(events, newest)
         every, whole = await self._with_others(events, stretches, wanted)
-        return self._by_transaction(every, newest, whole=whole)
+        return self._by_transaction(every, newest, lacking=() if whole else topics)
 
     async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
         """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
@@ -127,7 +127,7 @@ class Commits:
             return self._by_transaction(events, newest)
         all_of_it, whole = await self._with_others(events, stretches, wanted)
         whole = whole and not (doubtful and len(all_of_it) > len(events))
-        return self._by_transaction(all_of_it, newest, whole=whole)
+        return self._by_transaction(all_of_it, newest, lacking=() if whole else topics)
 
     async def facts(self, events: Sequence[Told], together: Together) -> Facts:
         """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
@@ -144,8 +144,9 @@ class Commits:
         wanted = self._wanted([Told(each) for each in leaving], topics)
         if wanted is not None:
             facts = await self._with_ends(facts, (events[-1].id, facts.newest), wanted, topics)
-        together.doubtful |= facts.doubtful
-        return replace(facts, joined=partings(facts)) if facts.joining else facts
+        if facts.joining:
+            facts = replace(facts, joined=partings(facts))
+        return replace(facts, doubtful=facts.doubtful | together.lacking) if together.lacking else facts
 
     async def _with_ends(
         self, facts: Facts, stretch: tuple[int, int], wanted: Wanted, topics: Collection[str]
@@ -186,7 +187,7 @@ class Commits:
         every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
         return [told for _, told in sorted(every.items())], found is not None
 
-    def _by_transaction(self, events: Iterable[Told], newest: int, *, whole: bool = True) -> Together:
+    def _by_transaction(self, events: Iterable[Told], newest: int, *, lacking: Collection[str] = ()) -> Together:
         transactions: list[list[Told]] = []
         end = 0
         for told in events:
@@ -196,7 +197,7 @@ class Commits:
                 end = min([end, *self._apart[place : place + 1]])
                 transactions.append([])
             transactions[-1].append(told)
-        return Together(*transactions, whole=whole)
+        return Together(*transactions, lacking=lacking)
 
     def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted | None:
         """Want what has happened to the rows of these events, and to what joins them to groups; ``None``: to none."""

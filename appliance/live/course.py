@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from itertools import chain
 
-from appliance.live.facts import End, Joins, Name, common, guard_of, name_of, undone, value_of
+from appliance.live.facts import End, Joining, Joins, Name, common, guard_of, name_of, undone, value_of
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Op, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
@@ -20,12 +20,15 @@ class Course:
     narrowed: dict[int, Change] = field(default_factory=dict)
     last: dict[int, Guarded] = field(default_factory=dict)
     between: set[int] = field(default_factory=set)
-    #: Deletions of rows of standard tables that are in question, and by transaction the changes of join tables.
-    deleted: list[tuple[Change, TableGrant]] = field(default_factory=list)
-    joining: list[Sequence[tuple[Change, TableGrant]]] = field(default_factory=list)
+    #: By row, what joins it to groups or parts it from them, in order.
+    joining: dict[Name, list[Joining]] = field(default_factory=dict)
     #: By which events rows of standard tables got their name; and those that have another since, by which event.
     named: dict[Name, list[int]] = field(default_factory=dict)
     renamed: dict[Name, int] = field(default_factory=dict)
+    #: Deletions of rows of standard tables that are in question.
+    _deleted: list[tuple[Change, TableGrant]] = field(default_factory=list)
+    _ends: dict[Name, list[End]] | None = None
+    _transactions: int = 0
 
     def add(self, changes: Sequence[tuple[str, Change, TableGrant]], topics: Collection[str]) -> None:
         """Take up a transaction, of which the rows of these tables (folded) are in question."""
@@ -38,15 +41,22 @@ class Course:
         self.narrowed.update(narrow)
         self.last.update(last)
         self.between.update(between)
-        if joining := [(change, grant) for _, change, grant in changes if grant.object_table is not None]:
-            self.joining.append(joining)
+        self._ends = None
+        self._transactions += 1
         for topic, change, grant in changes:
-            if grant.object_table is None and topic in topics and grant.kind is not TableKind.PLAIN:
+            if grant.object_table is not None:
+                self._join(change, ascii_fold(grant.object_table), str(grant.object_column))
+            elif topic in topics and grant.kind is not TableKind.PLAIN:
                 self._follow(change, grant)
+
+    def _join(self, change: Change, table: str, column: str) -> None:
+        images = [image for image in (change.old, change.new) if image is not None]
+        for reference in {str(value_of(change, image, column)) for image in images}:
+            self.joining.setdefault((table, reference), []).append(Joining(self._transactions, change, column))
 
     def _follow(self, change: Change, grant: TableGrant) -> None:
         if change.new is None:
-            self.deleted.append((change, grant))
+            self._deleted.append((change, grant))
             return
         new, old = name_of(change, change.new), None if change.old is None else name_of(change, change.old)
         if new != old:
@@ -60,8 +70,13 @@ class Course:
 
     def ends(self) -> dict[Name, list[End]]:
         """Give the rows that were deleted, in order."""
+        if self._ends is None:
+            self._ends = self._found_ends()
+        return self._ends
+
+    def _found_ends(self) -> dict[Name, list[End]]:
         found: dict[Name, list[End]] = {}
-        for change, grant in self.deleted:
+        for change, grant in self._deleted:
             if change.old is not None:
                 name, least = name_of(change, change.old), self.narrowed.get(change.id, change)
                 guard = guard_of(grant, least, change.old)
@@ -79,22 +94,16 @@ class Course:
 class Together:
     """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for.
 
-    ``whole``: there is nothing else in these transactions that counts. ``doubtful``: the tables (folded) of rows of
-    which it cannot be said which one an event is of.
+    ``lacking`` are the tables (folded) of which there is more in these transactions that counts, and is not here.
     """
 
-    __slots__ = ("_course", "_known", "_transactions", "doubtful", "whole")
+    __slots__ = ("_course", "_known", "_transactions", "lacking")
 
-    def __init__(self, *transactions: Sequence[Told], whole: bool = True) -> None:
-        self.whole = whole
-        self.doubtful: frozenset[str] = frozenset()
+    def __init__(self, *transactions: Sequence[Told], lacking: Collection[str] = ()) -> None:
+        self.lacking = frozenset(lacking)
         self._transactions = transactions
         self._known: Hashable = None
         self._course = Course()
-
-    def in_doubt(self, topics: frozenset[str]) -> frozenset[str]:
-        """Give those of these tables of whose rows too little is known to decide for sure."""
-        return topics & self.doubtful if self.whole else topics
 
     def course(self, topics: Collection[str], grant: Callable[[str], TableGrant], granted: int) -> Course:
         """Give the course of these tables' rows (folded); ``granted`` is another number when what is granted is."""

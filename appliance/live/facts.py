@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
@@ -39,6 +41,14 @@ class Groups(NamedTuple):
     after: Joins
 
 
+class Joining(NamedTuple):
+    """A change of a join table, as one of a row that its ``column`` names, in one of several transactions."""
+
+    transaction: int
+    change: Change
+    column: str
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Rows of standard tables as they are now, by table (folded) and ``reference_id``.
@@ -59,14 +69,15 @@ class Facts:
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
-    #: The changes of join tables by transaction, where they are needed. By event id and ``reference_id``: the groups
-    #: of a row that one of them joined or parted.
-    joining: Sequence[Sequence[tuple[Change, TableGrant]]] = ()
+    #: What joins rows to groups or parts them from these, in order, where it is needed. By event id and
+    #: ``reference_id``: the groups of a row that one of them joined or parted.
+    joining: Mapping[Name, Sequence[Joining]] = field(default_factory=dict)
     joined: Mapping[tuple[int, str], Groups] = field(default_factory=dict)
     #: The newest position when this was read, and whether that is after these events.
     newest: int = 0
     newer: bool = False
-    #: The tables in which it cannot be said of some event which row it is of: one was renamed, another has its name.
+    #: The tables of whose rows it cannot be decided for sure: too little is known of what counts as one transaction, or
+    #: it cannot be said of some event which row it is of, as one was renamed and another has its name.
     doubtful: frozenset[str] = frozenset()
 
     def end(self, name: Name, event: int) -> End | None:
@@ -188,24 +199,22 @@ def partings(facts: Facts) -> dict[tuple[int, str], Groups]:
     Nothing of one behind the end of its row: whoever held it is told of that, and whoever holds the next of its name.
     """
     found: dict[tuple[int, str], Groups] = {}
-    state: dict[tuple[Name, int], Joins] = {}
-    for transaction in reversed(facts.joining):
-        rows: dict[tuple[int, str], tuple[Name, int]] = {}
-        for change, grant in reversed(transaction):
-            table, column = ascii_fold(str(grant.object_table)), str(grant.object_column)
-            images = [each for each in (change.old, change.new) if each is not None]
-            for reference in {str(value_of(change, each, column)) for each in images}:
-                name = table, reference
-                end, guard = facts.end(name, change.id), facts.guards.get(name)
+    for name in facts.guards.keys() & facts.joining.keys():
+        _, reference = name
+        guard, state = facts.guards[name], dict[int, Joins]()  # by the row's end, as others may have had its name
+        for _, transaction in groupby(reversed(facts.joining[name]), attrgetter("transaction")):
+            rows: dict[int, int] = {}
+            for _, change, column in transaction:
+                end = facts.end(name, change.id)
                 if end is not None and end.id < change.id:
                     continue
-                row = rows[change.id, reference] = name, 0 if end is None else end.id
+                row = rows[change.id] = 0 if end is None else end.id
                 joins = end.joins if end is not None else guard.joins if guard is not None else ()
                 after = state.get(row, joins)
                 before = state[row] = undone(change, column, reference, after)
                 found[change.id, reference] = Groups(before, before, after)
-        for each, row in rows.items():
-            found[each] = found[each]._replace(first=state[row])
+            for each, row in rows.items():
+                found[each, reference] = found[each, reference]._replace(first=state[row])
     return found
 
 

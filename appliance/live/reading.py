@@ -203,7 +203,7 @@ class Reading:
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
                 facts = await self._commits.facts(some, together)
-                if doubtful := together.in_doubt(by_row) - self._doubted:
+                if doubtful := facts.doubtful & by_row - self._doubted:
                     doubt(
                         [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters
                     )

@@ -285,7 +285,7 @@ class Tail:
             together = await self._commits.coming(told, newest, asked)
             facts = await self._commits.facts(told, together)
             if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
-                doubt(self._hub.subscriptions_to(together.in_doubt(asked)), self._hub.counters)
+                doubt(self._hub.subscriptions_to(facts.doubtful), self._hub.counters)
                 return facts
 
     async def _renew_settings(self) -> None:
