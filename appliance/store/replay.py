@@ -221,17 +221,17 @@ def _events(
     faults: list[Fault] = []
     unread = PAGE_BYTES
     for near, last in _ranges(found, reach):
-        first = _whole(db, near)
-        rows, unread, cut_off = _rows(db, first, last, unread)
+        # What ends before the range is no candidate's, and another range may have given it.
+        before = max(after, near - 1)
+        rows, unread, cut_off = _rows(db, _whole(db, near), last, unread)
         decoded = decode(_from_a_first(rows), shapes, more=True)
-        while cut_off and not any(after < _id(each) for each in decoded.events):  # longer than a page
+        while cut_off and not any(before < _id(each) for each in decoded.events):  # longer than a page
             rest, unread, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
             rows += rest
             decoded = decode(_from_a_first(rows), shapes, more=True)
         if not complete and any(fault.unknown_shape for fault in decoded.faults):
             return Page([], after, unknown=True)
-        # What ends before the range is no candidate's, and another range may have given it.
-        events += [each for each in decoded.events if max(after, near - 1) < _id(each) <= upto]
+        events += [each for each in decoded.events if before < _id(each) <= upto]
         faults += [fault for fault in decoded.faults if after < fault.id <= upto]
         if cut_off:
             return Page(events, _id(events[-1]) if events else stop, faults=tuple(faults))

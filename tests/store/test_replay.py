@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.capture import contents, outbox
@@ -59,6 +59,7 @@ WISHES: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 @settings(max_examples=25)
+@example(763, "a filter", 2, 1, 3, 0, 0.4)  # a long row before the first that is wanted
 @given(
     seed=st.integers(0, 10**6),
     wish=st.sampled_from(sorted(WISHES)),
