@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from appliance.errors import Unauthorized
-from appliance.live.course import Together
+from appliance.live.course import Course
 from appliance.live.facts import NOTHING, Facts, groups_of, guard_of, read_facts, undone, value_of
 from appliance.live.telling import Told
 from appliance.live.tries import network_of
@@ -93,6 +93,8 @@ class Access:
     def __init__(self, store: Store) -> None:
         #: How often rights were read: who reads them outside of the tail's turn looks at it before and after.
         self.renewed = 0
+        #: How often what is granted on tables was.
+        self.regranted = 0
         self._store = store
         self._external: tuple[Key, ...] = ()
         self._lifetime_s: float | None = None
@@ -188,6 +190,7 @@ class Access:
         """
         before, self._granted = self._granted, granted
         self.renewed += 1
+        self.regranted += 1
         both = ((name, before.get(name), self._granted.get(name)) for name in before.keys() | self._granted.keys())
         return {
             name: was is None or now is None or _judged_by(was) != _judged_by(now)
@@ -279,7 +282,9 @@ class Access:
                 return object_guard
             # What the change itself gives did not show the join row as it was.
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
-        guard = guard_of(grant, facts.narrowed.get(change.id, change), image)
+        guard = guard_of(grant, change, image)
+        if (narrowed := facts.narrowed.get(change.id)) is not None:
+            guard = guard._replace(joins=narrowed)
         if grant.kind is not TableKind.PLAIN:
             joins = groups_of(change, image, facts)
             guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
@@ -292,13 +297,13 @@ class Access:
         by_row: Collection[str],
         live_sets: Collection[str],
         tables: Mapping[str, Shape],
-        together: Together,
+        course: Course,
     ) -> Facts:
         """Read what decisions on these events need.
 
         ``by_row`` are the topics (folded) whose rows say who may read them; ``live_sets`` those that somebody holds the
         rows of: when a row of theirs is joined to a group or parted from it, the row as it is now is needed, too.
-        ``tables`` are the shapes of now. ``together``: these events and what counts as one commit with them.
+        ``tables`` are the shapes of now. ``course``: of these events and what counts as one commit with them.
         """
         guards: set[tuple[str, str]] = set()
         rows: set[tuple[str, str]] = set()
@@ -313,7 +318,6 @@ class Access:
                     guards |= named
             elif topic in by_row and grant.kind is not TableKind.PLAIN:
                 guards |= {(topic, each) for each in _named(change, "reference_id")}
-        course = together.course(by_row, self.grant, self.renewed)
         if not guards:
             return Facts(last=course.last, between=course.between) if course.last else NOTHING
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
@@ -324,7 +328,7 @@ class Access:
             narrowed=course.narrowed,
             last=course.last,
             between=course.between,
-            joining=course.joining if rows else {},
+            joining={name: course.joining[name] for name in rows & course.joining.keys()},
             newer=facts.newest > events[-1].id,
             doubtful=course.doubtful(facts.guards),
         )

@@ -19,19 +19,20 @@ A row without anything that names it, neither a key nor a rowid, is known by the
 
 from __future__ import annotations
 
-import sqlite3
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import chain, takewhile
+from itertools import islice, takewhile
 from typing import Final
 
-from appliance.capture.contents import Contents
-from appliance.live.course import Together
-from appliance.live.facts import Facts, guard_of, name_of, partings, value_of
+import trio
+
+from appliance.live import beside
+from appliance.live.course import Course
+from appliance.live.facts import Facts, guard_of, name_of, partings
 from appliance.live.hub import Hub
 from appliance.live.telling import Told
-from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.model import Change, ascii_fold
 from appliance.store import replay
 from appliance.store.look import LOOK_ROWS
 from appliance.store.replay import Wanted
@@ -42,11 +43,14 @@ from appliance.store.store import Store
 #: decided on in the knowledge of this.
 REACH: Final = 50_000
 BACK: Final = REACH - 2 * LOOK_ROWS
-#: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
-#: one transaction, it is decided by the events in hand alone. Then who holds such rows may be told too little.
-PAGES: Final = 32
-#: Values that may be bound, of the 32,766 that SQLite takes; where they would be more, all rows of the tables are read.
-BOUND: Final = 30_000
+#: What counts as one transaction, and is of more ids than this, is read at once for all readings that go through it,
+#: but for who is told little of it; unless it is of more changes than the other: then it takes about 20 MiB.
+MANY: Final = 500
+SHARED: Final = 50_000
+#: Else whoever is read for has so many times as much read beside what it is told, at most.
+BESIDE: Final = 4
+#: Events that are taken from memory between two chances for everybody else.
+STEP: Final = 1000
 
 
 class Commits:
@@ -83,85 +87,152 @@ class Commits:
         begun, end = borders.before(position + 1), borders.end(position, max(self._hub.position.id, borders.decided))
         return end if begun < position and end - begun > BACK else 0
 
-    async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Together:
-        """Give these, which come next for the hub, by transaction, with what else those do to these tables.
+    async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Course:
+        """Give the course of these, which come next for the hub, with what else their transactions do to these tables.
 
         ``newest`` is the id of the newest row there is. Transactions of which there is more before or behind these
         events are read as far as ``BACK`` and ``REACH``. Raises ``sqlite3.Error``.
         """
-        position, borders = self._hub.position.id, self._store.borders
+        position, borders, topics = self._hub.position.id, self._store.borders, self._with_judges(topics)
         if not topics or not events:
-            return Together(events)
+            return self._course((), (), newest)
         begun = position if borders.is_one(position) else max(borders.before(position), position - BACK)
         last = events[-1].id
         around = ((begun, position), (last, min(borders.end(last, newest), last + REACH)))
         stretches = [(after, end) for after, end in around if after < end]
-        wanted = self._wanted(events, topics) if stretches else None
-        if wanted is None:
-            return self._by_transaction(events, newest)
-        every, whole = await self._with_others(events, stretches, wanted)
-        return self._by_transaction(every, newest, lacking=() if whole else topics)
+        return await self._course_of(events, stretches, topics, newest)
 
-    async def of(self, events: Sequence[Told], topics: Collection[str]) -> Together:
-        """Give these events, which were delivered, by transaction, with what else that did to these tables (folded).
+    async def of(self, events: Sequence[Told], topics: Collection[str]) -> Course:
+        """Give the course of these, which were delivered, with what else their transactions did to these tables.
 
         Raises ``sqlite3.Error``.
         """
-        if not topics:
-            return Together()
-        borders, recent = self._store.borders, self._hub.recent
+        borders, recent, topics = self._store.borders, self._hub.recent, self._with_judges(topics)
         # What the tail has decided on may go on behind the hub's position: it knew of all that it had seen.
         newest = max(self._hub.position.id, borders.decided)
-        stretches = borders.stretches([each.id for each in events if isinstance(each.event, Change)], newest)
+        changes = [each.id for each in events if isinstance(each.event, Change)]
+        stretches = borders.stretches(changes, newest) if topics else []
         if not stretches:
-            return Together()
+            return self._course((), (), newest)
         after, end = stretches[0][0], stretches[-1][1]
         # Of what is longer than the tail reaches, a part was decided on in less knowledge than there is here.
         doubtful = after < self.end_beyond_reach(self._begun)
-        if after >= recent.after and end <= self._hub.position.id and not doubtful:
+        remembered = after >= recent.after and end <= self._hub.position.id
+        if not doubtful and self._is_shared(after, end):
+            found = await self._shared((after, end), topics, wanted=remembered or len(events) >= MANY)
+            if found is not None:
+                return found
+        if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
-            return self._by_transaction(every, newest)
+            return self._course(every, topics, newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
-        wanted = self._wanted(events, topics)
-        if not stretches or wanted is None:
-            return self._by_transaction(events, newest)
-        all_of_it, whole = await self._with_others(events, stretches, wanted)
-        whole = whole and not (doubtful and len(all_of_it) > len(events))
-        return self._by_transaction(all_of_it, newest, lacking=() if whole else topics)
+        most = MANY + BESIDE * len(events)
+        return await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
 
-    async def facts(self, events: Sequence[Told], together: Together) -> Facts:
-        """Read what is needed to deliver these events, which are some of ``together``, as ``Hub.facts`` does.
+    async def _course_of(
+        self,
+        events: Sequence[Told],
+        stretches: Sequence[tuple[int, int]],
+        topics: frozenset[str],
+        newest: int,
+        *,
+        most: int | None = None,
+        doubtful: bool = False,
+    ) -> Course:
+        """Give the course of these events with what happened to their rows in these stretches.
+
+        If there was something more, and it is ``doubtful`` or more than ``most``, not all is known.
+        """
+        wanted = beside.wanted(self._hub, events, topics) if stretches else None
+        if wanted is None:
+            return self._course(events, topics, newest)
+        shapes, contents = self._hub.shapes, self._store.contents
+        found = await self._store.read(lambda db: beside.read(db, stretches, wanted, shapes, contents, most))
+        every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
+        lacking = found is None or (doubtful and len(every) > len(events))
+        in_order = [told for _, told in sorted(every.items())]
+        return self._course(in_order, topics, newest, lacking=topics if lacking else ())
+
+    def _is_shared(self, after: int, end: int) -> bool:
+        """Whether this is one long stretch of what counts as one transaction for everybody, once and for all."""
+        borders = self._store.borders
+        if end - after <= MANY or end > borders.decided or borders.end(after + 1, end) < end:
+            return False
+        return not any(after < each < end for each in self._apart)
+
+    async def _shared(self, stretch: tuple[int, int], topics: frozenset[str], *, wanted: bool) -> Course | None:
+        """Give the course of all that happened to these tables in a stretch, where it is known or ``wanted``.
+
+        ``None``: it is neither, or too much.
+        """
+        shared, access = self._hub.shared, self._hub.access
+        while True:
+            granted = access.regranted
+            asked = (*stretch, topics, granted)
+            found = (
+                await shared.get(asked, lambda: self._all_of(stretch, topics)) if wanted or asked in shared else None
+            )
+            if granted == access.regranted:
+                return found
+
+    async def _all_of(self, stretch: tuple[int, int], topics: frozenset[str]) -> Course | None:
+        tables = topics | {ascii_fold(each) for topic in topics if (each := self._hub.access.grant(topic).join_table)}
+        hub, contents, shapes = self._hub, self._store.contents, self._hub.shapes
+        changed = Wanted.rows([(shape, None) for shape in shapes.values() if ascii_fold(shape.table) in tables])
+        course, count = Course(topics, hub.access.grant), 0
+        position, end = stretch
+        while position < end and count <= SHARED:
+            if position >= hub.recent.after and end <= hub.position.id:
+                some = list(islice(hub.recent.events_after(position), STEP))
+                some = list(takewhile(lambda told: told.id <= end, some))
+                position = some[-1].id if len(some) == STEP else end
+                await trio.lowlevel.checkpoint()
+            else:
+                at = position
+                page = await self._store.read(
+                    lambda db: next(replay.pages(db, at, end, changed, shapes, contents), None)  # noqa: B023
+                )
+                some, position = ([Told(each) for each in page.events], page.end) if page is not None else ([], end)
+            course.add(some)
+            count += len(some)
+        course.end()
+        return course if count <= SHARED else None
+
+    async def facts(self, events: Sequence[Told], course: Course) -> Facts:
+        """Read what is needed to deliver these events, of which this is the course, as ``Hub.facts`` does.
 
         And what guarded the rows that leave a filter or their owner by one of these and are deleted by now: their
         groups have gone with them, or are those of another row that has their name; and their deletion is of a row that
         the filter does not let through, or is another's. Raises ``sqlite3.Error``.
         """
-        facts = await self._hub.facts(events, together)
+        facts = await self._hub.facts(events, course)
         if facts.newest:
             self.note(facts.newest)
         leaving = [each.event for each in events if isinstance(each.event, Change) and self._may_end(each.event, facts)]
         topics = {ascii_fold(each.shape.table) for each in leaving}
-        wanted = self._wanted([Told(each) for each in leaving], topics)
+        wanted = beside.wanted(self._hub, [Told(each) for each in leaving], topics)
         if wanted is not None:
             facts = await self._with_ends(facts, (events[-1].id, facts.newest), wanted, topics)
         if facts.joining:
             facts = replace(facts, joined=partings(facts))
-        return replace(facts, doubtful=facts.doubtful | together.lacking) if together.lacking else facts
+        return replace(facts, doubtful=facts.doubtful | course.lacking) if course.lacking else facts
 
     async def _with_ends(
         self, facts: Facts, stretch: tuple[int, int], wanted: Wanted, topics: Collection[str]
     ) -> Facts:
         """Add how the rows that are wanted have ended in a stretch behind the events."""
-        shapes, contents, access = self._hub.shapes, self._store.contents, self._hub.access
-        found = await self._store.read(lambda db: _read(db, [stretch], wanted, shapes, contents))
+        shapes, contents = self._hub.shapes, self._store.contents
+        found = await self._store.read(lambda db: beside.read(db, [stretch], wanted, shapes, contents))
         if found is None:
             return replace(facts, doubtful=facts.doubtful | set(topics))
-        course = Together([Told(each) for each in found]).course(topics, access.grant, access.renewed)
+        course = Course(topics, self._hub.access.grant)
+        course.add(map(Told, found))
+        course.end()
         ended = {**facts.ended}
         for name, ends in course.ends().items():
             # The first: another row may have had its name since.
             ended[name] = [*ended.get(name, ()), ends[0]]
-        return replace(facts, ended=ended, doubtful=facts.doubtful | {topic for topic, _ in course.renamed})
+        return replace(facts, ended=ended, doubtful=facts.doubtful | course.renamed())
 
     def _may_end(self, change: Change, facts: Facts) -> bool:
         """Whether this takes a row out of a live set, and it may be another by now that has its name."""
@@ -178,97 +249,26 @@ class Commits:
             return True
         return audiences is not None and audiences.is_left_by(change)
 
-    async def _with_others(
-        self, events: Sequence[Told], stretches: Sequence[tuple[int, int]], wanted: Wanted
-    ) -> tuple[list[Told], bool]:
-        """Give these events, in order, among all that are wanted in these stretches, and whether it was all."""
-        shapes, contents = self._hub.shapes, self._store.contents
-        found = await self._store.read(lambda db: _read(db, stretches, wanted, shapes, contents))
-        every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
-        return [told for _, told in sorted(every.items())], found is not None
-
-    def _by_transaction(self, events: Iterable[Told], newest: int, *, lacking: Collection[str] = ()) -> Together:
-        transactions: list[list[Told]] = []
+    def _course(
+        self, events: Iterable[Told], topics: Collection[str], newest: int, *, lacking: Collection[str] = ()
+    ) -> Course:
+        course = Course(topics, self._hub.access.grant, lacking)
         end = 0
+        transaction: list[Told] = []
         for told in events:
             if told.id > end:
+                course.add(transaction)
+                course.end()
+                transaction = []
                 end = self._store.borders.end(told.id, newest)
                 place = bisect_left(self._apart, told.id)
                 end = min([end, *self._apart[place : place + 1]])
-                transactions.append([])
-            transactions[-1].append(told)
-        return Together(*transactions, lacking=lacking)
+            transaction.append(told)
+        course.add(transaction)
+        course.end()
+        return course
 
-    def _wanted(self, events: Sequence[Told], topics: Collection[str]) -> Wanted | None:
-        """Want what has happened to the rows of these events, and to what joins them to groups; ``None``: to none."""
-        rows: list[Wanted] = []
-        asked: list[tuple[Shape, int]] = []
-        for topic in topics:
-            grant, now = self._hub.access.grant(topic), self._hub.table(topic)
-            if now is None or grant.object_table is not None:  # what joins rows to groups is judged by those rows
-                continue
-            # Both tables name a row by the value of a column; ``None`` is the rowid.
-            naming = {topic: now.columns[now.key[0]].name if now.key else None}
-            if grant.join_table is not None:
-                naming[ascii_fold(grant.join_table)] = grant.join_column
-            named = {
-                value
-                for told in events
-                if told.topic in naming and isinstance(told.event, Change)
-                for image in (told.event.old, told.event.new)
-                if image is not None and (value := _name(told.event, image, naming[told.topic])) is not None
-            }
-            places = [
-                (shape, place)
-                for shape in self._hub.shapes.values()
-                if (folded := ascii_fold(shape.table)) in naming
-                and (place := _place(shape, naming[folded])) is not None
-            ]
-            if named and places:
-                rows.append(Wanted.named(places, tuple(named)))
-                asked += places
-        if not rows:
-            return None
-        wanted = Wanted.any_of(rows)
-        return wanted if len(wanted.parameters) <= BOUND else Wanted.rows([(shape, None) for shape, _ in asked])
-
-
-def _name(change: Change, image: Image, column: str | None) -> SQLiteValue:
-    """Give what names a row; ``None`` where that is nothing that SQLite can be asked for."""
-    value = image.rowid if column is None else value_of(change, image, column)
-    return None if isinstance(value, str) and not _is_clean(value) else value
-
-
-def _is_clean(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # it was not UTF-8
-        return False
-    return True
-
-
-def _place(shape: Shape, column: str | None) -> int | None:
-    """Say where in an image's values a column is, ``None``: the rowid; ``None`` where that shape has none."""
-    if column is None:
-        return 0 if shape.rowid else None
-    folded = ascii_fold(column)
-    return next(
-        (place for place, each in enumerate(shape.columns, start=shape.rowid) if ascii_fold(each.name) == folded), None
-    )
-
-
-def _read(
-    db: sqlite3.Connection,
-    stretches: Sequence[tuple[int, int]],
-    wanted: Wanted,
-    shapes: Mapping[int, Shape],
-    contents: Contents,
-) -> list[Change] | None:
-    """Read what is wanted; ``None`` where it is more than ``PAGES``."""
-    found: list[Change] = []
-    several = (replay.pages(db, after, end, wanted, shapes, contents) for after, end in stretches)
-    for number, page in enumerate(chain.from_iterable(several)):
-        if number >= PAGES + len(stretches):
-            return None
-        found += [each for each in page.events if isinstance(each, Change)]
-    return found
+    def _with_judges(self, topics: Collection[str]) -> frozenset[str]:
+        """Add to these tables (folded) those whose rows are judged in place of theirs."""
+        objects = (self._hub.access.grant(topic).object_table for topic in topics)
+        return frozenset(topics).union(ascii_fold(each) for each in objects if each is not None)

@@ -2,157 +2,172 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
 from appliance.live.facts import End, Joining, Joins, Name, common, guard_of, name_of, undone, value_of
 from appliance.live.telling import Told
-from appliance.model import Change, Image, Op, ascii_fold
+from appliance.model import Change, Image, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
 from appliance.store.grants import TableGrant, TableKind
 
 
-@dataclass(slots=True)
+class _Row:
+    """The changes of one row in a transaction: by their ids, from what guarded it, if it was there, to the last."""
+
+    __slots__ = ("first", "grant", "ids", "last")
+
+    def __init__(self, grant: TableGrant, first: Guarded | None) -> None:
+        self.grant = grant
+        self.first = first
+        self.ids: list[int] = []
+        self.last: Change | None = None
+
+    def end(self) -> Guarded:
+        """Say what guards it in the end: as it is, or was before if it is deleted, or else as it came and went."""
+        change = self.last
+        assert change is not None  # noqa: S101 – asked of rows with more than one
+        if change.new is not None:
+            return guard_of(self.grant, change, change.new)
+        assert change.old is not None  # noqa: S101 – no change is without both
+        return self.first or guard_of(self.grant, change, change.old)
+
+
 class Course:
-    """What the changes of each transaction say of each other: see ``Facts``."""
+    """What the changes of transactions say of each other, or whatever is decided upon as if it were one: see ``Facts``.
 
-    narrowed: dict[int, Change] = field(default_factory=dict)
-    last: dict[int, Guarded] = field(default_factory=dict)
-    between: set[int] = field(default_factory=set)
-    #: By row, what joins it to groups or parts it from them, in order.
-    joining: dict[Name, list[Joining]] = field(default_factory=dict)
-    #: By which events rows of standard tables got their name; and those that have another since, by which event.
-    named: dict[Name, list[int]] = field(default_factory=dict)
-    renamed: dict[Name, int] = field(default_factory=dict)
-    #: Deletions of rows of standard tables that are in question.
-    _deleted: list[tuple[Change, TableGrant]] = field(default_factory=list)
-    _ends: dict[Name, list[End]] | None = None
-    _transactions: int = 0
+    It is of the rows of these tables (folded), by what is granted on them. It is given what has happened a part at a
+    time (``add``), and where a transaction ends (``end``); of the changes themselves it keeps next to nothing but those
+    of join tables. ``lacking`` are the tables (folded) of which there is more that counts, and was not given.
+    """
 
-    def add(self, changes: Sequence[tuple[str, Change, TableGrant]], topics: Collection[str]) -> None:
-        """Take up a transaction, of which the rows of these tables (folded) are in question."""
-        narrow: dict[int, Change] = {}
-        if any(change.joins for _, change, _ in changes):
-            narrow = narrowed([(change, grant) for _, change, grant in changes])
-        last, between = courses(
-            (narrow.get(change.id, change), grant) for topic, change, grant in changes if topic in topics
-        )
-        self.narrowed.update(narrow)
-        self.last.update(last)
-        self.between.update(between)
-        self._ends = None
+    __slots__ = (
+        "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics", "_transactions",
+        "between", "joining", "lacking", "last", "narrowed",
+    )  # fmt: skip
+
+    def __init__(
+        self, topics: Collection[str], grant: Callable[[str], TableGrant], lacking: Collection[str] = ()
+    ) -> None:
+        self.lacking = frozenset(lacking)
+        self.narrowed: dict[int, Joins] = {}
+        self.last: dict[int, Guarded] = {}
+        self.between: set[int] = set()
+        #: By row, what joins it to groups or parts it from them, in order.
+        self.joining: dict[Name, list[Joining]] = {}
+        self._topics = topics
+        self._grant = grant
+        self._ends: dict[Name, list[End]] | None = None
+        self._ended: list[tuple[Name, End]] = []
+        #: By which events rows of standard tables got their name; and those that have another since, by which event.
+        self._named: dict[Name, list[int]] = {}
+        self._renamed: dict[Name, int] = {}
+        # Of the transaction that has not ended yet: its rows by what tells them from others, those whose place another
+        # has taken or that are gone, and the deletions.
+        self._transactions = 0
+        self._rows: dict[Hashable, _Row] = {}
+        self._over: list[_Row] = []
+        self._gone: list[tuple[Name, End]] = []
+
+    def add(self, events: Iterable[Told]) -> None:
+        """Take up what comes next of a transaction."""
+        for told in events:
+            change = told.event
+            if isinstance(change, Change):
+                grant = self._grant(change.shape.table)
+                if grant.object_table is not None:
+                    self._join(change, ascii_fold(grant.object_table), str(grant.object_column))
+                elif told.topic in self._topics:
+                    self._change(change, grant)
+
+    def end(self) -> None:
+        """End the transaction: what it has done to each row is known."""
+        for row in (*self._over, *self._rows.values()):
+            if len(row.ids) > 1:
+                self.last.update(dict.fromkeys(row.ids, row.end()))
+        for name, end in self._gone:
+            guard = end.guard
+            if guard.joins:
+                joins = self._since_before(name, end)
+                if joins != guard.joins:
+                    self.narrowed[end.id] = joins
+                    guard = guard._replace(joins=joins)
+            if end.id in self.between:  # whom an update gave the row is not told of its deletion
+                guard = both(guard, self.last[end.id], Verb.READ)
+            self._ended.append((name, end._replace(guard=guard)))
         self._transactions += 1
-        for topic, change, grant in changes:
-            if grant.object_table is not None:
-                self._join(change, ascii_fold(grant.object_table), str(grant.object_column))
-            elif topic in topics and grant.kind is not TableKind.PLAIN:
-                self._follow(change, grant)
+        self._rows, self._over, self._gone, self._ends = {}, [], [], None
+
+    def ends(self) -> Mapping[Name, list[End]]:
+        """Give the rows that were deleted, in order."""
+        if self._ends is None:
+            self._ends = {}
+            for name, end in self._ended:
+                self._ends.setdefault(name, []).append(end._replace(taken=self._taken(name, end.id)))
+        return self._ends
+
+    def renamed(self) -> frozenset[str]:
+        """Give the tables in which a row was given another name."""
+        return frozenset(table for table, _ in self._renamed)
+
+    def doubtful(self, guards: Mapping[Name, Guarded | None]) -> frozenset[str]:
+        """Give the tables in which another row has the name of one that was renamed."""
+        others = (name for name, at in self._renamed.items() if self._taken(name, at) or guards.get(name) is not None)
+        return frozenset(table for table, _ in others)
 
     def _join(self, change: Change, table: str, column: str) -> None:
         images = [image for image in (change.old, change.new) if image is not None]
         for reference in {str(value_of(change, image, column)) for image in images}:
             self.joining.setdefault((table, reference), []).append(Joining(self._transactions, change, column))
 
-    def _follow(self, change: Change, grant: TableGrant) -> None:
-        if change.new is None:
-            self._deleted.append((change, grant))
-            return
-        new, old = name_of(change, change.new), None if change.old is None else name_of(change, change.old)
-        if new != old:
-            self.named.setdefault(new, []).append(change.id)
-            if old is not None:
-                self.renamed[old] = change.id
-
-    def taken(self, name: Name, after: int) -> int:
-        """Give by which event a row got this name next; 0: by none."""
-        return next((each for each in self.named.get(name, ()) if each > after), 0)
-
-    def ends(self) -> dict[Name, list[End]]:
-        """Give the rows that were deleted, in order."""
-        if self._ends is None:
-            self._ends = self._found_ends()
-        return self._ends
-
-    def _found_ends(self) -> dict[Name, list[End]]:
-        found: dict[Name, list[End]] = {}
-        for change, grant in self._deleted:
-            if change.old is not None:
-                name, least = name_of(change, change.old), self.narrowed.get(change.id, change)
-                guard = guard_of(grant, least, change.old)
-                if change.id in self.between:  # whom an update gave the row is not told of its deletion
-                    guard = both(guard, self.last[change.id], Verb.READ)
-                found.setdefault(name, []).append(End(change.id, guard, change.joins, self.taken(name, change.id)))
-        return found
-
-    def doubtful(self, guards: Mapping[Name, Guarded | None]) -> frozenset[str]:
-        """Give the tables in which another row has the name of one that was renamed."""
-        others = (name for name, at in self.renamed.items() if self.taken(name, at) or guards.get(name) is not None)
-        return frozenset(table for table, _ in others)
-
-
-class Together:
-    """Events by transaction, or whatever is decided upon as if it were one; their course once it was asked for.
-
-    ``lacking`` are the tables (folded) of which there is more in these transactions that counts, and is not here.
-    """
-
-    __slots__ = ("_course", "_known", "_transactions", "lacking")
-
-    def __init__(self, *transactions: Sequence[Told], lacking: Collection[str] = ()) -> None:
-        self.lacking = frozenset(lacking)
-        self._transactions = transactions
-        self._known: Hashable = None
-        self._course = Course()
-
-    def course(self, topics: Collection[str], grant: Callable[[str], TableGrant], granted: int) -> Course:
-        """Give the course of these tables' rows (folded); ``granted`` is another number when what is granted is."""
-        known = frozenset(topics), granted
-        if self._known != known:
-            self._known, self._course = known, Course()
-            for events in self._transactions:
-                changes = [(each.topic, each.event) for each in events if isinstance(each.event, Change)]
-                self._course.add([(topic, change, grant(change.shape.table)) for topic, change in changes], topics)
-        return self._course
-
-
-def courses(changes: Iterable[tuple[Change, TableGrant]]) -> tuple[dict[int, Guarded], frozenset[int]]:
-    """Say, by event id, what guards a row in the end, where more than one of these changes is of it.
-
-    And which changes find a row as another has left it. The end of a row that is deleted is what it was before the
-    first of these changes, if it was there.
-    """
-    between: set[int] = set()
-    over: list[list[tuple[Change, TableGrant]]] = []
-    course: dict[Hashable, list[tuple[Change, TableGrant]]] = {}
-    for each in changes:
-        change, _ = each
-        before = course.pop(_row_of(change, change.old), None) if change.old is not None else None
-        if before is not None:
-            between.add(change.id)
-            before.append(each)
-        of_row = before or [each]
-        if change.new is None:
-            over.append(of_row)
+    def _change(self, change: Change, grant: TableGrant) -> None:
+        old, new = change.old, change.new
+        row = None if old is None else self._rows.pop(_row_of(change, old), None)
+        if row is None:
+            row = _Row(grant, None if old is None else guard_of(grant, change, old))
         else:
-            row = _row_of(change, change.new)
-            if row in course:
-                over.append(course[row])
-            course[row] = of_row
-    last: dict[int, Guarded] = {}
-    for of_row in chain(over, course.values()):
-        if len(of_row) > 1:
-            last.update(dict.fromkeys([change.id for change, _ in of_row], _end(of_row)))
-    return last, frozenset(between)
+            self.between.add(change.id)
+            row.last = change
+        row.ids.append(change.id)
+        if new is None:
+            self._over.append(row)
+        else:
+            place = _row_of(change, new)
+            if place in self._rows:
+                self._over.append(self._rows[place])
+            self._rows[place] = row
+        if grant.kind is not TableKind.PLAIN:
+            self._follow(change, grant)
 
+    def _follow(self, change: Change, grant: TableGrant) -> None:
+        old = None if change.old is None else name_of(change, change.old)
+        if change.new is None:
+            if old is not None and change.old is not None:
+                self._gone.append((old, End(change.id, guard_of(grant, change, change.old), change.joins)))
+            return
+        new = name_of(change, change.new)
+        if new != old:
+            self._named.setdefault(new, []).append(change.id)
+            if old is not None:
+                self._renamed[old] = change.id
 
-def _end(course: Sequence[tuple[Change, TableGrant]]) -> Guarded:
-    first, last = course[0], course[-1]
-    change, image = (last[0], last[0].new) if last[0].new is not None else (first[0], first[0].old)
-    if image is None:  # it came and went
-        change, image = last[0], last[0].old
-    assert image is not None  # noqa: S101 – no change is without both
-    return guard_of(last[1], change, image)
+    def _since_before(self, name: Name, end: End) -> Joins:
+        """Give those of a deleted row's groups that it was joined to since before the transaction.
+
+        Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
+        """
+        begun = max((each for each in self._named.get(name, ()) if each < end.id), default=0)
+        _, reference = name
+        joins = end.joins
+        for transaction, change, column in reversed(self.joining.get(name, ())):
+            if transaction != self._transactions or change.id < begun:
+                break
+            if change.id < end.id:
+                joins = undone(change, column, reference, joins)
+        return common(end.joins, joins)
+
+    def _taken(self, name: Name, after: int) -> int:
+        """Give by which event a row got this name next; 0: by none."""
+        return next((each for each in self._named.get(name, ()) if each > after), 0)
 
 
 def _row_of(change: Change, image: Image) -> Hashable:
@@ -165,34 +180,3 @@ def _row_of(change: Change, image: Image) -> Hashable:
     else:
         name = tuple([image.values[position] for position in shape.key]) or image.values
     return ascii_fold(shape.table), name
-
-
-def narrowed(changes: Sequence[tuple[Change, TableGrant]]) -> dict[int, Change]:
-    """Give, by event id, the deletions of rows that were joined to a group since before the first of these changes.
-
-    The groups that a deletion names are then those of before, too: nobody could ever SELECT the row by a group that it
-    was joined to by the transaction that has deleted it.
-    """
-    before: dict[int, tuple[Change, Joins]] = {}
-    state: dict[Name, int] = {}  # whose groups the changes before are of
-    for change, grant in reversed(changes):
-        if grant.object_table is None:
-            if change.op is Op.CREATE and change.new is not None:
-                state.pop(name_of(change, change.new), None)
-            elif change.op is Op.DELETE and change.old is not None:
-                state[name_of(change, change.old)] = change.id
-                before[change.id] = change, change.joins
-            continue
-        table, column = ascii_fold(grant.object_table), str(grant.object_column)
-        for image in filter(None, (change.old, change.new)):
-            reference = str(value_of(change, image, column))
-            deletion = state.get((table, reference))
-            if deletion is not None:
-                each, joins = before[deletion]
-                before[deletion] = each, undone(change, column, reference, joins)
-    found: dict[int, Change] = {}
-    for each, groups in before.values():
-        joins = common(each.joins, groups)
-        if joins != each.joins:
-            found[each.id] = each._replace(joins=joins)
-    return found

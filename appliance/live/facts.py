@@ -63,8 +63,8 @@ class Facts:
     left: Mapping[Name, Joins] = field(default_factory=dict)
     #: The rows that were deleted by one of these events, in order.
     ended: Mapping[Name, Sequence[End]] = field(default_factory=dict)
-    #: By event id, deletions whose row was joined to some of its groups by one of these events: without those groups.
-    narrowed: Mapping[int, Change] = field(default_factory=dict)
+    #: By event id, of deletions whose row was joined to some of its groups by one of these events, the other groups.
+    narrowed: Mapping[int, Joins] = field(default_factory=dict)
     #: By event id, what guards the row after the last of these events that is of it, where that is another one.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
@@ -199,10 +199,10 @@ def partings(facts: Facts) -> dict[tuple[int, str], Groups]:
     Nothing of one behind the end of its row: whoever held it is told of that, and whoever holds the next of its name.
     """
     found: dict[tuple[int, str], Groups] = {}
-    for name in facts.guards.keys() & facts.joining.keys():
+    for name, joining in facts.joining.items():
         _, reference = name
-        guard, state = facts.guards[name], dict[int, Joins]()  # by the row's end, as others may have had its name
-        for _, transaction in groupby(reversed(facts.joining[name]), attrgetter("transaction")):
+        guard, state = facts.guards.get(name), dict[int, Joins]()  # by the row's end, as others may have had its name
+        for _, transaction in groupby(reversed(joining), attrgetter("transaction")):
             rows: dict[int, int] = {}
             for _, change, column in transaction:
                 end = facts.end(name, change.id)

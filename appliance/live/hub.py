@@ -25,7 +25,7 @@ from appliance.errors import BadFilter, BadRequest, UnknownTopic
 from appliance.live import notices
 from appliance.live.access import Access, Reader, Sight
 from appliance.live.audience import Wish
-from appliance.live.course import Together
+from appliance.live.course import Course
 from appliance.live.facts import NOTHING, Facts
 from appliance.live.frames import text_frame
 from appliance.live.handing import Due, hand_out
@@ -33,6 +33,7 @@ from appliance.live.joined import joined
 from appliance.live.milestones import Milestones
 from appliance.live.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.recent import Recent
+from appliance.live.shared import Shared
 from appliance.live.subscribers import Receiver, Subscribers, Subscription, drop, reshape, resync
 from appliance.live.telling import NEW_MESSAGE, Told
 from appliance.model import Change, Message, Position, Shape, Topic, ascii_fold
@@ -72,6 +73,8 @@ class Hub:
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
+        #: What readings have in common.
+        self.shared = Shared()
         self._passing: list[Message] = []
         self._milestones = Milestones()
 
@@ -187,13 +190,13 @@ class Hub:
 
     # -- subscriptions -----------------------------------------------------------------------------------
 
-    async def facts(self, events: Sequence[Told], together: Together) -> Facts:
-        """Read what is needed to deliver these events, which count with others as one commit: the one that waits."""
+    async def facts(self, events: Sequence[Told], course: Course) -> Facts:
+        """Read what is needed to deliver these events, of which this is the course, to all who are subscribed then."""
         subscribers = self.subscribers
         while subscribers.by_row:
             known = subscribers.grown
             topics = subscribers.by_row, subscribers.live_sets
-            found = await self.access.facts(events, *topics, self._tables, together)
+            found = await self.access.facts(events, *topics, self._tables, course)
             if known == subscribers.grown:  # else somebody has come meanwhile for whom other facts are needed, too
                 return found
         return NOTHING

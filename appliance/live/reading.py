@@ -121,12 +121,13 @@ class Reading:
 
     async def run(self) -> None:
         """Read until the hub feeds all of the subscriptions, they have ended, or the session is over."""
-        seen = await self._rows() if self._scan else self._position
-        await self._hub.reached(seen)
-        while self._wanting():
-            await self._room()
-            if not self._wanting() or await self._is_last_step():
-                return
+        with self._hub.shared.reading():
+            seen = await self._rows() if self._scan else self._position
+            await self._hub.reached(seen)
+            while self._wanting():
+                await self._room()
+                if not self._wanting() or await self._is_last_step():
+                    return
 
     async def _is_last_step(self) -> bool:
         """Send what comes next, or have the hub feed the subscriptions from now on: then it was the last."""
@@ -197,20 +198,20 @@ class Reading:
 
     async def _send_all(self, events: Sequence[Told], end: int) -> None:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
-        by_row = self._by_row()
+        by_row, _ = ground = self._by_row(), self._hub.access.regranted
         try:
-            together = await self._commits.of(events, by_row)
+            course = await self._commits.of(events, by_row)
             for first in range(0, max(1, len(events)), STEP):
                 some = events[first : first + STEP]
-                facts = await self._commits.facts(some, together)
+                facts = await self._commits.facts(some, course)
                 if doubtful := facts.doubtful & by_row - self._doubted:
                     doubt(
                         [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters
                     )
                     self._doubted |= doubtful
                 self._failing = False
-                # Of other tables it is not known what their transactions did, if by now their rows decide, too.
-                if self._by_row() != by_row:
+                # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
+                if ground != (self._by_row(), self._hub.access.regranted):
                     return
                 if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
                     return

@@ -282,8 +282,8 @@ class Tail:
         by_row = self._hub.subscribers.by_row
         while True:
             asked = frozenset(by_row)
-            together = await self._commits.coming(told, newest, asked)
-            facts = await self._commits.facts(told, together)
+            course = await self._commits.coming(told, newest, asked)
+            facts = await self._commits.facts(told, course)
             if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
                 doubt(self._hub.subscriptions_to(facts.doubtful), self._hub.counters)
                 return facts

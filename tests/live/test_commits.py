@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.capture.decode import decode
-from appliance.live import commits
+from appliance.live import beside, commits
 from appliance.live.commits import Commits
 from appliance.live.telling import Told
 from appliance.model import Change
@@ -20,8 +20,7 @@ async def with_them(live: Served, *ids: int) -> set[int]:
     """Say which changes are known to be of the same row as others of their transaction, these with what is beside."""
     every = decode(live.file.rows(), live.hub.shapes, more=False).events
     events = [Told(each) for each in every if isinstance(each, Change) and each.id in ids]
-    together = await Commits(live.hub, live.store).of(events, ("t",))
-    return set(together.course(("t",), live.hub.access.grant, 0).last)
+    return set((await Commits(live.hub, live.store).of(events, ("t",))).last)
 
 
 async def that_come(live: Served, position: int, *ids: int) -> set[int]:
@@ -30,10 +29,10 @@ async def that_come(live: Served, position: int, *ids: int) -> set[int]:
     events = [Told(each) for each in every if isinstance(each, Change) and each.id in ids]
     live.hub.position, newest = replace(live.hub.position, id=position), live.hub.position
     try:
-        together = await Commits(live.hub, live.store).coming(events, newest.id, ("t",))
+        course = await Commits(live.hub, live.store).coming(events, newest.id, ("t",))
     finally:
         live.hub.position = newest
-    return set(together.course(("t",), live.hub.access.grant, 0).last)
+    return set(course.last)
 
 
 @pytest.mark.parametrize(("reach", "ahead", "behind"), [(commits.REACH, {4, 6, 8}, {4, 6, 8}), (2, {4, 6}, {6, 8})])
@@ -51,12 +50,12 @@ async def test_of_what_comes_the_rest_of_its_transaction_is_found(
         assert await that_come(live, 2, 4, 6, 8, 9) == {4, 6, 8}
 
 
-@pytest.mark.parametrize("bound", [commits.BOUND, 0])
+@pytest.mark.parametrize("bound", [beside.BOUND, 0])
 @pytest.mark.parametrize("remembered", [True, False])
 async def test_what_a_transaction_did_to_the_same_rows_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool, bound: int
 ) -> None:
-    monkeypatch.setattr(commits, "BOUND", bound)
+    monkeypatch.setattr(beside, "BOUND", bound)
     async with served(tmp_path / "a.db") as live:
         await live.write("BEGIN", "INSERT INTO t VALUES(1, 0)", "INSERT INTO t VALUES(2, 0)", "COMMIT")  # 1, 2
         again = "UPDATE t SET v = v + 1 WHERE id = 1"

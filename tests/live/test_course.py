@@ -9,7 +9,7 @@ import pytest
 
 from appliance.live import course
 from appliance.live.access import Access, Reader
-from appliance.live.course import Together
+from appliance.live.course import Course
 from appliance.live.facts import Facts
 from appliance.live.telling import Told
 from appliance.model import Affinity, Change, Column, Image, Op, Principal, Shape
@@ -24,7 +24,6 @@ class Rights(Access):
     """The rights of one plain table whose rows are their owners'."""
 
     def __init__(self) -> None:
-        self.renewed = 0
         self._granted = {"item": TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")}
 
 
@@ -40,7 +39,10 @@ async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, st
     ]
     rights = Rights()
     told = [Told(each) for each in changes]
-    facts = await rights.facts(told, ("item",), (), {"item": SHAPE}, Together(told))
+    course = Course(("item",), rights.grant)
+    course.add(told)
+    course.end()
+    facts = await rights.facts(told, ("item",), (), {"item": SHAPE}, course)
     return [(_who(rights, each, each.old, facts), _who(rights, each, each.new, facts)) for each in changes]
 
 
@@ -90,7 +92,9 @@ async def test_a_row_that_is_changed_often_is_judged_once_by_its_end(monkeypatch
     monkeypatch.setattr(course, "guard_of", lambda *given: asked.append(given) or judge(*given))
     updates = [Change(number, Op.UPDATE, SHAPE, row("b"), row("a")) for number in range(500)]
     grant = TableGrant("item", TableKind.PLAIN, OWNERS, owner_column="owner")
-    last, between = course.courses((each, grant) for each in updates)
-    assert last == dict.fromkeys(range(500), Guarded(OWNERS.permission, "b"))
-    assert between == set(range(1, 500))
-    assert len(asked) == 1
+    of_it = Course(("item",), lambda table: grant)
+    of_it.add(map(Told, updates))
+    of_it.end()
+    assert of_it.last == dict.fromkeys(range(500), Guarded(OWNERS.permission, "b"))
+    assert of_it.between == set(range(1, 500))
+    assert len(asked) == 2  # what it was before, too

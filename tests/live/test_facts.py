@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.live import reading
 from appliance.live.access import Reader
 from appliance.live.audience import Wish
-from appliance.live.course import Together
+from appliance.live.course import Course
 from appliance.live.facts import Facts
 from appliance.live.reading import Reading
 from appliance.live.subscribers import Subscription
@@ -43,11 +43,12 @@ async def test_who_subscribes_while_facts_are_read_has_them_too(tmp_path: Path) 
     columns = (NewColumn("text", "text"),)
     async with served(tmp_path / "a.db", tables={"todo": columns, "note": columns}) as live:
         hub, held = live.hub, threading.Event()
+        course = Course(("todo", "note"), hub.access.grant)
         made = [Told(created(1, hub.table("todo"))), Told(created(2, hub.table("note")))]
         found: list[Facts] = []
 
         async def read() -> None:
-            found.append(await hub.facts(made, Together(made)))
+            found.append(await hub.facts(made, course))
 
         hub.attach(hub.subscribe(peer("ann"), "todo", Wish()))
         async with trio.open_nursery() as nursery:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.live import commits
 from appliance.live.audience import Wish
 from appliance.live.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
@@ -31,7 +32,7 @@ def told(who: Peer) -> list[tuple[str, str]]:
     return [(each["EventType"], each["EventData"].get("text", "")) for each in who.sent]
 
 
-@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+@pytest.mark.parametrize("how", ["fed", "remembered", "read", "remembered for all", "read for all"])
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize(
     ("statements", "staff", "club"),
@@ -61,6 +62,8 @@ async def test_a_live_set_ends_with_what_may_be_read(
     club: list[tuple[str, str]] | None,
 ) -> None:
     read_one_by_one(monkeypatch)
+    if how.endswith("for all"):
+        monkeypatch.setattr(commits, "MANY", 1)
     async with shared_row(tmp_path / "a.db") as (live, carl, held):
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         await caught_up(live)
@@ -72,7 +75,7 @@ async def test_a_live_set_ends_with_what_may_be_read(
             for each in some:
                 live.hub.attach(each)
         await run(live, statements, at_once=at_once)
-        if how == "read":
+        if how.startswith("read"):
             live.hub.recent.forget(live.hub.position.id)
         if how != "fed":
             for each, subscription in zip((carl, dan), some, strict=True):

@@ -20,11 +20,11 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.capture.contents import BLOCK, one_of
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
-from appliance.live import commits, reading
+from appliance.live import beside, commits, reading
 from appliance.live.access import Access, Reader
 from appliance.live.audience import Wish
 from appliance.live.commits import Commits
-from appliance.live.course import Together
+from appliance.live.course import Course
 from appliance.live.hub import Hub
 from appliance.live.reading import Reading
 from appliance.live.rights import Rights
@@ -457,7 +457,7 @@ async def test_a_page_that_was_read_there_is_gone_on_from_up_to_the_end_of_it(
         monkeypatch.setattr(snapshot, "page", lambda *_, **__: page)
         turns = 0
 
-        async def come(commits: Commits, events: Sequence[Told], *others: Any) -> Together:
+        async def come(commits: Commits, events: Sequence[Told], *others: Any) -> Course:
             nonlocal turns
             turns += 1
             if turns == 2:  # what comes up to 5 is decided on, and a part of it delivered
@@ -603,7 +603,7 @@ async def test_a_reading_that_comes_to_the_hub_in_the_midst_of_what_counts_as_on
 async def test_who_holds_rows_is_told_where_too_much_has_happened_to_them_for_certainty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
-    monkeypatch.setattr(commits, "PAGES", -9)
+    monkeypatch.setattr(beside, "PAGES", -9)
     async with served(tmp_path / "a.db") as live:
         peer, subscription = await follow_own_rows(live)
         begun = live.hub.position.id

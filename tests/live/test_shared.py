@@ -1,0 +1,101 @@
+"""What many come back to, and counts as one transaction, is read once for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from appliance.live import commits
+from appliance.live.commits import Commits
+from appliance.live.course import Course
+from appliance.live.reading import Reading
+from appliance.store import replay
+from tests.live.test_facts import peer
+from tests.live.test_reading import FILL, follow_own_rows, served
+
+#: Rows that are given to Ann, and of which one is taken from her again at once, before most of the others.
+MUCH = (
+    "BEGIN", FILL.format(first=1, last=3, value="'ann'"), "UPDATE t SET v = 'bob' WHERE id = 2",
+    FILL.format(first=4, last=15, value="'ann'"), "COMMIT",
+)  # fmt: skip
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Course | None]:
+    """Give what is read for all, of more than three ids, a page at a time."""
+    found: list[Course | None] = []
+    all_of = Commits._all_of
+
+    async def noted(self: Commits, *asked: Any) -> Course | None:
+        found.append(await all_of(self, *asked))
+        return found[-1]
+
+    monkeypatch.setattr(Commits, "_all_of", noted)
+    monkeypatch.setattr(commits, "MANY", 3)
+    monkeypatch.setattr(commits, "STEP", 4)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 4)
+    return found
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_it_is_read_for_the_first_and_forgotten_with_the_last(
+    tmp_path: Path, read: list[Course | None], remembered: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        _, held = await follow_own_rows(live)
+        begun = live.hub.position.id
+        await live.write(*MUCH)
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        peers = [peer("ann") for _ in range(5)]
+        async with trio.open_nursery() as nursery:
+            for each in peers:
+                subscription = live.hub.subscribe(each, held.topic, held.wish)
+                nursery.start_soon(Reading(live.hub, live.store, each, [subscription], begun).run)
+        assert len(read) == 1
+        for each in peers:
+            assert [event["Key"][0] for event in each.sent] == [1, 3, *range(4, 16)]
+            assert each.told == []
+        assert not live.hub.shared._found
+
+
+async def test_what_is_granted_meanwhile_has_it_read_again(
+    tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        ann, held = await follow_own_rows(live)
+        begun, access, page = live.hub.position.id, live.hub.access, replay.page
+        granted = access._granted
+        await live.write(*MUCH)
+        live.hub.recent.forget(live.hub.position.id)
+        pages = 0
+
+        def page_on(*asked: Any, **options: bool) -> replay.Page:
+            nonlocal pages
+            pages += 1
+            if pages == 3:  # in the midst of what is read for all
+                access.take_up(granted)
+            return page(*asked, **options)
+
+        monkeypatch.setattr(replay, "page", page_on)
+        await Reading(live.hub, live.store, ann, [held], begun).run()
+        assert len(read) == 2
+        assert [event["Key"][0] for event in ann.sent] == [1, 3, *range(4, 16)]
+
+
+async def test_where_it_is_too_much_who_holds_rows_is_told(
+    tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "SHARED", 10)
+    monkeypatch.setattr(commits, "BESIDE", 0)
+    async with served(tmp_path / "a.db") as live:
+        ann, held = await follow_own_rows(live)
+        begun = live.hub.position.id
+        await live.write(*MUCH)
+        live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, ann, [held], begun).run()
+        assert read == [None]
+        assert [event["EventData"]["reason"] for event in ann.told] == ["overrun"]
