@@ -235,12 +235,19 @@ class Commits:
         return replace(facts, ended=ended, doubtful=facts.doubtful | course.renamed())
 
     def _may_end(self, change: Change, facts: Facts) -> bool:
-        """Whether this takes a row out of a live set, and it may be another by now that has its name."""
+        """Whether this is to be judged by how its row has ended, though that comes behind the events.
+
+        It is where another seems to have its name by now, or it leaves a live set and may have ended by now.
+        """
         topic, old, new = ascii_fold(change.shape.table), change.old, change.new
-        if old is None or new is None or topic not in self._hub.subscribers.live_sets:
+        image = old or new
+        if image is None or (name := name_of(change, image)) not in facts.guards:
             return False
-        name = name_of(change, old)
-        if facts.end(name, change.id) is not None or name not in facts.guards:
+        if facts.end(name, change.id) is not None:
+            return False
+        if facts.is_another(change, new or image):
+            return facts.newest - change.id <= REACH  # and else it is not, as what is replaced again and again is not
+        if old is None or new is None or topic not in self._hub.subscribers.live_sets:
             return False
         if facts.guards[name] is not None and not facts.newer:
             return False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from appliance.live import commits
 from appliance.live.audience import Wish
@@ -106,6 +108,36 @@ async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first
         await Reading(live.hub, live.store, dan, [subscription], begun).run()
         assert set(told(dan)) == {("delete", "shared"), ("create", "another")}
         assert (held_by(dan, {"r"}), dan.told) == (True, [])
+
+
+@pytest.mark.parametrize("begins", ["UPDATE todo SET text = 'secret'", COMES.format("secret")])
+async def test_a_row_is_not_judged_by_another_that_has_its_name_when_the_server_has_just_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        if begins.startswith("INSERT"):
+            live.sql(GOES)
+        await caught_up(live)
+        live.hub.unsubscribe(held)
+        dan = peer("dan", "club")
+        live.hub.attach(live.hub.subscribe(dan, "todo", Wish(live_set=True)))
+        look, behind = live.store.look, [(GOES, COMES.format("another"), JOIN.format("club"))]
+
+        async def look_on(*asked: Any) -> Any:
+            seen = await look(*asked)
+            if behind and seen is not None and seen.rows:
+                with closing(sqlite3.connect(live.store.path, isolation_level=None)) as db:
+                    for statement in ("PRAGMA foreign_keys=ON", *behind.pop()):
+                        db.execute(statement)
+            return seen
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        live.sql(begins)
+        while behind:
+            await trio.lowlevel.checkpoint()
+        await caught_up(live)
+        assert set(told(dan)) == {("create", "another")}
 
 
 @pytest.mark.parametrize("at_once", [True, False])
