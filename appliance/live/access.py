@@ -28,6 +28,7 @@ from appliance.protocol.tokens import Key, Keyring, Unverified
 from appliance.store import callers, grants, standard
 from appliance.store.callers import NO_KEY, Caller, Granted
 from appliance.store.grants import CLOSED, TableGrant, TableKind
+from appliance.store.readable import readable
 from appliance.store.snapshot import Condition
 from appliance.store.store import Store
 
@@ -259,7 +260,7 @@ class Access:
     def rows(self, reader: Reader, shape: Shape, wanted: RowFilter | None) -> Condition:
         """Say which rows of a table pass a filter and may be read."""
         sql, parameters = wanted.sql if wanted is not None else ("1", ())
-        may, values = grants.readable(self.grant(shape.table), reader.principal, reader.groups)
+        may, values = readable(self.grant(shape.table), reader.principal, reader.groups)
         return Condition(f"({sql}) AND {may}", (*parameters, *values))
 
     def guard(self, change: Change, image: Image, facts: Facts) -> Guarded | None:

@@ -16,6 +16,7 @@ from appliance.protocol.permissions import Guarded, Verb, permits
 from appliance.protocol.wording import quote
 from appliance.store import callers, grants, rows, standard
 from appliance.store.grants import TableGrant, TableKind
+from appliance.store.readable import readable
 from appliance.store.resources import Resource
 from appliance.store.rows import Clause, Found
 
@@ -42,7 +43,7 @@ class Rights:
 
     def on_rows(self, verb: Verb, grant: TableGrant) -> Clause:
         """Say as SQL on which of a table's rows it may be done."""
-        return grants.readable(grant, self.principal, self.groups, verb)
+        return readable(grant, self.principal, self.groups, verb)
 
     def on_row(self, db: sqlite3.Connection, resource: Resource, grant: TableGrant, found: Found, verb: Verb) -> bool:
         """Decide on one row as it is now."""

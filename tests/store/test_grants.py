@@ -16,6 +16,7 @@ from appliance.model import Principal, ascii_fold
 from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, permits, permits_on_join
 from appliance.store import connections, grants, schema, standard
 from appliance.store.grants import TableKind
+from appliance.store.readable import readable
 from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 
 ANN = Principal("live-appliance", "ann", False, 0)
@@ -167,7 +168,7 @@ property_ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
 
 def says(db: sqlite3.Connection, grant: grants.TableGrant, *asked: Any) -> bool:
     """Ask the SQL of the one row that the table has."""
-    condition, values = grants.readable(grant, *asked)
+    condition, values = readable(grant, *asked)
     name = standard.quote_identifier(grant.table)
     return bool(db.execute(f"SELECT count(*) FROM {name} WHERE {condition}", values).fetchone()[0])
 
@@ -220,7 +221,7 @@ def test_sql_says_of_a_join_row_what_the_function_for_it_says(
     db.execute(f"INSERT OR IGNORE INTO {JOINS}(todo_id, usergroup_id, permission) VALUES('x', 'g3', 2097151)")
     guard = grants.guards(db, "todo", ["x"])["x"]
     grant = grants.read(db)[JOINS]
-    condition, values = grants.readable(grant, who, member, verb)
+    condition, values = readable(grant, who, member, verb)
     seen = db.execute(f"SELECT count(*) FROM {JOINS} WHERE usergroup_id = 'g3' AND {condition}", values).fetchone()[0]
 
     assert bool(seen) is permits_on_join(who, member, verb, guard)
@@ -288,9 +289,9 @@ def test_sql_says_of_a_plain_row_what_permits_says(
 
 def test_a_list_by_owner_or_by_key_uses_the_index(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO world(table_name, permission, owner_column) VALUES('plain', 2097024, 'own')")
-    condition, values = grants.readable(grants.read(db)["plain"], ANN, ())
+    condition, values = readable(grants.read(db)["plain"], ANN, ())
     plan = db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM plain WHERE {condition}", values).fetchall()
     assert [row[3] for row in plan] == ["SEARCH plain USING INDEX i (own=?)"]
-    condition, values = grants.readable(grants.read(db)["todo"], ANN, (USERS,))
+    condition, values = readable(grants.read(db)["todo"], ANN, (USERS,))
     plan = db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM todo WHERE {condition}", values).fetchall()
     assert not [row[3] for row in plan if row[3].startswith("SCAN") and JOINS in row[3]]
