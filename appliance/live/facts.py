@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Guarded, bits, owner_of
@@ -59,8 +59,9 @@ class Facts:
 
     guards: Mapping[Name, Guarded | None] = field(default_factory=dict)
     rows: Mapping[Name, Image] = field(default_factory=dict)
-    #: What tells a row that is there from others that have had its name, but for those of the same millisecond.
-    signs: Mapping[Name, tuple[SQLiteValue, ...]] = field(default_factory=dict)
+    #: When a row that is there was made, as its table says: it tells it from others that have had its name, but for
+    #: those of the same millisecond.
+    made: Mapping[Name, SQLiteValue] = field(default_factory=dict)
     #: The groups that join rows are for whose row is not there: one that was renamed by a writer without foreign keys.
     left: Mapping[Name, Joins] = field(default_factory=dict)
     #: The rows that were deleted by one of these events, in order.
@@ -92,11 +93,10 @@ class Facts:
 
     def is_another(self, change: Change, image: Image) -> bool:
         """Whether the row that is there under the name of this one seems to be another."""
-        sign = self.signs.get(name_of(change, image))
-        return sign is not None and sign != tuple([value_of(change, image, each) for each in _SIGN])
+        there, made = self.made.get(name_of(change, image)), value_of(change, image, "created_at")
+        return there is not None and made is not None and there != made
 
 
-_SIGN: Final = ("id", "created_at")
 NOTHING = Facts()
 
 
@@ -110,13 +110,13 @@ def read_facts(
     db.execute("BEGIN")
     try:
         found: dict[Name, Guarded | None] = dict.fromkeys(wanted)
-        signs: dict[Name, tuple[SQLiteValue, ...]] = {}
+        made: dict[Name, SQLiteValue] = {}
         left: dict[Name, Joins] = {}
         for table in {table for table, _ in wanted}:
             references = [each for name, each in wanted if name == table]
-            there = grants.guarded_rows(db, table, references, _SIGN)
+            there = grants.guarded_rows(db, table, references)
             found.update({(table, reference): guard for reference, (_, guard) in there.items()})
-            signs.update({(table, reference): sign for reference, (sign, _) in there.items()})
+            made.update({(table, reference): at for reference, (at, _) in there.items()})
             if gone := [each for each in references if each not in there]:
                 joined = grants.joins(db, table, gone, standard.registered(db))
                 left.update({(table, reference): groups for reference, groups in joined.items()})
@@ -128,7 +128,7 @@ def read_facts(
         newest = schema.highest(db)
     finally:
         db.execute("COMMIT")
-    return Facts(found, images, signs, left, newest=newest)
+    return Facts(found, images, made, left, newest=newest)
 
 
 class Places:

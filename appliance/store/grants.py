@@ -228,25 +228,24 @@ def joins(
 
 def guards(db: sqlite3.Connection, table: str, reference_ids: Sequence[str]) -> dict[str, Guarded]:
     """Give what guards rows of a standard table that is no join table; a row that is not there has no entry."""
-    return {reference: guard for reference, (_, guard) in guarded_rows(db, table, reference_ids, ()).items()}
+    return {reference: guard for reference, (_, guard) in guarded_rows(db, table, reference_ids).items()}
 
 
 def guarded_rows(
-    db: sqlite3.Connection, table: str, reference_ids: Sequence[str], more: Sequence[str]
-) -> dict[str, tuple[tuple[SQLiteValue, ...], Guarded]]:
-    """Give what ``guards`` does, and before it the values of ``more`` columns, ``None`` for one that it has not."""
+    db: sqlite3.Connection, table: str, reference_ids: Sequence[str]
+) -> dict[str, tuple[SQLiteValue, Guarded]]:
+    """Give what ``guards`` does, and before it when each row was made; ``None`` where its table does not say that."""
     there = standard.registered(db)
     made = there.get(ascii_fold(table))
     if made is None or made.object_table is not None:
         return {}
     joined = joins(db, table, reference_ids, there)
     owner = "reference_id" if made.kind is standard.Kind.ACCOUNT else "user_account_id"
-    known = {ascii_fold(name) for name in columns(db, made.table)} if more else ()
-    named = "".join(f", {quote_identifier(each) if ascii_fold(each) in known else 'NULL'}" for each in more)
-    sql = f"SELECT reference_id, permission, {owner}{named} FROM {quote_identifier(made.table)} WHERE reference_id IN "
+    made_at = "created_at" if "created_at" in map(ascii_fold, columns(db, made.table)) else "NULL"
+    sql = f"SELECT reference_id, {made_at}, permission, {owner} FROM {quote_identifier(made.table)} "
     return {
-        reference: (tuple(values), Guarded(bits(permission), owner_of(owned_by), joined.get(reference, ())))
-        for reference, permission, owned_by, *values in _in_batches(db, sql, reference_ids)
+        reference: (at, Guarded(bits(permission), owner_of(owned_by), joined.get(reference, ())))
+        for reference, at, permission, owned_by in _in_batches(db, f"{sql} WHERE reference_id IN ", reference_ids)
     }
 
 
