@@ -74,7 +74,7 @@ class Hub:
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
         #: What readings have in common.
-        self.shared = Shared()
+        self.shared = Shared(self.recent)
         self._passing: list[Message] = []
         self._milestones = Milestones()
 

@@ -26,7 +26,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import trio
@@ -36,6 +36,7 @@ from appliance.live import notices
 from appliance.live.access import Sight
 from appliance.live.commits import Commits
 from appliance.live.facts import Facts
+from appliance.live.feed import Feed
 from appliance.live.frames import text_frame
 from appliance.live.hub import STRETCH, Hub
 from appliance.live.subscribers import Subscription, doubt
@@ -59,33 +60,6 @@ WORTH_ASKING: Final = 4000
 ASKED_FOR: Final = 32
 #: How long a reading waits after the file could not be read, seconds.
 RETRY_S: Final = 0.25
-
-
-class Feed(Protocol):
-    """A session as a reading sees it."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing can be sent any more."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether ``room`` would wait."""
-
-    async def room(self) -> None:
-        """Wait until little waits for the peer, or it is over."""
-
-    async def drained(self) -> None:
-        """Wait until nothing waits for the peer, or it is over."""
-
-    def deliver(self, frames: bytes) -> bool:
-        """Send these frames; false when as much waits for the peer as may."""
-
-    def tell(self, frame: bytes) -> None:
-        """Send a notice, whatever waits."""
-
-    def end(self, code: CloseCode, reason: str) -> None:
-        """Close the session."""
 
 
 class Reading:
@@ -133,7 +107,7 @@ class Reading:
         """Send what comes next, or have the hub feed the subscriptions from now on: then it was the last."""
         count = self._hub.recent.count_after(self._position)
         if count is None or (count > WORTH_ASKING and self._asks and self._selective()):
-            await self._from_outbox()
+            await self._from_outbox(fill=count is None and not self._selective())
             return False
         told = list(islice(self._hub.recent.events_after(self._position), STEPS))
         if not told:
@@ -170,8 +144,10 @@ class Reading:
 
     # -- events ------------------------------------------------------------------------------------------
 
-    async def _from_outbox(self) -> None:
+    async def _from_outbox(self, *, fill: bool = False) -> None:
         try:
+            if fill and await self._hub.shared.fill(self._position, self._everything):
+                return
             page = await self._page(complete=False)
             if page.unknown:  # another process has stored a shape
                 self._hub.shapes = await self._store.read_shapes()
@@ -190,8 +166,13 @@ class Reading:
         await self._send_all([Told(event) for event in page.events], page.end)
 
     async def _page(self, *, complete: bool) -> Page:
-        after, upto, wanted, shapes = self._position, self._hub.position.id, self._wanted(), self._hub.shapes
-        contents = self._store.contents
+        return await self._read(self._position, self._hub.position.id, self._wanted(), complete=complete)
+
+    async def _everything(self, after: int, upto: int) -> Page:
+        return await self._read(after, upto, Wanted.everything(self._hub.shapes.values()), complete=False)
+
+    async def _read(self, after: int, upto: int, wanted: Wanted, *, complete: bool) -> Page:
+        shapes, contents = self._hub.shapes, self._store.contents
         return await self._store.read(
             lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
         )

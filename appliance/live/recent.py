@@ -21,7 +21,7 @@ BYTES: Final = 6 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Events in a row: all of those in (``after``, ``end``]. ``before`` them there were so many, ever."""
+    """Events in a row: all of those in (``after``, ``end``]. ``before`` them there were so many since the start."""
 
     after: int
     end: int
@@ -68,6 +68,21 @@ class Recent:
             del self._stretches[: self._gone]
             del self._ends[: self._gone]
             self._gone = 0
+
+    def room(self) -> tuple[int, int]:
+        """Give how many events and bytes of values may still be added without anything being forgotten."""
+        return self._most - self._count, self._most_bytes - self._bytes
+
+    def add_before(self, events: Sequence[Told], after: int, size: int) -> None:
+        """Take up what was delivered before all that is here: all that came after that id."""
+        if events:
+            place = self._gone
+            before = self._stretches[place].before if place < len(self._stretches) else self._ever
+            self._stretches.insert(place, _Stretch(after, self.after, events, size, before - len(events)))
+            self._ends.insert(place, self.after)
+            self._count += len(events)
+            self._bytes += size
+        self.after = after
 
     def forget(self, position: int) -> None:
         """Begin anew behind a place of which nothing is known."""

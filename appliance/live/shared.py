@@ -1,7 +1,8 @@
-"""What long stretches of the outbox say of their rows, for all readings that go through them.
+"""What readings have in common: many come back at once, all from about the same place, and it is read for them once.
 
-After a while in which the server was away, all that happened meanwhile may count as one transaction, and everybody who
-comes back is read for through just that, a page at a time. It is read once.
+After a while in which the server was away none of what has happened meanwhile is in memory. Then what is to be read for
+many is put there. And all of it may count as one transaction, through which each is read for a page at a time: what a
+stretch so long says of its rows is kept, too, for as long as anybody reads.
 """
 
 from __future__ import annotations
@@ -13,24 +14,32 @@ from typing import Final, TypeAlias
 import trio
 
 from appliance.live.course import Course
+from appliance.live.recent import Recent
+from appliance.live.telling import Told
+from appliance.store.replay import Page
 
-#: How many stretches are remembered.
+#: From so many readings at a time on, what they have to read is put into memory, where there is room.
+MANY: Final = 4
+#: How many courses are kept.
 KEPT: Final = 2
 #: After which id and up to which, of which tables (folded), and by which state of what is granted on them.
 Stretch: TypeAlias = tuple[int, int, frozenset[str], int]
 
 
 class Shared:
-    """The stretches that were read last; of some of them only that they are too much. Empty when nobody reads."""
+    """What was read for one and is for all: ``recent``, and the courses that were made last while anybody reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, recent: Recent) -> None:
+        self._recent = recent
         self._found: dict[Stretch, Course | None] = {}
         self._lock = trio.Lock()
         self._readings = 0
+        #: Behind here, and behind whatever is before it, there was too much for memory.
+        self._too_much = -1
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Have what is read kept until this has ended, and all others."""
+        """Have courses kept until this has ended, and all others."""
         self._readings += 1
         try:
             yield
@@ -39,12 +48,37 @@ class Shared:
             if not self._readings:
                 self._found.clear()
 
+    async def fill(self, position: int, page: Callable[[int, int], Awaitable[Page]]) -> bool:
+        """Have all that came after a position in memory if many read and there is room; give whether it is there.
+
+        ``page`` reads from the outbox what came after one id up to another, and may raise.
+        """
+        if self._readings < MANY:
+            return False
+        async with self._lock:
+            while self._too_much < position < self._recent.after:
+                upto, at, (most, most_bytes) = self._recent.after, position, self._recent.room()
+                events: list[Told] = []
+                size = 0
+                while at < upto and len(events) <= most and size <= most_bytes:
+                    found = await page(at, upto)
+                    if found.trimmed or found.unknown or found.faults:  # for whoever reads to deal with
+                        return False
+                    events += [Told(each) for each in found.events]
+                    size += found.size
+                    at = found.end
+                if len(events) > most or size > most_bytes:
+                    self._too_much = position
+                elif upto == self._recent.after:  # else some of it was forgotten meanwhile
+                    self._recent.add_before(events, position, size)
+        return position >= self._recent.after
+
     def __contains__(self, stretch: Stretch) -> bool:
-        """Whether it is known what there is in a stretch, or that it is too much."""
+        """Whether there is the course of a stretch, or it is known to be too much."""
         return stretch in self._found
 
     async def get(self, stretch: Stretch, read: Callable[[], Awaitable[Course | None]]) -> Course | None:
-        """Give what there is in a stretch, which does not change; it is ``read`` once, and that may raise."""
+        """Give the course of a stretch, which does not change; ``None``: too much. It is ``read`` once; may raise."""
         async with self._lock:
             if stretch not in self._found:
                 found = await read()

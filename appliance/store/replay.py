@@ -125,7 +125,8 @@ class Page:
     """Events in their order; ``end`` is the position up to which all has been looked at.
 
     ``trimmed``: what comes after the position is not all there any more; then there are no events. ``unknown``: a shape
-    was not known; read the shapes again, then the page, with what there is now for all there ever will be.
+    was not known; read the shapes again, then the page, with what there is now for all there ever will be. ``size`` is
+    about how many bytes of values were read.
     """
 
     events: list[Change | Message]
@@ -133,6 +134,7 @@ class Page:
     trimmed: bool = False
     unknown: bool = False
     faults: tuple[Fault, ...] = ()
+    size: int = 0
 
 
 def page(
@@ -219,24 +221,26 @@ def _events(
 ) -> Page:
     events: list[Change | Message] = []
     faults: list[Fault] = []
-    unread = PAGE_BYTES
+    size = 0
     for near, last in _ranges(found, reach):
         # What ends before the range is no candidate's, and another range may have given it.
         before = max(after, near - 1)
-        rows, unread, cut_off = _rows(db, _whole(db, near), last, unread)
+        rows, length, cut_off = _rows(db, _whole(db, near), last, PAGE_BYTES - size)
+        size += length
         decoded = decode(_from_a_first(rows), shapes, more=True)
         while cut_off and not any(before < _id(each) for each in decoded.events):  # longer than a page
-            rest, unread, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
+            rest, length, cut_off = _rows(db, rows[-1][0] + 1, last, PAGE_BYTES)
             rows += rest
+            size += length
             decoded = decode(_from_a_first(rows), shapes, more=True)
         if not complete and any(fault.unknown_shape for fault in decoded.faults):
             return Page([], after, unknown=True)
         events += [each for each in decoded.events if before < _id(each) <= upto]
         faults += [fault for fault in decoded.faults if after < fault.id <= upto]
         if cut_off:
-            return Page(events, _id(events[-1]) if events else stop, faults=tuple(faults))
+            return Page(events, _id(events[-1]) if events else stop, faults=tuple(faults), size=size)
     end = max(stop, _id(events[-1])) if events else stop
-    return Page(events, end, faults=tuple(faults))
+    return Page(events, end, faults=tuple(faults), size=size)
 
 
 def _id(event: Change | Message) -> int:
@@ -266,16 +270,17 @@ def _from_a_first(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
 
 
 def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:
-    """Read rows until about ``limit`` bytes; give them, what is left of the limit, and whether there may be more."""
+    """Read rows until about ``limit`` bytes; give them, how many bytes they have, and whether there may be more."""
     cursor = db.execute(_RANGE, (first, last))
     rows: list[tuple[Any, ...]] = []
+    size = 0
     while chunk := cursor.fetchmany(_CHUNK_ROWS):
         rows += chunk
-        limit -= sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        if limit < 0:
+        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
+        if size > limit:
             cursor.close()
-            return rows, limit, rows[-1][0] < last
-    return rows, limit, False
+            return rows, size, rows[-1][0] < last
+    return rows, size, False
 
 
 def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:

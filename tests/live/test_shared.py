@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from appliance.live import commits
 from appliance.live.commits import Commits
 from appliance.live.course import Course
 from appliance.live.reading import Reading
+from appliance.live.recent import Recent
+from appliance.live.shared import MANY, Shared
 from appliance.store import replay
+from appliance.store.replay import Page, Wanted
 from tests.live.test_facts import peer
 from tests.live.test_reading import FILL, follow_own_rows, served
 
@@ -21,6 +26,15 @@ MUCH = (
     "BEGIN", FILL.format(first=1, last=3, value="'ann'"), "UPDATE t SET v = 'bob' WHERE id = 2",
     FILL.format(first=4, last=15, value="'ann'"), "COMMIT",
 )  # fmt: skip
+
+
+@contextmanager
+def many_read(shared: Shared) -> Iterator[None]:
+    """Have as many read as it takes."""
+    with ExitStack() as readings:
+        for _ in range(MANY):
+            readings.enter_context(shared.reading())
+        yield
 
 
 @pytest.fixture
@@ -99,3 +113,47 @@ async def test_where_it_is_too_much_who_holds_rows_is_told(
         await Reading(live.hub, live.store, ann, [held], begun).run()
         assert read == [None]
         assert [event["EventData"]["reason"] for event in ann.told] == ["overrun"]
+
+
+@pytest.mark.parametrize("most", [15, 14])
+async def test_what_many_come_back_to_is_put_into_memory_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(replay, "PAGE_ROWS", 4)
+    async with served(tmp_path / "a.db") as live:
+        begun = live.hub.position.id
+        await live.write(FILL.format(first=1, last=15, value="1"))
+        live.hub.recent = recent = Recent(live.hub.position.id, events=most)
+        live.hub.shared = Shared(recent)
+        peers = [live.peer() for _ in range(3)]
+        with many_read(live.hub.shared):
+            async with trio.open_nursery() as nursery:
+                for each in peers:
+                    nursery.start_soon(live.reading(each, live.subscribe(each), begun).run)
+        assert [[event["EventId"] for event in each.sent] for each in peers] == [list(range(1, 16))] * 3
+        assert recent.count_after(begun) == (15 if most == 15 else None)
+        await live.write(FILL.format(first=16, last=20, value="1"))
+        assert [told.id for told in recent.events_after(live.hub.position.id - 3)] == [18, 19, 20]
+
+
+async def test_what_comes_meanwhile_is_in_memory_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=15, value="1"))
+        recent = Recent(live.hub.position.id)
+        live.hub.recent, shared, pages = recent, Shared(recent), list[int]()
+
+        async def page(after: int, upto: int) -> Page:
+            pages.append(after)
+            await live.write(FILL.format(first=16, last=18, value="1"))
+            shapes, contents = live.hub.shapes, live.store.contents
+            wanted = Wanted.everything(shapes.values())
+            return await live.store.read(
+                lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=True)
+            )
+
+        with many_read(shared):
+            assert await shared.fill(5, page)
+            assert await shared.fill(7, page)
+        assert pages == [5]
+        assert [told.id for told in recent.events_after(5)] == list(range(6, 19))
+        assert recent.count_after(5) == 13
