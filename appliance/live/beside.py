@@ -13,7 +13,7 @@ from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.store import replay
-from appliance.store.replay import Wanted
+from appliance.store.wanted import Wanted
 
 #: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
 #: one transaction, it is decided by the events in hand alone. Then who holds such rows may be told too little.

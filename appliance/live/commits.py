@@ -35,8 +35,8 @@ from appliance.live.telling import Told
 from appliance.model import Change, ascii_fold
 from appliance.store import replay
 from appliance.store.look import LOOK_ROWS
-from appliance.store.replay import Wanted
 from appliance.store.store import Store
+from appliance.store.wanted import Wanted
 
 #: So many ids behind the events of one look are a part of a transaction looked for: 10 ms of reading. And before them,
 #: fewer by more than there are in a look: if what a row was counts for nothing because of an event before, that one was

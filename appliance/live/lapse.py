@@ -9,8 +9,8 @@ from appliance.live.hub import Hub
 from appliance.live.telling import Told
 from appliance.model import ascii_fold
 from appliance.store import replay, schema
-from appliance.store.replay import Wanted
 from appliance.store.store import Store
+from appliance.store.wanted import Wanted
 
 
 async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> bool:

@@ -45,8 +45,9 @@ from appliance.model import Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.filters import RowFilter
 from appliance.store import replay, snapshot
-from appliance.store.replay import Page, Wanted
+from appliance.store.replay import Page
 from appliance.store.store import Store
+from appliance.store.wanted import Wanted
 
 log = structlog.get_logger()
 

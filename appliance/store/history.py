@@ -10,7 +10,7 @@ from appliance.errors import BadFilter, CommandError
 from appliance.model import JSON, Change, Image, Shape, ascii_fold
 from appliance.protocol.filters import RowFilter, compile_table
 from appliance.store import replay, schema, watch
-from appliance.store.replay import Wanted
+from appliance.store.wanted import Wanted
 
 
 def history(db: sqlite3.Connection, table: str, key: Sequence[JSON]) -> Iterator[Change]:

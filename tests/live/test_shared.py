@@ -17,7 +17,8 @@ from appliance.live.reading import Reading
 from appliance.live.recent import Recent
 from appliance.live.shared import MANY, Shared
 from appliance.store import replay
-from appliance.store.replay import Page, Wanted
+from appliance.store.replay import Page
+from appliance.store.wanted import Wanted
 from tests.live.test_facts import peer
 from tests.live.test_reading import FILL, follow_own_rows, served
 

@@ -20,7 +20,7 @@ from appliance.capture.decode import decode
 from appliance.model import Change, Message, Shape
 from appliance.protocol.filters import compile_table
 from appliance.store import replay, retention, watch
-from appliance.store.replay import Wanted
+from appliance.store.wanted import Wanted
 from tests.capture.support import Captured
 
 WIDE = 2 * outbox.WIDTH + 3
@@ -82,7 +82,7 @@ def test_pages_give_every_wanted_event_once(
         small.setattr(replay, "PAGE_BYTES", size)
         small.setattr(replay, "PAGE_IDS", ids)
         small.setattr(replay, "_CHUNK_ROWS", 2)
-        small.setattr(replay, "BOUND_VALUES", values)
+        small.setattr("appliance.store.wanted.BOUND_VALUES", values)
         small.setattr(contents, "BLOCK", 4)
         write(file, chance, 60)
         shapes = watch.load_shapes(file.server)
