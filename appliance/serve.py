@@ -193,7 +193,10 @@ async def _serve_on(
     )
 
     def app(config: Config) -> Starlette:
-        routes = paths(store, hub, tail, access, accounts, options, query_s=config.query_s, rates=config.part(Rates))
+        routes = paths(
+            store, hub, tail, access, accounts, options,
+            query_s=config.query_s, message_bytes=config.message_bytes, rates=config.part(Rates),
+        )  # fmt: skip
         return application(health, routes, metrics, allowed_origins=config.allowed_origins)
 
     limits = config.part(Limits)

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, SystemTopic, TooLarge, UnknownTopic, UnsupportedMedia
 from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
@@ -27,19 +27,23 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Takes messages for user topics."""
+    """Takes messages for user topics. ``message_bytes``: how long one may be, as on the WebSocket."""
 
     store: Store
     hub: Hub
     tail: Tail
     entrance: Entrance
+    message_bytes: int
 
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
         principal = await self.entrance.principal(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
-        body, key = encode(decode(await request.body())), _key(request)
+        given = await request.body()
+        if len(given) > self.message_bytes:
+            raise TooLarge(f"a message may have {self.message_bytes} bytes (message_bytes)")
+        body, key = encode(decode(given)), _key(request)
         name = segments(request)[2]
         try:
             topic = self._topic(await self.hub.access.reader(principal), name)

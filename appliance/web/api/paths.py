@@ -28,16 +28,22 @@ def paths(
     options: ValueOptions,
     *,
     query_s: float,
+    message_bytes: int,
     rates: Rates,
 ) -> Sequence[BaseRoute]:
-    """Make the routes. ``query_s``: how long a query may be looked for, seconds; ``rates``: how often one may ask."""
+    """Make the routes.
+
+    ``query_s``: how long a query may be looked for, seconds; ``message_bytes``: how long a message may be; ``rates``:
+    how often one may ask.
+    """
     entrance = Entrance(authority, rates)
     actions = Actions(accounts, entrance)
+    messages = Messages(store, hub, tail, entrance, message_bytes)
     return [
         Route("/action/user_account/signup", actions.sign_up, methods=["POST"]),
         Route("/action/user_account/signin", actions.sign_in, methods=["POST"]),
         Route("/setup", actions.setup, methods=["GET", "POST"]),
-        Route("/live/topics/{topic:path}/messages", Messages(store, hub, tail, entrance).publish, methods=["POST"]),
+        Route("/live/topics/{topic:path}/messages", messages.publish, methods=["POST"]),
         Route("/openapi.json", Description(store, entrance, query_s).openapi),
         Route("/api/{rest:path}", Tables(store, entrance, accounts, options, query_s=query_s)),
     ]

@@ -40,6 +40,9 @@ MEDIA = "application/vnd.api+json"
 ORIGINS = ("https://app.example.com",)
 #: How often one may ask, unless a test says otherwise.
 USUAL = Config().part(Rates)
+#: How values are sent, and how long a message may be, unless a test says otherwise.
+OPTIONS = ValueOptions()
+MESSAGE_BYTES = Config().message_bytes
 #: The users there are; a user's reference_id is its name.
 USERS = ("ann", "bob")
 
@@ -110,11 +113,18 @@ def make_table(db: sqlite3.Connection, name: str, *columns: NewColumn, permissio
         db.execute("UPDATE world SET permission = permission | 4 WHERE table_name = ?", (name,))
 
 
-def _furnish(path: Path, statements: tuple[str, ...], tables: tuple[tuple[str, tuple[NewColumn, ...]], ...]) -> None:
+def _furnish(
+    path: Path,
+    statements: tuple[str, ...],
+    tables: tuple[tuple[str, tuple[NewColumn, ...]], ...],
+    *,
+    accounts: bool,
+) -> None:
     with closing(connections.open_file(path, busy_timeout_s=5)) as db:
         schema.prepare(db)
-        standard.prepare(db)
-        for user in USERS:
+        if accounts:
+            standard.prepare(db)
+        for user in USERS if accounts else ():
             db.execute("INSERT INTO user_account(reference_id, email) VALUES(?, ?)", (user, f"{user}@example.com"))
             db.execute(
                 f"INSERT INTO {standard.join_table('user_account')}(user_account_id, usergroup_id) VALUES(?, ?)",
@@ -135,21 +145,27 @@ async def served(
     signup: bool = True,
     guests: bool = False,
     rates: Rates = USUAL,
+    options: ValueOptions = OPTIONS,
+    message_bytes: int = MESSAGE_BYTES,
+    accounts: bool = True,
 ) -> AsyncIterator[Served]:
     """Serve the file that ``statements`` have made, after standard ``tables``."""
-    _furnish(path, statements, tuple((tables or {}).items()))
-    async with open_bridge(), open_store(StoreSettings(path, Secrecy(SECRET_COLUMNS, ()))) as store:
+    _furnish(path, statements, tuple((tables or {}).items()), accounts=accounts)
+    settings = StoreSettings(path, Secrecy(SECRET_COLUMNS, ()), accounts=accounts)
+    async with open_bridge(), open_store(settings) as store:
         catalog = await store.synchronise()
         access = Access(store)
         access.configure(external=(), lifetime_s=2 * NOW, guests=guests)
         await access.read_keys()
         await access.read_grants()
-        hub = Hub(catalog, await store.position(), ValueOptions(), access)
+        hub = Hub(catalog, await store.position(), options, access)
         secret = await store.read(store.secrets.signing)
         tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
-        accounts = Accounts(store, signup=signup, ttl_s=60)
-        api = paths(store, hub, tail, access, accounts, ValueOptions(), query_s=query_s, rates=rates)
+        api = paths(
+            store, hub, tail, access, Accounts(store, signup=signup, ttl_s=60), options,
+            query_s=query_s, message_bytes=message_bytes, rates=rates,
+        )  # fmt: skip
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         async with (

@@ -83,6 +83,20 @@ async def test_what_cannot_be_sent_says_why(
         assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 4") == [(0,)]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_message_is_as_long_as_on_the_websocket_at_most(tmp_path: Path, durable: bool) -> None:
+    async with served(tmp_path / "live.db", message_bytes=1000) as live:
+        await make(live, durable=durable)
+        answers = [
+            await live.ask("POST", PATH, "ann", **(BODY | {"content": b'"%b"' % (b"x" * size)})) for size in (998, 999)
+        ]
+
+        assert [answer.status_code for answer in answers] == [201, 413]
+        assert answers[1].json()["error"] == {
+            "code": "too-large", "message": "a message may have 1000 bytes (message_bytes)",
+        }  # fmt: skip
+
+
 async def test_a_table_takes_no_messages(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", "CREATE TABLE t(a)") as live:
         answer = await live.ask("POST", "/live/topics/t/messages", **BODY)
