@@ -256,7 +256,8 @@ async def _serve_on(
             _report(catalog)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
-            tables = sorted(shape.table for shape in hub.tables() if not standard.is_system(shape.table))
+            ours = {shape.table for shape in hub.tables() if shape.standard and standard.is_system(shape.table)}
+            tables = sorted(shape.table for shape in hub.tables() if shape.table not in ours)
             announce(Announcement(addresses, certificate is not None, tables, secret, code))
             background.start_soon(_settle, background, watchman)
             background.start_soon(survey, store, begun.id)

@@ -57,6 +57,12 @@ class TableGrant:
     #: What guards the object table, whose name and rows a join table tells of.
     object_guarded: Guarded | None = None
 
+    @property
+    def system(self) -> str | None:
+        """Which system table, or join table of one, it is; ``None`` also for a user's own that only has such a name."""
+        folded = ascii_fold(self.table)
+        return folded if self.kind is not TableKind.PLAIN and standard.is_system(folded) else None
+
     def known(self, may: Callable[[Verb, Guarded], bool]) -> bool:
         """Decide whether somebody may know of the table; ``may`` decides on one object."""
         own = may(Verb.PEEK, self.guarded)

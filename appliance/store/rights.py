@@ -82,7 +82,6 @@ def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target:
     return table is not None and table.known(rights.may) and rights.may(Verb.REFER, guard)
 
 
-def has_accounts(db: sqlite3.Connection) -> bool:
-    """Whether ``user_account`` is the table of this store's accounts, whose passwords are hashes."""
-    made = standard.registered(db).get(standard.USER_ACCOUNT)
-    return made is not None and made.kind is standard.Kind.ACCOUNT
+def has_system(db: sqlite3.Connection, table: str) -> bool:
+    """Whether a system table is there, and not only a user's own that has its name."""
+    return table in standard.registered(db)

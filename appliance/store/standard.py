@@ -328,7 +328,7 @@ _SYSTEM: Final = (
 
 
 def is_system(table: str) -> bool:
-    """Whether a table is a system table or the join table of one."""
+    """Whether a standard table of this name is a system table or the join table of one."""
     return any(ascii_fold(table) == plan.made.table for plan in _SYSTEM)
 
 

@@ -10,7 +10,6 @@ import structlog
 from appliance.model import ascii_fold
 from appliance.protocol.permissions import bits
 from appliance.store.rows import Found
-from appliance.store.standard import is_system
 from appliance.web.api import documents, rules
 from appliance.web.api.opened import Opened
 
@@ -41,7 +40,7 @@ class Deed:
 def deed(what: str, opened: Opened, found: Found, written: Collection[str] = ()) -> Deed | None:
     """Say what is done to a row; ``None`` where no rights stand on it."""
     resource, grant = opened.resource, opened.grant
-    if not (resource.shape.standard and is_system(resource.name)):
+    if grant.system is None:
         return None
     joins = grant.object_column is not None
     return Deed(

@@ -194,7 +194,7 @@ def _refuse_others(
     owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
     if not owns(rights.principal, owner_of(value_of(resource, found, owner))):
         for name in changed:
-            if ascii_fold(name) in (GRANTING if grant.table == WORLD else OWNERS):
+            if ascii_fold(name) in (GRANTING if grant.system == WORLD else OWNERS):
                 raise _for_owners(name, asked)
 
 
@@ -209,7 +209,7 @@ def _for_owners(name: str, asked: Asked) -> Forbidden:
 
 
 def _check_permission(grant: TableGrant, values: dict[str, SQLiteValue], asked: Asked) -> None:
-    for name in ("permission", *(("default_permission",) if grant.table == WORLD else ())):
+    for name in ("permission", *(("default_permission",) if grant.system == WORLD else ())):
         value = values.get(name, 0)
         if isinstance(value, float) and value.is_integer():  # 1.0 is 1, in JSON and under the column's affinity
             values[name] = value = int(value)

@@ -40,7 +40,7 @@ def insert(
         confirmed = rest.get("confirmed") is not None and bool(rest.pop("confirmed"))
         made = accounts.add(db, _text("email", email), _hash(password), name=_text("name", name), confirmed=confirmed)
         reference = made.reference_id
-    elif grant.table == USERGROUP:
+    elif grant.system == USERGROUP:
         reference = accounts.add_group(db, _text("name", rest.pop("name", None)))
     else:
         return rows.insert(db, resource, values)
@@ -60,9 +60,9 @@ def update(
             raise Invalid(f"a name has at most {NAME_LIMIT} characters", column="name")
         if _PASSWORD in changed:
             _hash(changed[_PASSWORD])
-    elif grant.table == USERGROUP and "name" in changed:
+    elif grant.system == USERGROUP and "name" in changed:
         _check_group_name(_text("name", changed["name"]))
-    elif grant.table == WORLD:
+    elif grant.system == WORLD:
         _check_world(db, resource, found, changed)
     done = rows.update(db, resource, found.place, changed)
     if grant.kind is TableKind.ACCOUNT and _PASSWORD in changed:
@@ -75,13 +75,13 @@ def delete(db: sqlite3.Connection, resource: Resource, grant: TableGrant, found:
     if grant.kind is TableKind.ACCOUNT:
         accounts.remove_of(db, str(value_of(resource, found, "reference_id")))
         return True
-    if grant.table == USERGROUP:
+    if grant.system == USERGROUP:
         reference = str(value_of(resource, found, "reference_id"))
         if reference in BUILT_IN:
             raise Conflict(f"{quote(BUILT_IN[reference])} is built in; take its members out instead")
         accounts.remove_group(db, reference)
         return True
-    if grant.table == WORLD:
+    if grant.system == WORLD:
         raise Conflict("this row says who may do what with its table; it stays with the table's name")
     return rows.delete(db, resource, found.place)
 

@@ -27,7 +27,7 @@ from appliance.protocol.values import ValueOptions
 from appliance.protocol.wording import quote
 from appliance.store import rows
 from appliance.store.resources import Resource
-from appliance.store.rights import has_accounts
+from appliance.store.rights import has_system
 from appliance.store.rows import Found
 from appliance.store.standard import USER_ACCOUNT, WORLD
 from appliance.store.store import Store
@@ -88,7 +88,7 @@ class Tables:
             return await self._list(request, principal, table)
         if request.method == "POST":
             document = await headers.document(request)
-            if ascii_fold(table) == WORLD:
+            if ascii_fold(table) == WORLD and await self._store.read(lambda db: has_system(db, WORLD)):
                 return await self._create_table(document, principal)
             return await self._create(await self._with_hash(document, table), principal, table)
         raise _not_allowed(_LIST_METHODS)
@@ -172,7 +172,7 @@ class Tables:
     async def _with_hash(self, document: JSON, table: str) -> JSON:
         """Put a hash in the place of an account's new password: hashing takes too long to do it in a transaction."""
         password = system.new_password(document) if ascii_fold(table) == USER_ACCOUNT else None
-        if password is None or not await self._store.read(has_accounts):
+        if password is None or not await self._store.read(lambda db: has_system(db, USER_ACCOUNT)):
             return document
         return system.with_hash(document, await self._accounts.hashed(password))
 

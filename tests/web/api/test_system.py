@@ -103,6 +103,20 @@ async def test_a_row_of_world_makes_a_table(tmp_path: Path) -> None:
         assert code(await live.create("book", "ann")) == (422, "invalid")
 
 
+@pytest.mark.parametrize("table", ["world", "usergroup", "USER_account", join_table("world")])
+async def test_without_accounts_a_table_of_that_name_is_the_users_own(tmp_path: Path, table: str) -> None:
+    schema = f'CREATE TABLE "{table}"(k INTEGER PRIMARY KEY, name TEXT, password, permission, default_permission)'
+    given = {"name": "owner", "password": 1, "permission": -1, "default_permission": "x"}
+    async with served(tmp_path / "live.db", schema, accounts=False) as live:
+        made = await live.create(table, **given)
+        changed = await live.change(table, "1", name="users", password="short")
+        gone = await live.ask("DELETE", f"/api/{table}/1")
+
+        assert (made.status_code, changed.status_code, gone.status_code) == (201, 200, 204), made.text
+        assert changed.json()["data"]["attributes"]["name"] == "users"
+        assert live.sql(f'SELECT * FROM "{table}"') == []
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
