@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 from structlog.typing import FilteringBoundLogger
 
-from appliance.errors import Internal
-from appliance.web.head import Request
-from appliance.web.http import JSON_TYPE, Http
-from appliance.web.problem import Refused, error_body, place
+from appliance.errors import Internal, UnsupportedMedia
+from appliance.model import ascii_fold
+from appliance.protocol.wording import quote
+from appliance.web.head import Request, path_of
+from appliance.web.http import Http
+from appliance.web.problem import Refused, place
 from appliance.web.wire import Hangup
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -21,18 +22,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def path_of(request: Request) -> tuple[str, bytes, bytes]:
-    """Give the path of a request, the same as it was written, and the query."""
-    target = request.target
-    if not target.startswith(b"/") and b"://" in target:  # absolute form, RFC 9112 section 3.2.2
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    path, _, query = target.partition(b"?")
-    return unquote_to_bytes(path).decode(errors="replace"), path, query
-
-
 def scope_of(request: Request, http: Http) -> Scope:
     """Describe a request as ASGI does."""
-    path, raw_path, query = path_of(request)
+    path, raw_path, query = path_of(request.target)
     caller = http.caller(request.headers)
     return {
         "type": "http",
@@ -57,9 +49,17 @@ async def run_app(app: ASGIApp, scope: Scope, http: Http, log: FilteringBoundLog
     Raises ``Refused`` for what the client did wrong, ``Hangup`` when the client is gone.
     """
     exchange = _Exchange(http)
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if int(length) > http.limits.body_bytes:
+    headers = dict(scope["headers"])
+    length = int(headers.get(b"content-length", b"0"))
+    if length > http.limits.body_bytes:
         raise http.too_large()
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    if ascii_fold(coding) != "identity" and (length or b"transfer-encoding" in headers):
+        message = f"nothing here decodes {quote(coding)}; send the body as it is, without Content-Encoding"
+        taken = ((b"accept-encoding", b"identity"),)  # RFC 9110, section 15.5.16
+        source = {"header": "Content-Encoding"}
+        await http.problem(UnsupportedMedia.status, UnsupportedMedia.code, message, taken, source=source)
+        return
     try:
         await app(scope, exchange.receive, exchange.send)
     except Exception as error:
@@ -73,10 +73,7 @@ async def run_app(app: ASGIApp, scope: Scope, http: Http, log: FilteringBoundLog
     if exchange.hangup is not None:
         raise exchange.hangup
     if not http.answering:
-        await http.answer(500, JSON_TYPE, _FAULT)
-
-
-_FAULT = error_body(Internal.code, Internal.cause)
+        await http.problem(Internal.status, Internal.code, Internal.cause)
 
 
 class _Exchange:

@@ -16,8 +16,9 @@ from trio_websocket import ConnectionClosed
 
 from appliance.counters import Counters
 from appliance.errors import Unavailable
-from appliance.web.asgi import ASGIApp, path_of, run_app, scope_of
+from appliance.web.asgi import ASGIApp, run_app, scope_of
 from appliance.web.forwarded import Proxies
+from appliance.web.head import path_of
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import Limits
 from appliance.web.problem import Refused, error_body, place
@@ -210,7 +211,7 @@ class Door:
         """Answer requests until one asks for a WebSocket; ``None`` when the connection is to be closed."""
         try:
             while (request := await http.request()) is not None:
-                path, _, query = path_of(request)
+                path, _, query = path_of(request.target)
                 if path in self._paths and request.method == b"GET":
                     return read_upgrade(request, path, query, http)
                 await run_app(self._app, scope_of(request, http), http, self._log)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
 
 #: A request line, and fields of printable ASCII, none of them folded (RFC 9112, sections 3 and 5).
 _HEAD: Final = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[ -~]*\r\n)+)\r\n")
@@ -45,6 +46,14 @@ class Head:
     target: bytes
     headers: Sequence[tuple[bytes, bytes]]
     http_version: bytes
+
+
+def path_of(target: bytes) -> tuple[str, bytes, bytes]:
+    """Give the path of what a request asks for, the same as it was written, and the query."""
+    if not target.startswith(b"/") and b"://" in target:  # absolute form, RFC 9112 section 3.2.2
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    path, _, query = target.partition(b"?")
+    return unquote_to_bytes(path).decode(errors="replace"), path, query
 
 
 def read_head(data: bytes, limit: int) -> tuple[Head, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -13,9 +13,9 @@ import trio
 
 from appliance.errors import BadRequest, TooLarge
 from appliance.web.forwarded import Caller, Proxies
-from appliance.web.head import Request, read_head
+from appliance.web.head import Request, path_of, read_head
 from appliance.web.limits import Limits
-from appliance.web.problem import Refused, error_body
+from appliance.web.problem import Refused, error_answer
 from appliance.web.wire import Hangup, Wire
 
 READ_SIZE: Final = 16 << 10  # bytes a read
@@ -24,7 +24,7 @@ _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
 
 Headers = Iterable[tuple[bytes, bytes]]
-JSON_TYPE: Final = ((b"content-type", b"application/json"),)
+_NOWHERE: Final[Mapping[str, str]] = {}
 
 
 class Traffic:
@@ -56,6 +56,7 @@ class Http:
         self._engine: h11.Connection | None = None  # none for most WebSockets
         self._read = b""  # a head that was read without it
         self._behind = b""  # and what came behind that
+        self._target = b""  # what the present request asks for, once that is known
         self._patience_s = limits.head_s
         self._bodiless = False
         self._body_left = 0
@@ -78,6 +79,7 @@ class Http:
 
     async def request(self) -> Request | None:
         """Wait for the next request's head; ``None`` when the peer has no more. Raises ``Refused``, ``Hangup``."""
+        self._target = b""
         if self._engine is None or not self._engine.trailing_data[0]:
             # A new connection's request is there as a rule, and needs no deadline.
             data = self.wire.receive_nowait(READ_SIZE) if self._engine is None else None
@@ -103,6 +105,7 @@ class Http:
                 raise Refused(408, BadRequest.code, "the request's head did not come in time")
         if not isinstance(event, h11.Request):
             return None
+        self._target = event.target
         if (
             len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
             > self.limits.head_bytes
@@ -111,6 +114,7 @@ class Http:
         return self._begun(event)
 
     def _begun(self, request: Request) -> Request:
+        self._target = request.target
         self._patience_s = self.limits.idle_s
         self._bodiless = request.method == b"HEAD"
         self._body_left = self.limits.body_bytes
@@ -189,14 +193,19 @@ class Http:
         """Answer the present request with ``body``. Raises ``Hangup``."""
         await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))], body, more=False)
 
-    async def problem(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
-        """Answer the present request with a JSON error. Raises ``Hangup``."""
-        await self.answer(status, (*headers, *JSON_TYPE), error_body(code, message))
+    async def problem(
+        self, status: int, code: str, message: str, headers: Headers = (), *, source: Mapping[str, str] = _NOWHERE
+    ) -> None:
+        """Answer the present request with a JSON error. ``source``: what of it is at fault. Raises ``Hangup``."""
+        # Of a head that is none, or too long, what has come says as a rule what is asked for.
+        target = self._target or self._h11.trailing_data[0].partition(b" ")[2].partition(b" ")[0]
+        media_type, body = error_answer(path_of(target)[0], status, code, message, source)
+        await self.answer(status, (*headers, (b"content-type", media_type.encode())), body)
 
     async def refuse(self, refused: Refused) -> None:
         """Answer with a refusal and say that the connection ends. Raises ``Hangup``."""
         if not self.answering:
-            await self.answer(refused.status, (*refused.headers, *JSON_TYPE, _CLOSE), refused.body)
+            await self.problem(refused.status, refused.code, refused.message, (*refused.headers, _CLOSE))
 
     async def begin(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
         """Send an answer's head and the first of its body, in one write. Raises ``Hangup``."""

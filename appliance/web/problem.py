@@ -1,18 +1,34 @@
-"""A refusal, as every part of the HTTP side words it."""
+"""A refusal, as every part of the HTTP side words it: under ``/api/`` as a document of JSON:API, else as our own."""
 
 from __future__ import annotations
 
 import sqlite3
 import traceback
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from appliance.errors import RequestError, Unauthorized
+from appliance.web.api.documents import MEDIA_TYPE, error_document
+
+JSON_TYPE: Final = "application/json"
+_API: Final = "/api/"
+_NOWHERE: Final[Mapping[str, str]] = {}
 
 
 def error_body(code: str, message: str) -> bytes:
     """Give the JSON body of an HTTP error."""
     return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+def error_answer(
+    path: str, status: int, code: str, message: str, source: Mapping[str, str] = _NOWHERE
+) -> tuple[str, bytes]:
+    """Give the media type and the body of an error at a path. ``source``: what of the request is at fault."""
+    if path.startswith(_API):
+        return MEDIA_TYPE, error_document(status, code, message, source)
+    return JSON_TYPE, error_body(code, message)
 
 
 def headers_of(error: RequestError) -> dict[str, str]:
@@ -30,13 +46,9 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
+        self.message = message
         self.headers = headers
-        self.body = error_body(code, message)
-
-    @classmethod
-    def of(cls, error: RequestError) -> Refused:
-        """Give the refusal that says what ``error`` says."""
-        return cls(error.status, error.code, error.message)
 
 
 def place(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError
 from appliance.ops.health import Health
 from appliance.web.metrics import MetricsPage
-from appliance.web.problem import error_body, headers_of
+from appliance.web.problem import error_answer, headers_of
 
 #: What a 404 says there is.
 PATHS: Final = {
@@ -32,7 +32,6 @@ PATHS: Final = {
     "/readyz": "200 when changes are captured and delivered, else 503 and the reasons",
     "/metrics": "figures for Prometheus, for administrators",
 }
-_JSON: Final = "application/json"
 
 
 def application(
@@ -54,7 +53,8 @@ def application(
         return JSONResponse({"status": "ok"})
 
     async def live(request: Request) -> Response:
-        return Response(error_body(BadRequest.code, "/live is a WebSocket: connect to it with ws:// or wss://"), 426)
+        message = "/live is a WebSocket: connect to it with ws:// or wss://"
+        return _answer(request, 426, BadRequest.code, message, {"Upgrade": "websocket", "Connection": "upgrade"})
 
     return Starlette(
         # The door answers a GET of /live; it is here for the other methods.
@@ -83,7 +83,7 @@ def _cors(origins: Sequence[str]) -> Middleware:
 
 async def _cannot(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 – it is registered for nothing else
-    return Response(error_body(error.code, error.message), error.status, headers_of(error), _JSON)
+    return _answer(request, error.status, error.code, error.message, headers_of(error))
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -91,9 +91,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if status == 404:
         there = "; ".join(f"{path} – {what}" for path, what in PATHS.items())
-        body = error_body(NotFound.code, f"there is nothing at this path. There is: {there}")
-    elif status == 405:
-        body = error_body(NotAllowed.code, f"this path takes: {headers.get('allow', headers.get('Allow', 'GET'))}")
-    else:
-        body = error_body(Internal.code, "the server has a fault; its log names it")
-    return Response(body, status, headers, _JSON)
+        return _answer(request, status, NotFound.code, f"there is nothing at this path. There is: {there}", headers)
+    if status == 405:
+        allowed = headers.get("allow", headers.get("Allow", "GET"))
+        return _answer(request, status, NotAllowed.code, f"this path takes: {allowed}", headers)
+    return _answer(request, status, Internal.code, "the server has a fault; its log names it", headers)
+
+
+def _answer(request: Request, status: int, code: str, message: str, headers: Mapping[str, str]) -> Response:
+    media_type, body = error_answer(request.scope["path"], status, code, message)
+    return Response(body, status, headers, media_type)

@@ -19,9 +19,9 @@ from appliance.live.outgoing import LINGER_S, READ_SIZE, Outgoing
 from appliance.live.unsent import Unsent
 from appliance.web.forwarded import Caller
 from appliance.web.head import Request
-from appliance.web.http import JSON_TYPE, Headers, Http
+from appliance.web.http import Headers, Http
 from appliance.web.limits import Limits
-from appliance.web.problem import Refused
+from appliance.web.problem import JSON_TYPE, Refused
 from appliance.web.wire import Hangup
 
 #: Requests that may wait for their session: as many as one read brings, so that they can be answered at one stroke.
@@ -29,6 +29,7 @@ QUEUED: Final = 64
 _VERSION = b"13"  # RFC 6455, section 4.1
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _NOTHING: Final[Mapping[str, str]] = {}
+_JSON: Final = ((b"content-type", JSON_TYPE.encode()),)
 _QUERY_FIELDS: Final = 32  # more is nobody's query
 _WANTED = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 
@@ -56,7 +57,7 @@ class Upgrade:
         self.http: Http | None = http
         self._key = key
 
-    async def reject(self, status: int, body: bytes = b"", headers: Headers = JSON_TYPE) -> None:
+    async def reject(self, status: int, body: bytes = b"", headers: Headers = _JSON) -> None:
         """Answer as HTTP; the connection may go on with another request. Raises ``Hangup``."""
         await self._present().answer(status, headers, body)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import trio
 import trio.testing
 from starlette.applications import Starlette
@@ -42,6 +43,47 @@ async def test_an_application_that_fails_is_a_500_and_one_line_without_its_words
         assert "ValueError at " in opened.log[0]["error"]
         assert "password" not in str(opened.log)
         assert "secret" not in str(opened.log)
+
+
+async def test_under_api_every_error_is_a_document_of_json_api() -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        raise ValueError
+
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + bytes(2000)
+    async with open_door(fail, body_bytes=1000) as opened:
+        for rest, expected in (
+            (b"Host: x\r\n\r\n", (500, "internal")),
+            (b"Host: x\r\nContent-Length: 2000\r\n\r\n", (413, "too-large")),
+            (b"Host: x\r\n" + chunked, (413, "too-large")),
+            (b"Host: x\r\nX: " + b"a" * 16_384 + b"\r\n\r\n", (431, "too-large")),
+            (b"Host: x\r\nX: " + b"a" * 100_000, (431, "too-large")),
+        ):
+            for target in (b"/api/t?a=b", b"http://x/api/t", b"/%61pi/t"):
+                client = await opened.connect()
+                async with client.stream:
+                    await client.send(b"POST " + target + b" HTTP/1.1\r\n" + rest)
+                    status, headers, body = await client.answer()
+                    assert headers[b"content-type"] == b"application/vnd.api+json"
+                    (error,) = json.loads(body)["errors"]
+                    assert (status, error["status"], error["code"]) == (expected[0], str(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 2\r\n\r\nxx", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+async def test_a_body_that_is_coded_is_refused_and_the_connection_goes_on(body: bytes) -> None:
+    async with open_door() as opened:
+        client = await opened.connect()
+        async with client.stream:
+            for path, source in ((b"/api/t", {"header": "Content-Encoding"}), (b"/live/topics/t/messages", None)):
+                await client.send(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n" + body)
+                status, headers, answer = await client.answer()
+                error = (json.loads(answer).get("errors") or [json.loads(answer).get("error")])[0]
+                assert (status, error["code"], error.get("source")) == (415, "unsupported-media-type", source)
+                assert headers[b"accept-encoding"] == b"identity"
+            assert (await client.get("/", b"Content-Encoding: gzip"))[0] == 200
+            await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: Identity\r\n" + body)
+            assert (await client.answer())[0] == 200
 
 
 async def test_an_application_that_fails_within_its_answer_ends_the_connection() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote as percent_encoded
 
-from appliance.errors import BadJson, BadRequest, Conflict, Invalid, RequestError
+from appliance.errors import REQUEST_ERRORS, BadJson, BadRequest, Conflict, Invalid
 from appliance.model import JSON, Affinity, Column, SQLiteValue, ascii_fold
 from appliance.protocol import values
 from appliance.protocol.assignments import stored
@@ -22,6 +22,9 @@ MEDIA_TYPE: Final = "application/vnd.api+json"
 JSONAPI: Final[JSON] = {"version": "1.1"}
 #: Rows are sent whole here: a page is bounded by its bytes instead.
 _WHOLE: Final = 1 << 40
+#: In a path clients take these for directions, percent-encoded, too
+#: (https://url.spec.whatwg.org/#double-dot-path-segment).
+_DOTS: Final = (".", "..")
 
 
 # --- which row ------------------------------------------------------------------------------------------------------
@@ -48,7 +51,8 @@ def identifier(resource: Resource, found: Found) -> str | None:
 
 def _simple(column: Column, value: SQLiteValue) -> str | None:
     if isinstance(value, str):
-        return None if value[:1] in ("[", "") or column.boolean or column.json else legible(value)
+        listed = value[:1] in ("[", "") or value in _DOTS
+        return None if listed or column.boolean or column.json else legible(value)
     if isinstance(value, int) and column.affinity in (Affinity.INTEGER, Affinity.NUMERIC) and not column.boolean:
         return str(value)
     return None
@@ -281,15 +285,14 @@ def _escaped(name: str) -> str:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def error_document(error: RequestError) -> bytes:
+_TITLES: Final = {each.code: each.cause for each in REQUEST_ERRORS}
+_SOURCES: Final = ("pointer", "parameter", "header")
+
+
+def error_document(status: int, code: str, message: str, detail: Mapping[str, JSON]) -> bytes:
     """Give the document of an error, with the ``source`` that its detail names."""
-    source: JSON = {name: error.detail[name] for name in ("pointer", "parameter", "header") if name in error.detail}
-    described: dict[str, JSON] = {
-        "status": str(error.status),
-        "code": error.code,
-        "title": error.cause,
-        "detail": error.message,
-    }
+    described: dict[str, JSON] = {"status": str(status), "code": code, "title": _TITLES[code], "detail": message}
+    source: dict[str, JSON] = {name: detail[name] for name in _SOURCES if name in detail}
     if source:
         described["source"] = source
     return encode({"jsonapi": JSONAPI, "errors": [described]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import BaseRoute, Route
 
 from appliance.live.accounts import Accounts
@@ -17,6 +18,15 @@ from appliance.web.api.description import Description
 from appliance.web.api.entrance import Entrance, Rates
 from appliance.web.api.messages import Messages
 from appliance.web.api.tables import Tables
+
+
+class _Rest(PathConvertor):
+    """All that is left of a path. ``path`` of Starlette ends at a line feed, which names may hold."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("rest", _Rest())
 
 
 def paths(
@@ -43,7 +53,7 @@ def paths(
         Route("/action/user_account/signup", actions.sign_up, methods=["POST"]),
         Route("/action/user_account/signin", actions.sign_in, methods=["POST"]),
         Route("/setup", actions.setup, methods=["GET", "POST"]),
-        Route("/live/topics/{topic:path}/messages", messages.publish, methods=["POST"]),
+        Route("/live/topics/{topic:rest}/messages", messages.publish, methods=["POST"]),
         Route("/openapi.json", Description(store, entrance, query_s).openapi),
-        Route("/api/{rest:path}", Tables(store, entrance, accounts, options, query_s=query_s)),
+        Route("/api/{names:rest}", Tables(store, entrance, accounts, options, query_s=query_s)),
     ]

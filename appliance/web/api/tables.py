@@ -246,7 +246,8 @@ class Tables:
 
 def refusal(error: RequestError) -> Response:
     """Answer with a JSON:API error."""
-    return Response(documents.error_document(error), error.status, headers_of(error), MEDIA_TYPE)
+    document = documents.error_document(error.status, error.code, error.message, error.detail)
+    return Response(document, error.status, headers_of(error), MEDIA_TYPE)
 
 
 def _json(status: int, document: dict[str, JSON], lines: Mapping[str, str] | None = None) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.store.standard import NewColumn
+from appliance.web.api import reading
 from tests.web.api.application import MEDIA, code, ids, served
 
 TODO = {"todo": (NewColumn("title", "text", required=True), NewColumn("done", "boolean"), NewColumn("tags", "json"))}
@@ -96,6 +97,9 @@ async def test_a_value_is_taken_in_the_form_in_which_it_is_sent(tmp_path: Path, 
         ("k REAL PRIMARY KEY, v", "0.5, 1", "[0.5]"),
         ("a, b TEXT, v, PRIMARY KEY(b, a)", "1, 'x', 1", '["x",1]'),
         ("a, b TEXT, v, PRIMARY KEY(b, a)) WITHOUT ROWID", "1, 'x', 1", '["x",1]'),
+        ("k TEXT PRIMARY KEY, v", "'..', 1", '[".."]'),
+        ("k TEXT PRIMARY KEY, v", "'.', 1", '["."]'),
+        ("k TEXT PRIMARY KEY, v", "char(10, 97, 10, 10), 1", "\na\n\n"),
         ("v", "1", "1"),
         ("k TEXT COLLATE NOCASE PRIMARY KEY, v", "'Aé', 1", "Aé"),
     ],
@@ -255,11 +259,35 @@ async def test_a_path_says_which_methods_it_takes(tmp_path: Path, method: str, p
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/", "/api/nothing", "/api/t/9", "/api/t/x", "/api/t/1/2", "/api/_appliance_meta", "/api/%FF"]
-)
+    "path",
+    [
+        "/api/", "/api/nothing", "/api/t/9", "/api/t/x", "/api/t/1/2", "/api/_appliance_meta", "/api/%FF", "/api/a%0Ab",
+        "/api/t/1%0A",
+    ],
+)  # fmt: skip
 async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
     async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
-        assert (await live.ask("GET", path)).status_code == 404
+        assert code(await live.ask("GET", path))[0] == 404
+
+
+async def test_a_tables_name_may_hold_a_line_feed(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", 'CREATE TABLE "a\n\n"(v)', 'INSERT INTO "a\n\n" VALUES(1)') as live:
+        assert ids(await live.ask("GET", "/api/a%0A%0A")) == ["1"]
+
+
+async def test_a_fault_is_a_document_of_json_api_like_every_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise RuntimeError("the row's password")
+
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        monkeypatch.setattr(reading, "page", fail)
+        live.client._transport.raise_app_exceptions = False  # type: ignore[attr-defined]
+        answer = await live.ask("GET", "/api/t")
+
+        assert code(answer) == (500, "internal")
+        assert "password" not in answer.text
 
 
 async def test_nobody_reads_without_a_token(tmp_path: Path) -> None:
