@@ -7,6 +7,7 @@ thousand who each follow some rooms, all that follow one are found at one look, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, Generic
 
@@ -272,7 +273,8 @@ class Audiences(Generic[M]):
 
 
 def _key(wish: Wish, sight: Sight) -> Hashable:
-    return identity(wish.filters), wish.live_set, wish.old, sight
+    # As they were sent: 42 and 42.0 are the same number, and other texts for a column that holds text.
+    return json.dumps(wish.filters, sort_keys=True), wish.live_set, wish.old, sight
 
 
 def _guards(change: Change, access: Access, facts: Facts) -> Guards:

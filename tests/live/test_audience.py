@@ -214,3 +214,19 @@ def test_those_who_want_different_lists_of_values_are_found_at_one_look() -> Non
     for member, audience in zip(members, places, strict=True):
         audiences.leave(member, audience)
     assert not list(audiences.tellings(create, rights, Facts()))
+
+
+def test_numbers_that_are_equal_and_other_texts_are_no_one_filter() -> None:
+    rights, audiences = Rights(), Audiences[Member](SHAPE)
+    reader = Reader(Principal("us", "ann", admin=False, expires_at=0), frozenset())
+    wanted = (42, 42.0, 0, 0.0, -0.0, {"in": [7]}, {"in": [7.0]})
+    members = {}
+    for value in wanted:
+        member = Member(reader)
+        audiences.join(member, Wish({"room": value}), Sight.ALL).feed(member)
+        members[str(value)] = member
+    for text in ("42", "42.0", "0", "0.0"):
+        create = Change(1, Op.CREATE, SHAPE, image(0, "ann", text), None)
+        told = [member for each in audiences.tellings(create, rights, Facts()) for member in each.members]
+        assert members[text] in told
+        assert all(member is members[text] for member in told if members["-0.0"] is not member)
