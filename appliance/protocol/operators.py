@@ -147,8 +147,8 @@ def _text_alternatives(column: Column, text: str) -> tuple[_Operand, ...]:
         return (_Operand(text, text),)
     number = as_number(text)
     if column.affinity is Affinity.BLOB:
-        as_is = _Operand(text, text)
-        return (as_is,) if number is None else (as_is, _Operand(number, number))
+        as_is, untyped = _Operand(text, text), "BLOB" not in column.declared.upper()
+        return (as_is, _Operand(number, number)) if untyped and number is not None else (as_is,)
     if column.boolean and text.lower() in _BOOLEANS:
         flag = _BOOLEANS[text.lower()]
         return (_Operand(text, text), _Operand(flag, flag))
