@@ -6,6 +6,7 @@ trusted from there on.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from appliance.errors import BadRequest, RequestError, UnknownMethod
+from appliance.errors import BadJson, BadRequest, RequestError, UnknownMethod
 from appliance.model import JSON, ascii_fold
 from appliance.protocol import permissions, quick
 from appliance.protocol.json import decode, encode, identity
@@ -113,18 +114,15 @@ def parse(text: str | bytes) -> Request:
     if sent is not None:
         topic, message, id_ = sent
         return NewMessage(id=id_, object_type="new-message", topic=topic, message=message)
-    id_ = None
-    object_type: str | None = None
     try:
         frame = decode(text)
+    except BadJson as error:
+        raise _of_whom(text, error) from None
+    object_type, id_ = None, None
+    try:
         if not isinstance(frame, dict):
             raise BadRequest(f"a request is one JSON object, this is {kind(frame)}")
-        name = frame.get("method")
-        method = METHODS.get(name) if isinstance(name, str) else None
-        if method is not None:
-            object_type = method.object_type
-        elif isinstance(name, str) and len(name) <= TOPIC_NAME_LIMIT:
-            object_type = name
+        object_type, method = _kind_of(frame)
         if "id" in frame:
             id_ = _id(frame["id"])
         if method is None:
@@ -132,6 +130,39 @@ def parse(text: str | bytes) -> Request:
         return method.read(frame, id_)
     except RequestError as error:
         raise Refused(error, object_type, id_) from None
+
+
+def _kind_of(frame: dict[str, Any]) -> tuple[str | None, Method | None]:
+    """Give what a frame's answer says that it is of, and its method, where it names one."""
+    name = frame.get("method")
+    if not isinstance(name, str):
+        return None, None
+    method = METHODS.get(name)
+    if method is not None:
+        return method.object_type, method
+    return (name if len(name) <= TOPIC_NAME_LIMIT else None), None
+
+
+def _of_whom(text: str | bytes, error: BadJson) -> Refused:
+    """Refuse what is not JSON as it is taken here, with the method and ``id`` that other readers of JSON find in it."""
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        return Refused(error)
+    header = {key: _taken(frame[key]) for key in ("method", "id") if isinstance(frame, dict) and key in frame}
+    object_type, _ = _kind_of(header)
+    try:
+        return Refused(error, object_type, _id(header.get("id")))
+    except BadRequest:
+        return Refused(error, object_type)
+
+
+def _taken(value: Any) -> JSON:
+    """Give a value if it is JSON as it is taken here."""
+    try:
+        return decode(json.dumps(value))
+    except (BadJson, RecursionError):
+        return None
 
 
 def topic_name(name: str, what: str = "name") -> str:

@@ -36,7 +36,7 @@ def ask(method: str, attributes: object = None, **more: object) -> Request:
     return parse(json.dumps(frame))
 
 
-def refusal(text: str) -> Refused:
+def refusal(text: str | bytes) -> Refused:
     with pytest.raises(Refused) as caught:
         parse(text)
     return caught.value
@@ -80,6 +80,25 @@ def test_a_bad_id_is_refused_and_not_echoed(given_id: object) -> None:
         ask("list-topic", id=given_id)
     assert (caught.value.id, caught.value.object_type) == (None, "topic-list")
     assert '"id"' in caught.value.error.message
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["12345678901234567890", "1e999", "NaN", '{"a":1,"a":2}', r'"\ud800"', "[" * 40 + "]" * 40],
+)
+def test_what_is_not_taken_as_json_is_answered_with_its_id(fault: str) -> None:
+    refused = refusal(f'{{"method":"new-message","id":"mine","attributes":{{"topic":"t","message":{fault}}}}}')
+    assert isinstance(refused.error, BadJson)
+    assert (refused.id, refused.object_type) == ("mine", "new-message")
+    itself = refusal(f'{{"method":"ping","id":{fault}}}')
+    assert isinstance(itself.error, BadJson)
+    assert (itself.id, itself.object_type) == (None, "ping")
+
+
+@pytest.mark.parametrize("text", ['{"id":1', "", "[" * 100_000, '[{"id":1,"id":2}]', b"\xff"])
+def test_what_nobody_takes_as_a_request_is_answered_without(text: str | bytes) -> None:
+    refused = refusal(text)
+    assert (refused.id, refused.object_type) == (None, None)
 
 
 def test_payload_stands_for_attributes() -> None:
@@ -142,7 +161,7 @@ def test_what_is_unknown_is_named_with_the_nearest() -> None:
         ('{"method":"create-topic","attributes":{"name":"a","durable":1}}', BadRequest, "create-topic"),
         ('{"method":"new-message","attributes":{"topic":"a"}}', BadRequest, "new-message"),
         ('{"method":"list-topic","attributes":{"x":1}}', BadRequest, "topic-list"),
-        ('{"method":"ping","method":"ping"}', BadJson, None),
+        ('{"method":"ping","method":"ping"}', BadJson, "ping"),
     ],
 )
 def test_what_is_no_request_is_refused(text: str, error: type[Exception], object_type: str | None) -> None:
