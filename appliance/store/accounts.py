@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import time
 import unicodedata
+import uuid
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,9 +75,12 @@ def add(
         raise BadRequest(f"a name has at most {NAME_LIMIT} printable characters", attribute="name")
     if account(db, email) is not None:
         raise Conflict("there is an account with this address already; sign in, or use another address")
-    db.execute("INSERT INTO user_account(email, name, password, confirmed) VALUES(?, ?, ?, ?)",
-               (email, name or email.partition("@")[0], password, confirmed))  # fmt: skip
-    db.execute("UPDATE user_account SET user_account_id = reference_id WHERE email = ?", (email,))
+    itself = str(uuid.uuid4())  # who owns it is known before the row is
+    db.execute(
+        "INSERT INTO user_account(reference_id, user_account_id, email, name, password, confirmed) "
+        "VALUES(?, ?, ?, ?, ?, ?)",
+        (itself, itself, email, name or email.partition("@")[0], password, confirmed),
+    )
     made = known(db, email)
     join(db, made.reference_id, USERS)
     if admin:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from appliance.model import Op
 from appliance.store.accounts import setup_code
 from appliance.store.standard import NewColumn
 from tests.web.api.application import Served, ids, served
@@ -49,6 +50,7 @@ async def test_who_signs_up_signs_in_and_owns_what_they_make(tmp_path: Path) -> 
         ((reference, stored),) = live.sql("SELECT reference_id, password FROM user_account WHERE name = 'Eve'")
         assert created.json()["data"]["attributes"]["user_account_id"] == reference
         assert stored.startswith("$2b$11$")
+        assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = ?", Op.UPDATE) == [(0,)]  # its own at once
         assert ids(await live.ask("GET", "/api/todo", reference)) == [created.json()["data"]["id"]]
 
 
