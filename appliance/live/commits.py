@@ -118,16 +118,18 @@ class Commits:
         # Of what is longer than the tail reaches, a part was decided on in less knowledge than there is here.
         doubtful = after < self.end_beyond_reach(self._begun)
         remembered = after >= recent.after and end <= self._hub.position.id
-        if not doubtful and self._is_shared(after, end):
-            found = await self._shared((after, end), topics, wanted=remembered or len(events) >= MANY)
-            if found is not None:
-                return found
+        shared = not doubtful and self._is_shared(after, end)
+        if shared and (found := await self._shared((after, end), topics, wanted=remembered or len(events) >= MANY)):
+            return found
         if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             return self._course(every, topics, newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         most = MANY + BESIDE * len(events)
-        return await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
+        course = await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
+        if shared and course.lacking:
+            return await self._shared((after, end), topics, wanted=True) or course
+        return course
 
     async def _course_of(
         self,

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from appliance.live import commits
+from appliance.live.audience import Wish
 from appliance.live.commits import Commits
 from appliance.live.course import Course
 from appliance.live.reading import Reading
@@ -99,6 +100,25 @@ async def test_what_is_granted_meanwhile_has_it_read_again(
         await Reading(live.hub, live.store, ann, [held], begun).run()
         assert len(read) == 2
         assert [event["Key"][0] for event in ann.sent] == [1, 3, *range(4, 16)]
+
+
+async def test_who_is_told_little_of_what_much_has_happened_to_has_all_of_it_read(
+    tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MANY", 4)
+    monkeypatch.setattr(commits, "BESIDE", 0)
+    async with served(tmp_path / "a.db") as live:
+        ann, held = await follow_own_rows(live)
+        live.hub.unsubscribe(held)
+        held, begun = live.subscribe(ann, Wish({"v": "ann"}, live_set=True)), live.hub.position.id
+        others = [f"UPDATE t SET v = 'other {number}'" for number in range(8)]
+        await live.write(
+            "BEGIN", FILL.format(first=1, last=1, value="'ann'"), *others, "UPDATE t SET v = 'ann'", "COMMIT"
+        )
+        live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, ann, [held], begun).run()
+        assert len(read) == 1
+        assert ([event["EventType"] for event in ann.sent], ann.told) == (["create", "delete", "create"], [])
 
 
 async def test_where_it_is_too_much_who_holds_rows_is_told(
