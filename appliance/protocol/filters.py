@@ -7,13 +7,13 @@ ASCII case, as in SQL. ``EventType`` is never a column: a column of that name ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 from appliance.errors import BadFilter
 from appliance.model import JSON, Image, Op, Shape, SQLiteValue, ascii_fold
 from appliance.protocol import message_operators, operators
-from appliance.protocol.wording import kind, nearest, quote
+from appliance.protocol.wording import kind, nearest, quote, unknown
 
 KEYS_LIMIT = 32  # keys of one filter
 
@@ -151,12 +151,5 @@ def _position(name: str, shape: Shape, hidden: Collection[str]) -> int:
     for position, column in enumerate(shape.columns):
         if ascii_fold(column.name) == folded:
             return position
-    raise BadFilter(
-        _no_column(name, shape, (each.name for each in shape.columns if ascii_fold(each.name) not in hidden))
-    )
-
-
-def _no_column(name: str, shape: Shape, known: Iterable[str]) -> str:
-    near = nearest(name, known)
-    hint = f"; did you mean {quote(near)}?" if near else ""
-    return f"{quote(shape.table)} has no column {quote(name)} to filter by{hint}"
+    known = (each.name for each in shape.columns if ascii_fold(each.name) not in hidden)
+    raise BadFilter(unknown(name, f"a column of {quote(shape.table)} to filter by", known))

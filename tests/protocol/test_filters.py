@@ -326,7 +326,8 @@ def test_event_type_is_one_or_a_list() -> None:
 
 def test_a_column_is_found_without_ascii_case_and_named_when_it_is_not_there() -> None:
     assert compile_table({"NAME": "ada"}, SHAPE).matches(Op.CREATE, ROW)
-    assert refusal({"nmae": "ada"}) == '"shop" has no column "nmae" to filter by; did you mean "Name"?'
+    assert refusal({"nmae": "ada"}) == '"nmae" is not a column of "shop" to filter by; did you mean "Name"?'
+    assert '; there are "' in refusal({"qqqqqqqq": 1})
     assert "rowid" in refusal({"rowid": 1})
 
 
