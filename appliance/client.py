@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,8 +20,10 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from appliance import reach
 from appliance.errors import BadRequest, CloseCode, CommandError, Gap, UnknownTopic, first_of
 from appliance.model import Position
+from appliance.reach import Lost
 
 #: The largest event is 1 MiB of row and a little around it; bytes.
 MESSAGE_LIMIT: Final = 8 << 20
@@ -46,10 +47,6 @@ TRANSIENT_STATUS: Final = frozenset((429, 502, 503, 504))
 _PING: Final = "ping"
 
 
-class Lost(CommandError):
-    """There is no connection just now; trying again may help."""
-
-
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What to follow. ``since``: from this position on. ``snapshot``: the rows that are there, then their changes."""
@@ -65,7 +62,8 @@ class Tail:
     """Follows a topic over any number of connections.
 
     Args:
-      url, cafile: where the server is, and whom to trust with wss.
+      url: where the server is, a ws or wss URL.
+      trust: which certificates are taken with wss; unless given, those that the system trusts.
       token: gives the token for each new connection.
       renews: whether it gives another one then, so that the end of one is no end.
       show: is given every frame that concerns the topic, a JSON text.
@@ -82,7 +80,7 @@ class Tail:
         show: Callable[[str], None],
         note: Callable[[str], None],
         *,
-        cafile: str | None = None,
+        trust: ssl.SSLContext | None = None,
         renews: bool = False,
     ) -> None:
         self.position = wish.since
@@ -91,7 +89,7 @@ class Tail:
         self._wish = wish
         self._show = show
         self._note = note
-        self._cafile = cafile
+        self._trust = trust
         self._renews = renews
         self._shown = 0
         self._epoch = ""
@@ -108,7 +106,7 @@ class Tail:
         while True:
             since = trio.current_time()
             try:
-                async with _connected(self._url, self._token(), self._cafile, renews=self._renews) as connection:
+                async with _connected(self._url, self._token(), self._trust, renews=self._renews) as connection:
                     await self._subscribe(connection, wait=wait, again=begun)
                     begun = True
                     await self._follow(connection, count)
@@ -186,33 +184,37 @@ class Tail:
             self.position = Position(self._epoch, event_id)
 
 
-async def publish(url: str, token: str, topic: str, message: object, cafile: str | None) -> dict[str, Any]:
+async def publish(
+    url: str, token: str, topic: str, message: object, trust: ssl.SSLContext | None = None
+) -> dict[str, Any]:
     """Send a message to a user topic and give the reply's data. Raises ``CommandError``."""
-    async with _connected(url, token, cafile) as connection:
+    async with _connected(url, token, trust) as connection:
         return await _request(connection, "new-message", {"topic": topic, "message": message})
 
 
 @asynccontextmanager
 async def _connected(
-    url: str, token: str, cafile: str | None, *, renews: bool = False
+    url: str, token: str, trust: ssl.SSLContext | None, *, renews: bool = False
 ) -> AsyncIterator[WebSocketConnection]:
     """Connect. Raises ``Lost`` when the connection is lost or cannot be made just now, else ``CommandError``."""
-    if not url.startswith(("ws://", "wss://")):
-        raise CommandError(f"--url must begin with ws:// or wss://, not {url!r}")
-    context = ssl.create_default_context(cafile=cafile) if url.startswith("wss:") else None
     headers = [(b"Authorization", b"Bearer " + token.encode())]
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             with _answering():
-                stream = await _stream(url, context)
+                stream = await reach.open_stream(url, trust)
             try:
                 parts = urlsplit(url)
                 with _answering():
+                    await reach.secure(stream, url)
                     connection = await wrap_client_stream(
-                        nursery, stream, parts.netloc, parts._replace(scheme="", netloc="").geturl() or "/",
-                        extra_headers=headers, max_message_size=MESSAGE_LIMIT,
-                    )  # fmt: skip
+                        nursery,
+                        reach.Answering(stream, url),  # type: ignore[arg-type]  # any stream will do
+                        parts.netloc,
+                        parts._replace(scheme="", netloc="").geturl() or "/",
+                        extra_headers=headers,
+                        max_message_size=MESSAGE_LIMIT,
+                    )
                 try:
                     yield connection
                 finally:
@@ -227,31 +229,9 @@ async def _connected(
     except* ConnectionClosed as group:
         failure = _closed(first_of(group), renews)
     except* (HandshakeError, OSError, ValueError, trio.TooSlowError) as group:
-        failure = Lost(f"{url} cannot be reached ({_root(group)}); is the server running there?")
+        failure = Lost(f"{url} cannot be reached ({reach.cause(group)}); is the server running there?")
     if failure is not None:
         raise failure
-
-
-async def _stream(url: str, context: ssl.SSLContext | None) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    stream = await _open(host, parts.port or (80 if context is None else 443))
-    if context is None:
-        return stream
-    return trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-
-
-async def _open(host: str, port: int) -> trio.SocketStream:
-    try:
-        return await trio.open_tcp_stream(host, port)
-    except socket.gaierror:
-        # Its name is certain (RFC 6761, section 6.3) also where there is no /etc/hosts to say it.
-        if host != "localhost":
-            raise
-    try:
-        return await trio.open_tcp_stream("127.0.0.1", port)
-    except OSError:
-        return await trio.open_tcp_stream("::1", port)
 
 
 def _rejected(url: str, error: BaseException) -> CommandError:
@@ -269,13 +249,6 @@ def _closed(error: BaseException, renews: bool) -> CommandError:
     if code == CloseCode.TOKEN_EXPIRED and not renews:
         transient = False
     return (Lost if transient else CommandError)(f"the connection has ended ({why})")
-
-
-def _root(error: BaseException) -> str:
-    """Say what an error comes from: the innermost cause that has something to say."""
-    error = first_of(error)
-    inner = error.__cause__ or error.__context__
-    return (_root(inner) if inner is not None else "") or str(error) or type(error).__name__
 
 
 def _reason(rejected: ConnectionRejected) -> str:

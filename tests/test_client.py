@@ -6,7 +6,11 @@ import base64
 import contextlib
 import hashlib
 import json
+import re
 import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,9 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from appliance import client
+from appliance.errors import CommandError
+from appliance.reach import Lost
+from tests.e2e.certificates import write_certificate
 
 EPOCH = "b7c0ffee12345678"
 
@@ -99,7 +106,59 @@ async def test_localhost_is_this_machine_though_nothing_says_so(address: str) ->
         away = client.Tail(
             f"ws://elsewhere:{port}/live", lambda: "token", client.Wish("t"), lambda _: None, lambda _: None
         )
-        with pytest.raises(client.Lost, match="name resolution"):
+        with pytest.raises(Lost, match="name resolution"):
             await away.run(count=1, wait=False)
         nursery.cancel_scope.cancel()
     assert server.connections == 1
+
+
+# --- what a server is that cannot be talked to ------------------------------------------------------------------------
+
+
+async def complaint(url: str, server: Callable[[trio.abc.Stream], Awaitable[None]], **options: Any) -> CommandError:
+    """Have ``tail`` go to a server, whose port stands for PORT in ``url``; give what it ends with."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server, [listener])
+        url = url.replace("PORT", str(listener.socket.getsockname()[1]))
+        tail = client.Tail(url, lambda: "token", client.Wish("t"), lambda _: None, lambda _: None, **options)
+        with pytest.raises(CommandError) as caught:
+            await tail.run(count=1, wait=False)
+        nursery.cancel_scope.cancel()
+    return caught.value
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x15\x03\x03\x00\x02\x02\x46"], ids=["none", "an alert of TLS"])
+async def test_a_server_that_speaks_tls_is_told_from_one_that_is_silent(answer: bytes) -> None:
+    async def tls_only(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await stream.aclose()
+
+    said = str(await complaint("ws://127.0.0.1:PORT/live", tls_only))
+    assert "does not answer as a WebSocket server does; with TLS its URL begins with wss://" in said
+
+
+async def test_a_server_that_speaks_no_tls_is_told_from_one_that_does() -> None:
+    async def plain(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await stream.aclose()
+
+    assert "without TLS its URL begins with ws://" in str(await complaint("wss://127.0.0.1:PORT/live", plain))
+
+
+async def test_of_a_certificate_that_is_not_trusted_it_is_said_what_to_do(tmp_path: Path) -> None:
+    chain, key = write_certificate(tmp_path, "localhost")
+    own, other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=str(chain))
+    own.load_cert_chain(chain, key)
+
+    async def signs_itself(stream: trio.abc.Stream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await trio.SSLStream(stream, own, server_side=True).do_handshake()
+        await stream.aclose()
+
+    said = str(await complaint("wss://localhost:PORT/live", signs_itself))
+    assert said.startswith("the certificate of wss://localhost:")
+    assert re.search(r"is not trusted \(self.signed certificate\); name it with --cafile FILE", said)
+    assert "mismatch" in str(await complaint("wss://127.0.0.1:PORT/live", signs_itself, trust=other))

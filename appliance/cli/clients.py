@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 import trio
@@ -23,11 +26,33 @@ from appliance.store import keys, offline
 INTERRUPTED: Final = 130
 
 
+def _url(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:  # the brackets of an IPv6 address, or the port
+        pass
+    raise click.BadParameter(f"it takes ws://HOST:PORT/live, or wss:// for TLS, not {value!r}")
+
+
+def _trust(_: click.Context, __: click.Parameter, file: str | None) -> ssl.SSLContext | None:
+    try:
+        return None if file is None else ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        raise click.BadParameter(f"{file} is no certificate in PEM") from None
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+
+
 def client_options(command: F) -> F:
     """Give a command the options that every client has: where the server is, and the token."""
     for decorate in (
         secret_file_option,
-        click.option("--cafile", default=None, metavar="FILE", help="Trust this certificate (PEM) for wss."),
+        click.option(
+            "--cafile", "trust", default=None, metavar="FILE", callback=_trust,
+            help="Trust this certificate (PEM) for wss.",
+        ),
         click.option(
             "--db", type=click.Path(path_type=Path), default=None, envvar="LIVE_APPLIANCE_DB",
             help="Make the token with the secret of this store.",
@@ -36,21 +61,30 @@ def client_options(command: F) -> F:
             "--token", default=None, envvar="LIVE_APPLIANCE_TOKEN", metavar="JWT",
             help="The token; better in LIVE_APPLIANCE_TOKEN, which no process list shows.",
         ),
-        click.option("--url", default=DEFAULT_URL, show_default=True, envvar="LIVE_APPLIANCE_URL"),
+        click.option(
+            "--url", default=DEFAULT_URL, show_default=True, envvar="LIVE_APPLIANCE_URL", callback=_url
+        ),
     ):  # fmt: skip
         command = decorate(command)
     return command
 
 
-def client_token(given: str | None, db: Path | None, secret_file: Path | None) -> str:
-    """Give the token to connect with. Raises ``click.UsageError`` and ``CommandError`` when there is none to be had."""
+def client_token(given: str | None, db: Path | None, secret_file: Path | None) -> Callable[[], str]:
+    """Give what gives the token for each connection, and raises ``CommandError`` where the store has none.
+
+    Raises ``click.UsageError`` where none was given, and no store.
+    """
     if given:
-        return given.strip()
+        return given.strip
     if db is None:
         raise click.UsageError("give a token (LIVE_APPLIANCE_TOKEN or --token), or the store with --db FILE")
-    with offline.open_store(db) as store:
-        secret = keys.for_command(store, secret_file).signing(store)
-        return own_token(secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
+
+    def make() -> str:
+        with offline.open_made(db) as store:
+            secret = keys.for_command(store, secret_file).signing(store)
+            return own_token(secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
+
+    return make
 
 
 @click.command("tail")
@@ -67,7 +101,7 @@ def client_token(given: str | None, db: Path | None, secret_file: Path | None) -
 @click.pass_context
 def tail_command(
     context: click.Context, topic_name: str, filters: tuple[str, ...], since: str | None, snapshot: bool, old: bool,
-    count: int | None, wait: bool, url: str, token: str | None, db: Path | None, cafile: str | None,
+    count: int | None, wait: bool, url: str, token: str | None, db: Path | None, trust: ssl.SSLContext | None,
     secret_file: Path | None,
 ) -> None:  # fmt: skip
     """Print a topic's events as they come, one JSON text a line.
@@ -75,9 +109,8 @@ def tail_command(
     Connects again by itself and goes on where it was. Ctrl-C says where to go on from.
     """
     wish = client.Wish(topic_name, _filters(filters), _position(since), snapshot, old)
-    tail = client.Tail(
-        url, lambda: client_token(token, db, secret_file), wish, _print_line, _note, cafile=cafile, renews=not token
-    )  # fmt: skip
+    key = client_token(token, db, secret_file)
+    tail = client.Tail(url, key, wish, _print_line, _note, trust=trust, renews=not token)
 
     async def run() -> bool:
         """Run until there is enough; whether it was interrupted."""
@@ -136,7 +169,7 @@ def _filters(given: tuple[str, ...]) -> dict[str, Any]:
 @click.argument("message", metavar="JSON")
 @client_options
 def publish_command(
-    topic_name: str, message: str, url: str, token: str | None, db: Path | None, cafile: str | None,
+    topic_name: str, message: str, url: str, token: str | None, db: Path | None, trust: ssl.SSLContext | None,
     secret_file: Path | None,
 ) -> None:  # fmt: skip
     """Send a message to a user topic, and print its EventId.
@@ -144,10 +177,10 @@ def publish_command(
     It is committed then.
     """
     body = _json(message, "the message")
-    key = client_token(token, db, secret_file)
+    key = client_token(token, db, secret_file)()
 
     async def run() -> dict[str, Any]:
-        return await client.publish(url, key, topic_name, body, cafile)
+        return await client.publish(url, key, topic_name, body, trust)
 
     click.echo(json.dumps(trio.run(run)["EventId"]))
 

@@ -36,6 +36,23 @@ def open_store(path: Path) -> Iterator[sqlite3.Connection]:
         raise connections.refusal(path, error) from error
 
 
+@contextmanager
+def open_made(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a store that is there already, as it is; a file that is none is left alone.
+
+    Raises ``CommandError`` when it is none, ``StoreUnusable``.
+    """
+    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
+    try:
+        with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
+            schema.check_format(db)
+            if not schema.exists(db):
+                raise CommandError(f"{path} is not served yet; start `live-appliance serve --db {path}`")
+            yield db
+    except sqlite3.Error as error:
+        raise connections.refusal(path, error) from error
+
+
 def is_served(path: Path) -> bool:
     """Whether a server has this store open just now."""
     return incarnation.is_held(path)
