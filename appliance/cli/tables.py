@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ import structlog
 from appliance import config
 from appliance.cli.options import config_option, db_option
 from appliance.cli.users import changing
-from appliance.model import ascii_fold
+from appliance.model import ascii_fold, quote_identifier
 from appliance.protocol import permissions
 from appliance.store import accounts, granting, grants, offline, standard
 from appliance.store.secrecy import Secrecy
@@ -69,7 +70,9 @@ def table_create(name: str, columns: tuple[str, ...], db: Path, permission: int,
         standard.create(store, name, made, permission=permission, owner=owned_by)
         offline.capture(store)
     click.echo(
-        f"{name} is made. A row that is inserted by SQL has no owner: only administrators see it until its "
+        f"{name} is made. By HTTP only administrators add rows to it, unless you let others: "
+        f"live-appliance table grant {name} --to users --can create --db {shlex.quote(str(db))}\n"
+        "A row that is inserted by SQL has no owner: only administrators see it until its "
         f"user_account_id, its permission or a row in {standard.join_table(name)} lets others"
     )
 
@@ -140,12 +143,18 @@ def table_watch(name: str, db: Path) -> None:
 def table_unwatch(name: str | None, everything: bool, db: Path) -> None:
     """Watch a table no more; with --all, remove all of ours.
 
-    --all takes every trigger and _appliance_ table out of the file, and restores the journal mode.
+    --all takes every trigger and _appliance_ table out of the file, and restores the journal mode. It says which tables
+    stay, and how to drop them.
     """
     if everything == (name is not None):
         raise click.UsageError("name a table, or give --all")
     if everything:
-        offline.release(db)
+        if left := offline.release(db):
+            drop = "; ".join(f"DROP TABLE {quote_identifier(each)}" for each in left)
+            click.echo(
+                "accounts, groups and who may what stay in the file, as something was put there. To drop them, too:\n"
+                f"  sqlite3 {shlex.quote(str(db))} {shlex.quote(drop)}"
+            )
         return
     with offline.open_store(db) as store:
         offline.set_watched(store, str(name), False)

@@ -136,9 +136,10 @@ def migrating(path: Path) -> Iterator[list[str]]:
                 uncaptured += [f"{table}: {reason}" for table, reason in synced.skipped.items()]
 
 
-def release(path: Path) -> None:
+def release(path: Path) -> list[str]:
     """Take everything of ours out of the file: triggers, ``_appliance_*`` tables, the journal mode it had not.
 
+    Gives the tables of rights that stay, as somebody has put something into them, in the order to drop them in.
     Raises ``StoreInUse`` while a server runs, ``StoreUnusable``.
     """
     connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
@@ -147,7 +148,7 @@ def release(path: Path) -> None:
             with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
                 schema.check_format(db)
                 mode = schema.get(db, "journal_mode") if schema.exists(db) else None
-                watch.remove(db)
+                left = watch.remove(db)
                 if isinstance(mode, str):
                     restored = db.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
                     if restored != mode:
@@ -156,3 +157,4 @@ def release(path: Path) -> None:
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
         Path(f"{path.resolve()}-live").unlink(missing_ok=True)
+    return left

@@ -129,7 +129,7 @@ def prepare(db: sqlite3.Connection) -> None:
         there = registered(db)
         for plan in _SYSTEM:
             if ascii_fold(plan.made.table) not in there:
-                _make_system_table(db, plan)
+                (plan.register if _is_there(db, plan) else plan.make)(db)
         for group, called in BUILT_IN.items():
             if db.execute("SELECT 1 FROM usergroup WHERE reference_id=?", (group,)).fetchone() is None:
                 # Somebody may have called a group of his own so: the built-in ones are known by their ids.
@@ -139,20 +139,6 @@ def prepare(db: sqlite3.Connection) -> None:
         for each in registered(db).values():
             into_world(db, each.table, TABLE_PERMISSION)
         schema.bump(db)
-
-
-def remove_unused(db: sqlite3.Connection) -> None:
-    """Take the system tables out again, inside a transaction, if nobody has put anything into them."""
-    there = registered(db)
-    if not is_prepared(db) or len(there) > len(_SYSTEM):
-        return
-    for table in (USER_ACCOUNT, USERGROUP):
-        built_in = ",".join("?" * len(BUILT_IN))
-        sql = f"SELECT 1 FROM {table} WHERE reference_id NOT IN ({built_in})"
-        if db.execute(sql, tuple(BUILT_IN)).fetchone() is not None:
-            return
-    for plan in reversed(_SYSTEM):
-        db.execute(f"DROP TABLE {quote_identifier(plan.made.table)}")
 
 
 def is_prepared(db: sqlite3.Connection) -> bool:
@@ -327,24 +313,32 @@ _SYSTEM: Final = (
 )
 
 
+SYSTEM_TABLES: Final = tuple(plan.made.table for plan in _SYSTEM)
+
+
 def is_system(table: str) -> bool:
     """Whether a standard table of this name is a system table or the join table of one."""
-    return any(ascii_fold(table) == plan.made.table for plan in _SYSTEM)
+    return ascii_fold(table) in SYSTEM_TABLES
 
 
-def _make_system_table(db: sqlite3.Connection, plan: _Plan) -> None:
-    """Make a system table, or take up one that is there in its shape. Raises ``StoreUnusable``."""
+def check(db: sqlite3.Connection) -> None:
+    """Raise ``StoreUnusable`` when a table of another shape has the name of a system table. Writes nothing."""
+    there = registered(db)
+    for plan in _SYSTEM:
+        if ascii_fold(plan.made.table) not in there:
+            _is_there(db, plan)
+
+
+def _is_there(db: sqlite3.Connection, plan: _Plan) -> bool:
+    """Whether a table has a system table's name and shape. Raises ``StoreUnusable`` for another shape."""
     name = plan.made.table
     there = db.execute("SELECT type FROM main.sqlite_schema WHERE name=? COLLATE NOCASE", (name,)).fetchone()
-    if there is None:
-        plan.make(db)
-    elif there[0] == "table" and plan.columns <= _columns(db, name):
-        plan.register(db)
-    else:
+    if there is not None and (there[0] != "table" or not plan.columns <= _columns(db, name)):
         raise StoreUnusable(
             f'the name of the system table "{name}" is taken by a {there[0]} of another shape; rename that, or serve '
             "without accounts (--no-accounts)"
         )
+    return there is not None
 
 
 def into_world(db: sqlite3.Connection, table: str, permission: int) -> bool:

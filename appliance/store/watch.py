@@ -16,7 +16,7 @@ from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
 from appliance.capture.triggers import triggers
 from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
-from appliance.store import breaks, catalog, migration, schema, standard
+from appliance.store import breaks, catalog, migration, removal, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,14 +340,15 @@ def release(db: sqlite3.Connection, table: str) -> None:
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
 
 
-def remove(db: sqlite3.Connection) -> None:
-    """Take all our triggers and all ``_appliance_*`` tables out of the file."""
+def remove(db: sqlite3.Connection) -> list[str]:
+    """Take all our triggers and all ``_appliance_*`` tables out of the file; give what ``remove_unused`` says."""
     with schema.transaction(db):
         for trigger in _ours(db):
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
-        standard.remove_unused(db)
+        left = removal.remove_unused(db)
         ours = db.execute(
             "SELECT name FROM main.sqlite_schema WHERE type='table' AND name LIKE '\\_appliance\\_%' ESCAPE '\\'"
         ).fetchall()
         for (name,) in ours:
             db.execute(f"DROP TABLE main.{quote_identifier(name)}")
+    return left
