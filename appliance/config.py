@@ -56,7 +56,7 @@ class Config:
     tls_cert: Path | None = setting(None, "Certificate chain (PEM): the port then speaks TLS (wss, https).", live=True)
     tls_key: Path | None = setting(None, "Private key of the certificate (PEM).", live=True)
     allowed_origins: tuple[str, ...] = setting(
-        (), "Origins, besides the server's own, whose pages may connect.", live=True
+        (), "Origins, besides the server's own, whose pages may use it: scheme://host[:port], or * for any.", live=True
     )
     secret_columns: tuple[str, ...] = setting(
         SECRET_COLUMNS,
@@ -205,8 +205,7 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
     for name, value in flags.items():
         found[name] = _checked(known[name], value, flag(known[name]))
     config = Config(**found)  # type: ignore[arg-type]
-    if (config.tls_cert is None) != (config.tls_key is None):
-        raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
+    _check_together(config)
     if config.secret_file is None and (credentials := environment.get("CREDENTIALS_DIRECTORY")):
         handed = Path(credentials, SECRET_CREDENTIAL)
         try:
@@ -215,6 +214,19 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path
             raise BadConfiguration(f"{handed} cannot be looked at ({error.strerror}); the service manager is to hand "
                                    "it to this user (LoadCredential=)") from error  # fmt: skip
     return config
+
+
+def _check_together(config: Config) -> None:
+    """Refuse what no single setting is wrong in. Raises ``BadConfiguration``."""
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
+    if not config.host:
+        raise BadConfiguration("--host names no address to listen on: give one, such as 127.0.0.1, or leave it out")
+    if config.token_ttl_s > config.token_lifetime_s:
+        raise BadConfiguration(
+            f"--token-ttl-s ({config.token_ttl_s:.0f}) is longer than --token-lifetime-s ({config.token_lifetime_s:.0f}"
+            "), so that whoever signs in would be refused: lower the first, or raise the second"
+        )
 
 
 def _read(file: Path) -> dict[str, Any]:

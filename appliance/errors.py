@@ -226,6 +226,12 @@ class BadConfiguration(CommandError):
     exit_status = 78
 
 
+class AddressMissing(BadConfiguration):
+    """This machine has not the address to listen on (EX_TEMPFAIL: while it boots, it may not have it yet)."""
+
+    exit_status = 75
+
+
 class CloseCode(enum.IntEnum):
     """Why a WebSocket was closed. 4400–4499 may be retried, 4500–4599 must not be."""
 

@@ -40,7 +40,7 @@ from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.signals import Reload, obey
-from appliance.store import standard
+from appliance.store import incarnation, standard
 from appliance.store.accounts import setup_code
 from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
@@ -125,7 +125,9 @@ async def _serve_store(
     Raises, in a group, ``StoreReplaced`` when there is another file at its place.
     """
     config = reload.config
+    wiring.check(config)
     settings = wiring.store_settings(config)
+    incarnation.check_free(settings.path)  # its server has the port, too: that is not the trouble
     passed = passed_listeners(os.environ)
     listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
     with contextlib.ExitStack() as opened:
@@ -168,7 +170,7 @@ async def _serve_on(
     tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
     store.on_commit(tail.wake)
     backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail)
-    admission = Admission(backend, allowed_origins=config.allowed_origins)
+    admission = Admission(backend, allowed_origins=wiring.origins(config))
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
     accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
@@ -197,7 +199,7 @@ async def _serve_on(
             store, hub, tail, access, accounts, options,
             query_s=config.query_s, message_bytes=config.message_bytes, rates=config.part(Rates),
         )  # fmt: skip
-        return application(health, routes, metrics, allowed_origins=config.allowed_origins)
+        return application(health, routes, metrics, allowed_origins=wiring.origins(config))
 
     limits = config.part(Limits)
     door = Door(
@@ -214,6 +216,7 @@ async def _serve_on(
     def renewed(config: Config) -> Callable[[], None]:
         """Say how to change what can be changed while the server runs. Raises ``BadConfiguration``."""
         limits, proxies, now = config.part(Limits), Proxies(config.trusted_proxies), app(config)
+        origins = wiring.origins(config)
         certified, external = wiring.renewed_certificate(config, certificate), wiring.external_keys(config)
         secrets = wiring.given_secrets(config, store.secrets.given)
 
@@ -224,7 +227,7 @@ async def _serve_on(
             door.configure(now, limits, proxies)
             accounts.configure(signup=config.signup, ttl_s=config.token_ttl_s)
             keeper.token_lifetime_s = config.token_lifetime_s
-            admission.allow(config.allowed_origins)
+            admission.allow(origins)
             backend.limits = config.part(SessionLimits)
             backend.unsent.most = config.unsent_total_bytes
             sessions.pings = Pings(config.ping_every_s, config.pong_within_s)

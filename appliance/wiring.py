@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from typing import Final
 
 from appliance.config import Config
 from appliance.errors import BadConfiguration
@@ -14,6 +16,7 @@ from appliance.store.store import StoreSettings
 from appliance.web import tls
 from appliance.web.forwarded import Proxies
 from appliance.web.listen import read_address
+from appliance.web.origins import read_origins
 from appliance.web.tls import Certificate
 
 
@@ -56,13 +59,33 @@ def external_keys(config: Config) -> tuple[Key, ...]:
 
 def metrics_addresses(config: Config) -> list[tuple[str, int]]:
     """Give where /metrics is answered to anybody, host and port. Raises ``BadConfiguration``."""
-    return [read_address(each) for each in config.metrics_listen]
+    return list(dict.fromkeys(read_address(each) for each in config.metrics_listen))
+
+
+def origins(config: Config) -> frozenset[str]:
+    """Give whose pages may use the server. Raises ``BadConfiguration``."""
+    return read_origins(config.allowed_origins)
+
+
+#: What can be wrong with the configuration though each setting is what it may be.
+_CHECKED: Final[tuple[Callable[[Config], object], ...]] = (
+    external_keys,
+    metrics_addresses,
+    origins,
+    lambda config: Proxies(config.trusted_proxies),
+)
+
+
+def check(config: Config) -> None:
+    """Look at it before anything is begun. Raises ``BadConfiguration``."""
+    for part in _CHECKED:
+        part(config)
 
 
 def refusals(config: Config) -> list[str]:
     """Say why no server would begin with this configuration and the keys that it names; nothing if one would."""
     found = []
-    for part in (external_keys, metrics_addresses, lambda config: Proxies(config.trusted_proxies)):
+    for part in _CHECKED:
         try:
             part(config)
         except BadConfiguration as error:

@@ -21,6 +21,12 @@ from appliance.live.session import SessionLimits
 from appliance.web.limits import Limits
 
 BY_NAME = {each.name: each for each in settings()}
+#: What must be given beside a setting.
+TOGETHER: dict[str, dict[str, object]] = {
+    "tls_cert": {"tls_key": "k.pem"},
+    "tls_key": {"tls_cert": "c.pem"},
+    "token_lifetime_s": {"token_ttl_s": 1},
+}
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -83,8 +89,7 @@ def test_every_setting_can_be_given_in_every_place(setting: Any, tmp_path: Path)
         text = "65535"
     several = str(setting.type).startswith("tuple")
     quoted = text if str(setting.type) in ("int", "float", "bool") else f'"{text}"'
-    both = {"tls_cert": "tls_key", "tls_key": "tls_cert"}.get(setting.name)
-    pair = {both: "y.pem"} if both else {}
+    pair: dict[str, object] = TOGETHER.get(setting.name, {})
 
     by_flag = load({setting.name: (text,) if several else text, **pair}, {}, None)
     by_variable = load(pair, {variable(setting): text}, None)
@@ -177,8 +182,9 @@ def test_a_bad_value_is_refused_even_where_a_better_place_names_the_setting(tmp_
 @pytest.mark.parametrize("setting", [each for each in settings() if each.metadata["least"] is not None], ids=flag)
 def test_bounds_belong_to_what_is_allowed(setting: Any) -> None:
     least, most = setting.metadata["least"], setting.metadata["most"]
+    beside = TOGETHER.get(setting.name, {})
 
-    assert getattr(load({setting.name: least}, {}, None), setting.name) == least
+    assert getattr(load({setting.name: least, **beside}, {}, None), setting.name) == least
     assert "must be at least" in refusal({setting.name: least - 1})
     if most is not None:
         assert getattr(load({setting.name: most}, {}, None), setting.name) == most
@@ -189,9 +195,9 @@ def test_bounds_belong_to_what_is_allowed(setting: Any) -> None:
 def test_every_default_is_allowed_itself(setting: Any) -> None:
     if setting.default is None:
         return
-    pair = {"tls_cert": {"tls_key": "k"}, "tls_key": {"tls_cert": "c"}}.get(setting.name, {})
+    beside = TOGETHER.get(setting.name, {})
 
-    assert getattr(load({setting.name: setting.default, **pair}, {}, None), setting.name) == setting.default
+    assert getattr(load({setting.name: setting.default, **beside}, {}, None), setting.name) == setting.default
 
 
 @given(st.sampled_from(settings()), st.text())
@@ -207,6 +213,20 @@ def test_any_text_is_taken_or_refused_with_the_name_of_the_variable(setting: Any
 @pytest.mark.parametrize("only", ["tls_cert", "tls_key"])
 def test_a_certificate_and_its_key_belong_together(only: str) -> None:
     assert refusal({only: "x.pem"}) == "--tls-cert and --tls-key belong together: give both, or neither"
+
+
+def test_a_list_of_no_addresses_is_refused(tmp_path: Path) -> None:
+    said = "--host names no address to listen on: give one, such as 127.0.0.1, or leave it out"
+
+    assert refusal(environment={"LIVE_APPLIANCE_HOST": ","}) == said
+    assert refusal(file=toml(tmp_path, "host = []")) == said
+
+
+def test_a_sign_in_gives_no_token_that_would_be_refused() -> None:
+    said = refusal({"token_ttl_s": "1e9"})
+
+    assert said.startswith("--token-ttl-s (1000000000) is longer than --token-lifetime-s (31622400)")
+    assert load({"token_ttl_s": "1e9", "token_lifetime_s": "1e9"}, {}, None).token_ttl_s == 1e9
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -243,6 +263,10 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         ([], {"LIVE_APPLIANCE_PROT": "1"}, "did you mean LIVE_APPLIANCE_PORT?"),
         (["--config", "none.toml"], {}, "none.toml cannot be read"),
         (["--reveal", "password"], {}, "--reveal takes table.column"),
+        (["--jwt-keys", "RS256:/nowhere"], {}, "/nowhere cannot be read"),
+        (["--trusted-proxies", "nobody"], {}, "--trusted-proxies must be addresses or networks"),
+        (["--allowed-origins", "shop.example.com"], {}, "--allowed-origins must be scheme://host"),
+        (["--host", "name.invalid"], {}, "cannot listen on name.invalid"),
         (["--tls-cert", "none.pem", "--tls-key", "none.key"], {}, "none.pem cannot be read"),
     ],
 )

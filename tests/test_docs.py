@@ -21,6 +21,7 @@ from appliance.cli import commands
 from appliance.cli.options import DEFAULT_URL
 from appliance.errors import (
     REQUEST_ERRORS,
+    AddressMissing,
     BadConfiguration,
     CloseCode,
     CommandError,
@@ -435,7 +436,8 @@ def test_every_exit_status_of_an_error_is_documented() -> None:
     rows = table(section(CONFIGURATION, "## Exit statuses"), "status")
     statuses = {int(row[0]) for row in rows}
 
-    raised = {each.exit_status for each in (CommandError, StoreInUse, StoreUnusable, StoreLocked, BadConfiguration)}
+    kinds = (CommandError, StoreInUse, StoreUnusable, StoreLocked, BadConfiguration, AddressMissing)
+    raised = {each.exit_status for each in kinds}
     assert raised | {0, click.UsageError.exit_code, 130} == statuses
 
 

@@ -101,12 +101,15 @@ def is_unwritable(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 
 
-def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
+def inspect(
+    path: Path, *, busy_timeout_s: float, create: bool, content: Callable[[sqlite3.Connection], None] = lambda db: None
+) -> None:
     """Refuse what cannot serve as a store, before anything is written.
 
     Raises ``StoreUnusable``: no such file or directory, not SQLite, corrupt, not writable, on a network file
-    system, locked, or SQLite itself too old. The file is only ever touched by SQLite: an ``open`` and ``close`` of ours
-    would drop the POSIX locks of every other connection in this process.
+    system, locked, or SQLite itself too old; and what ``content`` raises, which looks at what is in the file. The file
+    is only ever touched by SQLite: an ``open`` and ``close`` of ours would drop the POSIX locks of every other
+    connection in this process.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
@@ -116,7 +119,7 @@ def inspect(path: Path, *, busy_timeout_s: float, create: bool) -> None:
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be looked at ({error.strerror}); give this user the right to") from error
     if path.exists():
-        _examine(path, busy_timeout_s)
+        _examine(path, busy_timeout_s, content)
 
 
 def _look_at(path: Path, create: bool) -> None:
@@ -136,7 +139,7 @@ def _look_at(path: Path, create: bool) -> None:
         raise StoreUnusable(f"{path} or its directory cannot be written; give this user write permission on both")
 
 
-def _examine(path: Path, busy_timeout_s: float) -> None:
+def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None]) -> None:
     wal = False
     try:
         with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as db:
@@ -147,6 +150,7 @@ def _examine(path: Path, busy_timeout_s: float) -> None:
                 raise StoreUnusable(f"{path} is corrupt ({found[0]}); restore a backup, or recover it with "
                                     f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
             wal = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            content(db)
             begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:

@@ -166,15 +166,20 @@ def _lock(database: Path) -> int:
     return descriptor
 
 
+def check_free(database: Path) -> None:
+    """Raise ``StoreInUse`` when a server holds ``<database>-live`` just now; no file is made."""
+    if os.path.exists(_beside(database.resolve())):  # false, too, where it may not be looked at
+        with hold(database):
+            pass
+
+
 def is_held(database: Path) -> bool:
     """Whether a server holds ``<database>-live`` just now."""
-    if not _beside(database.resolve()).exists():
-        return False
     try:
-        with hold(database):
-            return False
+        check_free(database)
     except StoreInUse:
         return True
+    return False
 
 
 def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]:

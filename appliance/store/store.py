@@ -240,7 +240,8 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     """
     path, busy = settings.path, settings.busy_timeout_s
     await trio.to_thread.run_sync(
-        lambda: connections.inspect(path, busy_timeout_s=busy, create=True), abandon_on_cancel=False
+        lambda: connections.inspect(path, busy_timeout_s=busy, create=True, content=lambda db: _check(db, settings)),
+        abandon_on_cancel=False,
     )
     store: Store | None = None
     with incarnation.hold(path) as live:
@@ -284,6 +285,13 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
                     await writing.run(lambda db: guard.end(db, checkpoint=settings.checkpoints))
                 except sqlite3.Error as error:
                     log.error("store_not_marked_clean", reason=str(error))
+
+
+def _check(db: sqlite3.Connection, settings: StoreSettings) -> None:
+    """Refuse what is in the way of a start before it changes anything. Raises ``StoreUnusable``."""
+    schema.check_format(db)
+    if settings.accounts:
+        standard.check(db)
 
 
 def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> tuple[str, str]:

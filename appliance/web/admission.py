@@ -15,6 +15,7 @@ from appliance.live.access import Reader
 from appliance.live.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session import Backend, Session
 from appliance.web.credentials import token_of
+from appliance.web.origins import ANY
 from appliance.web.problem import error_body
 from appliance.web.upgrade import Upgrade
 
@@ -33,8 +34,8 @@ class Admission:
         self.allow(allowed_origins)
 
     def allow(self, allowed_origins: Collection[str]) -> None:
-        """Let pages of these origins connect, from now on, and of no others but the server's own."""
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+        """Let pages of these origins (``read_origins``) connect, from now on, and of no others but the server's own."""
+        self._origins = allowed_origins
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Serve one client. Nothing of a token or a query is ever logged."""
@@ -80,7 +81,7 @@ class Admission:
     def _check_origin(self, headers: Mapping[str, str], *, secure: bool) -> None:
         """Refuse a page of another site. Raises ``Forbidden``."""
         origin = headers.get("origin")
-        if origin is None or origin.lower() in self._origins:
+        if origin is None or origin.lower() in self._origins or ANY in self._origins:
             return
         scheme = "https" if secure else "http"
         if _site(origin) is None or _site(origin) != _site(f"{scheme}://{headers.get('host', '')}"):

@@ -6,9 +6,9 @@ import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from appliance.errors import BadConfiguration, CommandError
+from appliance.errors import AddressMissing, BadConfiguration, CommandError
 
 #: Connections that the kernel keeps for us while we are busy; it cuts this to ``net.core.somaxconn``.
 BACKLOG: Final = 4096
@@ -24,7 +24,8 @@ def open_listeners(hosts: Sequence[str] = LOOPBACK, port: int = 0) -> tuple[list
     """Listen on every address, on one port.
 
     ``port`` 0 takes a port that is free on all of them. ``::1`` is skipped on a machine without IPv6 when another
-    address is there; a note says so. Gives the sockets (non-blocking) and the notes. Raises ``CommandError``.
+    address is there; a note says so. An address that is named twice is listened on once. Gives the sockets
+    (non-blocking) and the notes. Raises ``CommandError``.
     """
     for _ in range(_TRIES if port == 0 and len(hosts) > 1 else 1):
         try:
@@ -87,7 +88,10 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
     try:
         for host in hosts:
             try:
-                listeners.append(_listen(host, port))
+                family, address = _resolve(host, port)
+                if any(address[0] == listener.getsockname()[0] for listener in listeners):
+                    continue
+                listeners.append(_listen(family, address))
             except OSError as error:
                 if error.errno in _ABSENT and host in LOOPBACK and len(hosts) > 1:
                     notes.append(f"{host} is left out: this machine does not have it")
@@ -99,16 +103,18 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
             listener.close()
         raise
     if not listeners:
-        raise CommandError(f"none of {', '.join(hosts) or 'no addresses'} can be listened on")
+        raise CommandError(f"none of {', '.join(hosts)} can be listened on")
     return listeners, notes
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     name = host.encode() if host.isascii() else host  # text would have Python read its tables for other names: 2 ms
-    (family, kind, proto, _, address), *_ = socket.getaddrinfo(
-        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    listener = socket.socket(family, kind, proto)
+    (family, _, _, _, address), *_ = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return family, address
+
+
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere it would share the port with a stranger
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,11 +131,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _refusal(error: OSError, host: str, port: int) -> Exception:
     if isinstance(error, socket.gaierror):
-        return CommandError(f"cannot listen on {host}: there is no such address; give an address of this machine")
+        kind = AddressMissing if error.errno == socket.EAI_AGAIN else BadConfiguration
+        return kind(f"cannot listen on {host}: there is no such address; give an address of this machine")
     if error.errno == errno.EADDRINUSE:
         return _PortTaken(f"port {port} on {host} is in use by another program; stop it or choose another port")
     if error.errno == errno.EACCES:
-        return CommandError(f"port {port} on {host} is not allowed to this user; choose a port above 1023")
+        return BadConfiguration(f"port {port} on {host} is not allowed to this user; choose a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
-        return CommandError(f"cannot listen on {host}: it is not an address of this machine")
+        return AddressMissing(f"cannot listen on {host}: it is not an address of this machine, or not yet")
     return CommandError(f"cannot listen on {host}, port {port}: {error.strerror}")

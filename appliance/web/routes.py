@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
@@ -35,12 +35,12 @@ PATHS: Final = {
 
 
 def application(
-    health: Health, api: Sequence[BaseRoute], metrics: MetricsPage, *, allowed_origins: Sequence[str] = ()
+    health: Health, api: Sequence[BaseRoute], metrics: MetricsPage, *, allowed_origins: Collection[str] = ()
 ) -> Starlette:
     """Make the application that answers all that is not a WebSocket.
 
-    ``api`` are the routes of the HTTP API. Pages of ``allowed_origins`` may use all of it, with a token: there are no
-    cookies that a page could use without knowing them.
+    ``api`` are the routes of the HTTP API. Pages of ``allowed_origins`` (``read_origins``) may use all of it, with a
+    token: there are no cookies that a page could use without knowing them.
     """
 
     async def healthz(request: Request) -> Response:
@@ -70,11 +70,11 @@ def application(
     )
 
 
-def _cors(origins: Sequence[str]) -> Middleware:
+def _cors(origins: Collection[str]) -> Middleware:
     """Have pages of these origins use it (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
     return Middleware(
         CORSMiddleware,
-        allow_origins=[origin.rstrip("/").lower() for origin in origins],
+        allow_origins=sorted(origins),
         allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key"],
         expose_headers=["ETag", "Location", "Idempotency-Replayed", "Retry-After"],

@@ -54,11 +54,12 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_the_file_is_refused(tmp_path: Path) -> None:
-    with serving(tmp_path / "a.db"):
-        second = run("serve", "--db", tmp_path / "a.db", "--port", "0")
-        assert second.returncode == 75
-        assert len(second.stderr.strip().splitlines()) == 1
-        assert "stop it first" in second.stderr
+    with serving(tmp_path / "a.db") as live:
+        for port in (0, live.port):  # that the port is taken, too, is not the trouble
+            second = run("serve", "--db", tmp_path / "a.db", "--port", str(port))
+            assert second.returncode == 75
+            assert len(second.stderr.strip().splitlines()) == 1
+            assert "stop it first" in second.stderr
 
 
 def test_a_file_behind_a_link_is_one_file_with_one_server_and_its_commits_are_announced(tmp_path: Path) -> None:
@@ -87,7 +88,9 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         assert str(live.port) in line
 
 
-@pytest.mark.parametrize("kind", ["text", "corrupt", "folder", "no folder", "future"])
+@pytest.mark.parametrize(
+    "kind", ["text", "corrupt", "folder", "no folder", "future", "another's table", "another's view"]
+)
 def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
     db = tmp_path / "x.db"
     if kind == "text":
@@ -104,6 +107,9 @@ def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind
         db.mkdir()
     elif kind == "no folder":
         db = tmp_path / "missing" / "x.db"
+    elif kind.startswith("another's"):
+        made = {"table": "TABLE usergroup(x)", "view": "VIEW world AS SELECT 1"}[kind.rpartition(" ")[2]]
+        sql(db, f"CREATE TABLE orders(id INTEGER PRIMARY KEY); CREATE {made}")
     else:
         sql(db, "CREATE TABLE _appliance_meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
                 "INSERT INTO _appliance_meta VALUES('format', 99), ('program', '7.8.9')")  # fmt: skip
@@ -111,8 +117,10 @@ def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind
     refused = run("serve", "--db", db, "--port", "0")
     assert refused.returncode == 78, refused
     assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
-    assert {"no folder": str(db.parent), "future": "live-appliance 7.8.9"}.get(kind, str(db)) in refused.stderr
+    words = {"no folder": str(db.parent), "future": "live-appliance 7.8.9"}
+    assert words.get(kind, "of another shape" if "another" in kind else str(db)) in refused.stderr
     assert (db.read_bytes() if db.is_file() else b"") == before
+    assert [each for each in tmp_path.iterdir() if each != db] == []
 
 
 @pytest.mark.parametrize("former", range(1, schema.FORMAT))
@@ -236,6 +244,19 @@ def test_unwatch_all_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert run("table", "unwatch", "--all", "--db", db).returncode == 0
     assert (sql(db, dump), sql(db, schema), sql(db, "PRAGMA journal_mode")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "a.log"]
+
+
+def test_unwatch_all_says_what_stays_and_how_to_drop_it(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY)")
+    run("table", "create", "note", "text:text", "--db", db)
+    said = run("table", "unwatch", "--all", "--db", db)
+    assert said.returncode == 0
+    stays, line = said.stdout.splitlines()
+    assert stays.startswith("accounts, groups and who may what stay in the file")
+    assert subprocess.run(["bash", "-c", line.replace("sqlite3", "sqlite3 -bail", 1)], check=False).returncode == 0
+    assert sql(db, "SELECT name FROM sqlite_schema WHERE type = 'table'").split() == ["orders", "note"]
+    sql(db, "PRAGMA foreign_keys=ON; INSERT INTO note(text) VALUES('as in any table')")
 
 
 def test_a_table_is_unwatched_and_watched_while_the_server_runs(tmp_path: Path) -> None:
