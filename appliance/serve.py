@@ -46,6 +46,7 @@ from appliance.store.bridge import open_bridge
 from appliance.store.catalog import Catalog
 from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
 from appliance.store.incarnation import StoreReplaced
+from appliance.store.secrecy import Secrecy
 from appliance.store.store import Store, open_store
 from appliance.web.admission import Admission
 from appliance.web.api.entrance import Rates
@@ -163,6 +164,7 @@ async def _serve_on(
         begun = await store.position()  # the tail sees what changes rights behind it
         await access.read_keys()
         await access.read_grants()
+        idle = await store.read(Secrecy(config.secret_columns, config.reveal).idle)
         secret, code = await store.read(store.secrets.signing), await store.commit(setup_code)
     hub = Hub(catalog, begun, options, access, counters)
     sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
@@ -257,6 +259,10 @@ async def _serve_on(
             await connections.start(inner.run)
             descriptors.raise_limit(config.connections)
             _report(catalog)
+            if not config.secret_columns:
+                log.warning("nothing_secret")
+            for rule in idle:
+                log.warning("no_such_column", column=rule)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
             ours = {shape.table for shape in hub.tables() if shape.standard and standard.is_system(shape.table)}

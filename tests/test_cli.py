@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli import commands
-from appliance.errors import first_of
+from appliance.errors import CommandError, first_of
 
 
 def call(*words: str | Path) -> Result:
@@ -58,3 +59,61 @@ def test_a_client_leaves_a_file_alone_that_was_never_served(command: tuple[str, 
     assert "is not served yet; start `live-appliance serve --db" in str(first_of(done.exception))
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ttl", ["5", "0h", "h", "", "-1h", "1.5h", "9" * 5000 + "d", "1w"])
+def test_a_token_lives_for_a_number_with_a_unit(ttl: str, tmp_path: Path) -> None:
+    done = call("token", "create", "--admin", "--ttl", ttl, "--db", a_file(tmp_path))
+
+    assert (done.exit_code, "--ttl must be" in done.output) == (2, True), done.output
+
+
+def test_no_token_is_made_that_the_server_would_not_take(tmp_path: Path) -> None:
+    db, settings = a_file(tmp_path), tmp_path / "settings.toml"
+    settings.write_text("token_lifetime_s = 7200\ntoken_ttl_s = 60\n")
+
+    for ttl, most, options in (
+        ("367d", "366d", []),
+        ("999999999999d", "366d", []),
+        ("3h", "2h", ["--config", settings]),
+    ):
+        refused = call("token", "create", "--admin", "--ttl", ttl, "--db", db, *options)
+        assert (refused.exit_code, f"--ttl may be {most} at most" in refused.output) == (2, True), refused.output
+    for ttl, options in (("366d", []), ("2h", ["--config", settings])):
+        made = call("token", "create", "--admin", "--ttl", ttl, "--db", db, *options).stdout.splitlines()[-1]
+        checked = call("token", "check", made, "--db", db, *options)
+        assert (checked.exit_code, "valid: administrator" in checked.output) == (0, True), checked.output
+
+
+def test_a_slip_is_no_token_that_is_revoked(tmp_path: Path) -> None:
+    db = a_file(tmp_path)
+    made = call("token", "create", "--admin", "--db", db).stdout.splitlines()[-1]
+
+    for slip in ("nope", made[:-50].replace(".", ""), made.partition(".")[2], "a.b.c"):
+        assert isinstance(call("token", "revoke", slip, "--db", db).exception, CommandError)
+    assert call("token", "revoke", made, "--db", db).exit_code == 0
+    assert call("token", "revoke", "5f0c3bd2-8a4e-4c43-9a4b-0d7f6f2b8f11", "--db", db).exit_code == 0
+    assert "revoked" in call("token", "check", made, "--db", db).output
+
+
+# --- topics and tables ------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_no_topic_to_destroy(tmp_path: Path) -> None:
+    done = call("topic", "destroy", "Orders", "--db", a_file(tmp_path))
+
+    assert '"Orders" is a table' in str(done.exception)
+    assert "live-appliance table unwatch Orders --db" in str(done.exception)
+
+
+def test_who_makes_a_table_is_told_how_users_come_to_add_rows(tmp_path: Path) -> None:
+    db = a_file(tmp_path)
+    made = call("table", "create", "note", "text:text", "--db", db)
+    line = next(line for line in made.output.splitlines() if "table grant" in line)
+
+    words = shlex.split(line.partition("live-appliance ")[2])
+    assert call(*words).exit_code == 0
+    assert "group users: peek, create" in call("table", "list", "--db", db).output

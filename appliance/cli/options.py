@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_URL: Final = "ws://localhost:6336/live"
 #: Tokens that commands make for themselves live so long, seconds.
 OWN_TOKEN_S: Final = 3600.0
+#: A longer number is no duration.
+_DIGITS: Final = 12
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -50,9 +52,18 @@ def own_token(secret: str, subject: str, *, admin: bool, ttl_s: float) -> str:
     return tokens.issue(secret, subject=subject, admin=admin, now=time.time(), ttl_s=ttl_s, token_id=str(uuid.uuid4()))
 
 
-def seconds(text: str) -> float:
+def seconds(text: str) -> int:
     """Read a duration such as ``72h``. Raises ``click.UsageError``."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    if not (number.isascii() and number.isdecimal()) or int(number) == 0:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdecimal()) or not 0 < len(number) <= _DIGITS:
         raise click.UsageError(f"--ttl must be a number with s, m, h or d, such as 72h, not {text!r}")
-    return float(int(number) * _UNITS[unit])
+    if int(number) == 0:
+        raise click.UsageError("--ttl must be longer than nothing")
+    return int(number) * _UNITS[unit]
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as ``seconds`` reads it, with the largest unit in which it is a whole number."""
+    whole = int(seconds)
+    unit = next(unit for unit in reversed(_UNITS) if whole % _UNITS[unit] == 0)
+    return f"{whole // _UNITS[unit]}{unit}"

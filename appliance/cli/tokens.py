@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 import jwt
 import structlog
 
 from appliance import config
-from appliance.cli.options import config_option, db_option, seconds, secret_file_option
+from appliance.cli.options import config_option, db_option, duration, seconds, secret_file_option
+from appliance.config import Config
 from appliance.errors import CommandError, Unauthorized
 from appliance.protocol import tokens
 from appliance.store import accounts, callers, grants, keys, offline, schema
 from appliance.wiring import external_keys
 
 log = structlog.get_logger()
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @click.group()
@@ -34,9 +39,16 @@ def token() -> None:
 @click.option("--admin", is_flag=True, help="The token of an administrator, who may do everything.")
 @click.option("--subject", metavar="ID", default=None, help="Whom the token stands for (its sub), if not an account.")
 @click.option("--ttl", default="72h", show_default=True, help="How long it is valid: 30m, 72h, 7d.")
+@config_option
 @secret_file_option
 def token_create(
-    db: Path, email: str | None, admin: bool, subject: str | None, ttl: str, secret_file: Path | None
+    db: Path,
+    email: str | None,
+    admin: bool,
+    subject: str | None,
+    ttl: str,
+    config_file: Path | None,
+    secret_file: Path | None,
 ) -> None:
     """Print a token (JWT), signed as the server signs its own."""
     if email is not None and (admin or subject is not None):
@@ -45,9 +57,15 @@ def token_create(
         raise click.UsageError("say whom the token is for: --user EMAIL, --subject ID, or --admin for an administrator")
     if subject is not None and not 1 <= len(subject) <= tokens.SUBJECT_LIMIT:
         raise click.UsageError(f"--subject must have 1 to {tokens.SUBJECT_LIMIT} characters")
+    settings = config.load({}, os.environ, config_file)
     ttl_s, token_id = seconds(ttl), str(uuid.uuid4())
+    if ttl_s > settings.token_lifetime_s:
+        raise click.UsageError(
+            f"--ttl may be {duration(settings.token_lifetime_s)} at most, as the server takes no token for longer "
+            "(token_lifetime_s; a server that is configured otherwise is named with --config)"
+        )
     with offline.open_store(db) as store:
-        secret = keys.for_command(store, secret_file).signing(store)
+        secret = keys.for_command(store, secret_file or settings.secret_file).signing(store)
         if email is not None:
             account: accounts.Account | None = accounts.known(store, email)
         else:  # a token for the subject of an account is one of the account, and ends with it
@@ -125,7 +143,7 @@ def token_revoke(text: str | None, email: str | None, db: Path, config_file: Pat
             accounts.end_tokens(store, account.reference_id)
             log.info("tokens_revoked", user=account.reference_id, by=os.getuid())
         else:
-            token_id, expires_at = _named(_text(str(text)), time.time() + settings.token_lifetime_s)
+            token_id, expires_at = _named(_text(str(text)), settings, time.time())
             accounts.revoke(store, token_id, expires_at)
             log.info("token_revoked", token_id=token_id, by=os.getuid())
 
@@ -148,9 +166,13 @@ def _text(given: str) -> str:
     return sys.stdin.readline().strip() if given == "-" else given.strip()
 
 
-def _named(text: str, latest: float) -> tuple[str, float]:
+def _named(text: str, settings: Config, now: float) -> tuple[str, float]:
     """Give the jti of a token and when it ends; of a jti alone that is not known. Raises ``CommandError``."""
+    latest = now + settings.token_lifetime_s
     if text.count(".") != 2:
+        # Ours are UUIDs. What is neither that nor another issuer's is a slip, and the token would be thought dead.
+        if not settings.jwt_keys and not _UUID.fullmatch(text):
+            raise CommandError(f"there is no token {text!r}: give a token whole, or the jti that the log names")
         return text, latest
     try:
         # Whoever revokes a token has it; whether it is a good one does not matter.

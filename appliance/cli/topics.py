@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from appliance.cli.options import db_option
-from appliance.model import Topic
+from appliance.errors import CommandError, UnknownTopic
+from appliance.model import Topic, ascii_fold
 from appliance.protocol import permissions, requests
 from appliance.protocol.tokens import ADMINISTRATOR
-from appliance.store import offline, schema, topics
+from appliance.store import catalog, offline, schema, topics
 
 
 @click.group()
@@ -44,4 +46,11 @@ def topic_create(name: str, db: Path, durable: bool) -> None:
 def topic_destroy(name: str, db: Path) -> None:
     """Destroy a user topic; its subscribers are told."""
     with offline.open_store(db) as store, schema.transaction(store):
-        topics.destroy(store, name)
+        try:
+            topics.destroy(store, name)
+        except UnknownTopic:
+            if ascii_fold(name) in {ascii_fold(each.name) for each in catalog.tables(store)}:
+                raise CommandError(f'"{name}" is a table, which is a topic for as long as it is watched; to end that: '
+                                   f"live-appliance table unwatch {shlex.quote(name)} --db {shlex.quote(str(db))}"
+                                   ) from None  # fmt: skip
+            raise

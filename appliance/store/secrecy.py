@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from appliance.errors import BadConfiguration
 from appliance.model import ascii_fold
 
 #: What of our own tables is secret, whatever patterns are configured.
 ALWAYS = ("user_account.password",)
+
+_NAMED: Final = """SELECT 1 FROM main.sqlite_schema AS made, pragma_table_xinfo(made.name) AS own
+WHERE made.type = 'table' AND made.name || '.' || own.name = ? COLLATE NOCASE"""
 
 
 class Secrecy:
@@ -39,6 +44,11 @@ class Secrecy:
         """Read what ``dump`` wrote."""
         found = json.loads(text)
         return cls(found["columns"], found["reveal"])
+
+    def idle(self, db: sqlite3.Connection) -> list[str]:
+        """Give the rules for one column, ``table.column``, that name none in the file: slips, or of tables to come."""
+        rules = dict.fromkeys(each for each in (*self._rules[0], *self._rules[1]) if "." in each)
+        return [each for each in rules if db.execute(_NAMED, (each,)).fetchone() is None]
 
     def __call__(self, table: str, column: str, key: bool = False) -> bool:
         """Whether the column's values must stay in the file. ``key``: it belongs to the primary key."""
