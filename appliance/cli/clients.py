@@ -37,12 +37,16 @@ def _url(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 def _trust(_: click.Context, __: click.Parameter, file: str | None) -> ssl.SSLContext | None:
+    if file is None:
+        return None
     try:
-        return None if file is None else ssl.create_default_context(cafile=file)
+        trust = ssl.create_default_context(cafile=file)
     except ssl.SSLError:
         raise click.BadParameter(f"{file} is no certificate in PEM") from None
     except OSError as error:
         raise click.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the file may be the server's own, without its root
+    return trust
 
 
 def client_options(command: F) -> F:

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ def _announce(settings: config.Config, announcement: Announcement) -> None:
     if announcement.setup_code is not None:
         link = f"{_http(url)}/setup?code={announcement.setup_code}"
         click.echo(f"  setup:  {link}  (makes the first administrator's account)")
-    click.echo(f"  try it: {_line_to_paste(settings.db, url, announcement.tables)}")
+    click.echo(f"  try it: {_line_to_paste(settings, url, announcement.tables)}")
     if sys.stdout.isatty():
         token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
         click.echo(f"  token:  {token}  (an administrator's, for one hour)")
@@ -94,10 +95,12 @@ def _http(url: str) -> str:
     return "http" + url.removeprefix("ws").removesuffix("/live")
 
 
-def _line_to_paste(db: Path, url: str, tables: list[str] | tuple[str, ...] | Any) -> str:
-    """Give a shell line that shows a change arriving; where there are tables already, it changes none of them."""
-    program, file = shlex.quote(_program()), shlex.quote(str(db))
+def _line_to_paste(settings: config.Config, url: str, tables: Sequence[str]) -> str:
+    """Give a shell line that shows a change arriving, in whatever folder; where there are tables, it changes none."""
+    program, file = _program(), shlex.quote(str(settings.db.absolute()))
     where = "" if url == DEFAULT_URL else f" --url {shlex.quote(url)}"
+    for name, path in (("--cafile", settings.tls_cert), ("--secret-file", settings.secret_file)):
+        where += f" {name} {shlex.quote(str(path.absolute()))}" if path is not None else ""
     if tables:
         return f"{program} tail {shlex.quote(tables[0])} --db {file}{where}   # then change a row of it"
     shell = "sqlite3" if shutil.which("sqlite3") else _PYTHON_SHELL
@@ -114,6 +117,11 @@ _PYTHON_SHELL: Final = (
 
 
 def _program() -> str:
-    """Name this program as it was called, so that a line can be pasted."""
-    called = sys.argv[0]
-    return "live-appliance" if shutil.which("live-appliance") or not called else called
+    """Name this program as a shell finds it, from whatever folder."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return shlex.join([sys.executable, "-m", "appliance"])
+    found = shutil.which("live-appliance")
+    if not called.name or (found and Path(found).resolve() == called.resolve()):
+        return "live-appliance"
+    return shlex.quote(str(called.absolute()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import socket
 import sqlite3
@@ -15,10 +14,29 @@ from pathlib import Path
 import pytest
 
 from appliance.store import schema
+from tests.e2e.certificates import write_certificate
 from tests.e2e.live import PROGRAM, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S, ROOT
 
 pytestmark = pytest.mark.e2e
+
+
+def pasted(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line that a person is to paste, in a folder of his own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=folder, env=environment
+    )
+
+
+def test_the_line_to_paste_trusts_a_certificate_that_signs_itself(tmp_path: Path) -> None:
+    write_certificate(tmp_path, "localhost")
+    db = Path(os.path.relpath(tmp_path / "new.db", ROOT))  # serve is called elsewhere than the line is pasted
+    certificate = ("--tls-cert", os.path.relpath(tmp_path / "localhost.crt", ROOT))
+    with serving(db, *certificate, "--tls-key", str(tmp_path / "localhost.key")) as live:
+        (line,) = [line for line in live.greeting.splitlines() if "try it:" in line]
+        shown = pasted(line.partition("try it:")[2].strip(), tmp_path)
+        assert '"text":"world"' in shown.stdout, shown
 
 
 def test_a_new_store_is_made_and_the_line_to_paste_shows_a_change(tmp_path: Path) -> None:
@@ -26,10 +44,7 @@ def test_a_new_store_is_made_and_the_line_to_paste_shows_a_change(tmp_path: Path
         (line,) = [line for line in live.greeting.splitlines() if "try it:" in line]
         command = line.partition("try it:")[2].strip()
         assert "token" not in live.greeting  # not on a terminal
-        program = shlex.join(PROGRAM)
-        before, _, after = command.partition(" tail ")
-        pasted = f"{before.rpartition(' ')[0]} {program} tail {after}"
-        shown = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, timeout=60, check=False)
+        shown = pasted(command, tmp_path)
         assert '"EventType":"create"' in shown.stdout, shown
         assert '"text":"world"' in shown.stdout
 
