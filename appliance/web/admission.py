@@ -16,7 +16,7 @@ from appliance.live.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session import Backend, Session
 from appliance.web.credentials import token_of
 from appliance.web.origins import ANY
-from appliance.web.problem import error_body
+from appliance.web.problem import JSON_TYPE, error_body, headers_of
 from appliance.web.upgrade import Upgrade
 
 log = structlog.get_logger()
@@ -49,7 +49,9 @@ class Admission:
         except RequestError as error:
             counters.refused[error.code] += 1
             log.info("refused", remote=upgrade.remote, code=error.code)
-            await upgrade.reject(error.status, error_body(error.code, error.message))
+            headers = {"Content-Type": JSON_TYPE, **headers_of(error)}
+            lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await upgrade.reject(error.status, error_body(error.code, error.message), lines)
             return
         remote = upgrade.remote
         async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):

@@ -52,6 +52,7 @@ def refusal(url: str, **options: object) -> tuple[int, str]:
         pass
     response = refused.value.response
     body = json.loads(response.body or b"")
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if response.status_code == 401 else None)
     return response.status_code, body["error"]["code"]
 
 

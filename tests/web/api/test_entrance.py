@@ -57,3 +57,12 @@ async def test_the_guests_of_one_network_are_one(tmp_path: Path) -> None:
         addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::3:4:5:6", "2001:db8::1"]
         assert [await ask(live, each) for each in addresses] == [200, 200, 200, 429]
         assert await ask(live, "2001:db8:0:1::1") == await ask(live, "192.0.2.1") == 200
+
+
+async def test_a_head_of_the_websockets_path_says_what_to_upgrade_to(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        answer = await live.client.head("/live")
+
+        assert (answer.status_code, answer.headers["Upgrade"], answer.headers["Connection"]) == (
+            426, "websocket", "upgrade",
+        )  # fmt: skip
