@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote as percent_encoded
 
@@ -166,6 +166,12 @@ def resource_object(
     return made
 
 
+def sent(resource: Resource, found: Found, options: ValueOptions) -> dict[str, JSON]:
+    """Give the values of a row as they are sent, by the column's own name."""
+    named = values.wire(found.image, resource.shape, replace(options, event_limit=_WHOLE))
+    return {column.name: named[legible(column.name)] for column in resource.shape.columns}
+
+
 def is_id(resource: Resource, folded: str) -> bool:
     """Whether a column is the whole key, so that it is the ``id`` of the resource and no attribute."""
     keys = [resource.shape.columns[position] for position in resource.shape.key]
@@ -188,12 +194,13 @@ def _relationship(each: Relationship, target_id: JSON) -> JSON:
 class Asked:
     """What a document asks to be stored. ``values`` by the column's own name, ``pointers`` to where each stood.
 
-    ``row_id`` is the ``id`` that the document names, if it does.
+    ``row_id`` is the ``id`` that the document names, if it does; ``given`` are the values as it has them.
     """
 
     values: Mapping[str, SQLiteValue]
     pointers: Mapping[str, str]
     row_id: str | None
+    given: Mapping[str, JSON] = field(default_factory=dict)
 
 
 def read(document: JSON, resource: Resource, related: list[Relationship]) -> Asked:
@@ -202,15 +209,17 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
     row_id = data.get("id")
     if row_id is not None and not isinstance(row_id, str):
         raise BadRequest(f'"id" is a string, this is {kind(row_id)}', pointer="/data/id")
-    given: dict[str, SQLiteValue] = {}
+    asked: dict[str, SQLiteValue] = {}
     pointers: dict[str, str] = {}
+    given: dict[str, JSON] = {}
     for name, value in _members(data, "attributes").items():
         column = _column(resource, name)
         pointer = f"/data/attributes/{_escaped(name)}"
-        if column.name in given:
+        if column.name in asked:
             raise BadRequest(f"the column {quote(column.name)} is there twice", pointer=pointer)
-        given[column.name] = _stored(column, value, pointer)
+        asked[column.name] = _stored(column, value, pointer)
         pointers[column.name] = pointer
+        given[column.name] = value
     known = {each.name: each for each in related}
     for name, value in _members(data, "relationships").items():
         pointer = f"/data/relationships/{_escaped(name)}"
@@ -218,10 +227,11 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
             raise BadRequest(unknown(name, f"a relationship of {quote(resource.name)}", known), pointer=pointer)
         column = resource.columns[ascii_fold(known[name].column)]
         target = _target(value, known[name], pointer)
-        if given.setdefault(column.name, target) != target:
+        if asked.setdefault(column.name, target) != target:
             raise Conflict(f"{quote(name)} and {quote(column.name)} name two rows", pointer=pointer)
         pointers[column.name] = pointer
-    return Asked(given, pointers, row_id)
+        given[column.name] = target
+    return Asked(asked, pointers, row_id, given)
 
 
 def attributes(document: JSON, resource: Resource) -> dict[str, JSON]:

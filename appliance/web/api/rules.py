@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from appliance.errors import Conflict, Forbidden, Invalid, NotFound
-from appliance.model import SQLiteValue, ascii_fold
+from appliance.model import JSON, SQLiteValue, ascii_fold
+from appliance.protocol.json import identity
 from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
 from appliance.protocol.wording import quote
 from appliance.store import grants
@@ -65,16 +66,24 @@ def new_row(
 
 
 def changes(
-    rights: Rights, resource: Resource, grant: TableGrant, found: Found, asked: Asked, *, seen: bool
+    rights: Rights,
+    resource: Resource,
+    grant: TableGrant,
+    found: Found,
+    asked: Asked,
+    sent: Mapping[str, JSON] | None,
 ) -> dict[str, SQLiteValue | Clause]:
     """Give what is to be written to a row, nothing if it is so already, or refuse it. Raises ``RequestError``.
 
-    To who may not read the row (``seen``), no answer says whether a value is the one that it has.
+    ``sent`` is how the row is sent. To who may not read it (``None``), no answer says whether a value is the one that
+    it has.
     """
     values = zip(resource.shape.columns, found.image.values, strict=True)
-    before = {column.name: value for column, value in values} if seen else {}
+    before = {column.name: value for column, value in values} if sent is not None else {}
     changed = {
-        name: value for name, value in asked.values.items() if name not in before or _differ(before[name], value)
+        name: value
+        for name, value in asked.values.items()
+        if sent is None or name not in before or _differ(before[name], value, sent[name], asked.given[name])
     }
     _refuse_generated(resource, changed, asked)
     for name, value in changed.items():
@@ -162,6 +171,8 @@ def _refuse_generated(resource: Resource, values: Mapping[str, object], asked: A
 
 def _refuse_kept(changed: dict[str, SQLiteValue], before: Mapping[str, SQLiteValue], asked: Asked) -> None:
     if "version" in changed and "version" in before:
+        if not isinstance(changed["version"], int):
+            raise Invalid('"version" is a whole number, as it is sent', pointer=asked.pointers["version"])
         raise Conflict(
             f"the row has version {before['version']!r}, not the one that you have seen; read it again",
             pointer=asked.pointers["version"],
@@ -217,5 +228,10 @@ def _check_permission(grant: TableGrant, values: dict[str, SQLiteValue], asked: 
             raise Invalid(f"{quote(name)} is bits, a whole number from 0 to {MOST}", pointer=asked.pointers[name])
 
 
-def _differ(one: SQLiteValue, other: SQLiteValue) -> bool:
-    return one != other or type(one) is not type(other)
+def _differ(before: SQLiteValue, value: SQLiteValue, sent: JSON, given: JSON) -> bool:
+    """Whether a value is another than the row has.
+
+    What comes back as it was sent is the same: an integer that went as a string, JSON that is stored with white space,
+    text that is not UTF-8, 5.0 from a client that knows only 5.
+    """
+    return (before != value or type(before) is not type(value)) and identity(sent) != identity(given)

@@ -188,8 +188,8 @@ class Tables:
                 if asked.row_id is None:
                     raise BadRequest('"id" must be there and be the one in the path', pointer="/data/id")
                 raise Conflict(f"the path is of another row than {quote(asked.row_id)}", pointer="/data/id")
-            seen = opened.may(Verb.READ, found)
-            values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, seen=seen)
+            sent = documents.sent(opened.resource, found, self._options) if opened.may(Verb.READ, found) else None
+            values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, sent)
             rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
             done = None
             if values:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from appliance.protocol.values import ValueOptions
 from appliance.store.standard import NewColumn
 from appliance.web.api import reading
 from tests.web.api.application import MEDIA, code, ids, served
@@ -343,6 +344,37 @@ async def test_a_patch_that_changes_nothing_writes_nothing(tmp_path: Path) -> No
 
         assert (same.status_code, same.json()["data"]) == (200, row)
         assert live.sql("SELECT max(id) FROM _appliance_outbox") == events
+
+
+@pytest.mark.parametrize("big_integers", ["number", "string"])
+async def test_what_is_sent_back_as_it_was_sent_writes_nothing(
+    tmp_path: Path, big_integers: Literal["number", "string"]
+) -> None:
+    big = 9007199254740993
+    schema = (
+        "CREATE TABLE t(k INTEGER PRIMARY KEY, v, w, n INTEGER, b BOOLEAN, j JSON, x JSON, r REAL, s TEXT)",
+        f"INSERT INTO t VALUES(1, {big}, '{big}', {big}, 1, '{{\"a\": 1}}', 'x', 5.0, CAST(x'61ff' AS TEXT))",
+    )
+    async with served(tmp_path / "live.db", *schema, options=ValueOptions(big_integers)) as live:
+        stored = "SELECT v, w, n, b, j, x, r, typeof(v), typeof(r), hex(s) FROM t"
+        before = live.sql(stored)
+        row = (await live.ask("GET", "/api/t/1")).json()["data"]["attributes"]
+        # JavaScript has no 5.0, and would lose digits of an integer beyond 2^53.
+        same = await live.change("t", "1", **(row | {"r": 5}))
+
+        assert (same.status_code, same.json()["data"]["attributes"]) == (200, row)
+        assert live.sql(stored) == before
+        assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 2") == [(0,)]
+        assert (await live.change("t", "1", w="1")).json()["data"]["attributes"] == row | {"w": "1"}
+
+
+async def test_a_version_that_is_no_number_is_refused_as_that(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = (await live.create("todo", "ann", title="a")).json()["data"]["id"]
+        answers = [await live.change("todo", row, "ann", version=given, title="b") for given in ("1", None, 1.5, 1.0)]
+
+        assert [answer.status_code for answer in answers] == [422, 422, 422, 200]
+        assert answers[0].json()["errors"][0]["source"] == {"pointer": "/data/attributes/version"}
 
 
 async def test_text_that_is_not_utf8_is_read_and_named(tmp_path: Path) -> None:
