@@ -67,7 +67,7 @@ class Accounts:
         """Give a token for an account. ``client`` is the address of who asks.
 
         Raises ``Unauthorized``, with one answer and after one time for an unknown address and a wrong password;
-        ``RateLimited``, also for a right password.
+        ``RateLimited``, also for a right password; ``Forbidden`` where the store keeps no accounts.
         """
         self._take_try(self._clients, network_of(client))
         self._take_try(self._addresses, accounts.folded(email))

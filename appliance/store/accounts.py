@@ -67,9 +67,11 @@ def add(
     db: sqlite3.Connection, email: str, password: str | None, *, name: str = "", admin: bool = False,
     confirmed: bool = False,
 ) -> Account:  # fmt: skip
-    """Make an account, a member of ``users``. ``password`` is a hash. Raises ``BadRequest``, ``Conflict``."""
-    if not standard.is_prepared(db):
-        raise Forbidden("this store keeps no accounts (--no-accounts)")
+    """Make an account, a member of ``users``. ``password`` is a hash.
+
+    Raises ``BadRequest``, ``Conflict``; ``Forbidden`` where the store keeps no accounts.
+    """
+    _demand_accounts(db)
     email = address(email)
     if len(name) > NAME_LIMIT or not name.isprintable():
         raise BadRequest(f"a name has at most {NAME_LIMIT} printable characters", attribute="name")
@@ -88,13 +90,19 @@ def add(
     return made
 
 
+def _demand_accounts(db: sqlite3.Connection) -> None:
+    if not standard.is_prepared(db):
+        raise Forbidden("this store keeps no accounts (--no-accounts)")
+
+
 def account(db: sqlite3.Connection, email: str) -> Account | None:
-    """Find an account by its address, in any case; ``None`` also where the store keeps no accounts."""
+    """Find an account by its address, in any case. Raises ``Forbidden`` where the store keeps no accounts."""
+    _demand_accounts(db)
     return _find(db, "email", folded(email))
 
 
 def account_of(db: sqlite3.Connection, reference_id: str) -> Account | None:
-    """Find an account by its ``reference_id``."""
+    """Find an account by its ``reference_id``; ``None`` also where the store keeps no accounts."""
     return _find(db, "reference_id", reference_id)
 
 

@@ -35,6 +35,14 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
+async def test_without_accounts_neither_signing_up_nor_in_says_that_the_password_is_wrong(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", accounts=False) as live:
+        for action in ("signup", "signin"):
+            answer = await act(live, action, email="eve@example.com", password=PASSWORD)
+            assert code(answer) == (403, "forbidden")
+            assert "keeps no accounts" in answer.json()["error"]["message"]
+
+
 async def test_who_signs_up_signs_in_and_owns_what_they_make(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", tables={"todo": (NewColumn("title", "text"),)}) as live:
         made = await act(
