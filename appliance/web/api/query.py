@@ -35,6 +35,7 @@ PARAMETERS: Final = (
 
 _FILTER = re.compile(r"filter\[(.*?)\](?:\[([^\[\]]*)\])?", re.DOTALL)
 _FIELDS = re.compile(r"fields\[(.+)\]", re.DOTALL)
+_WORD = re.compile(r"\w{1,64}")
 _LISTS = ("in", "nin")
 
 
@@ -42,8 +43,9 @@ _LISTS = ("in", "nin")
 class Query:
     """What a list, or one row, is asked for, read from the parameters but not yet put to a table.
 
-    ``order`` are names with whether they descend. ``fields`` and ``filters`` go by table and column as they were
-    written. ``number`` counts from 1. ``include`` are relationships; ``None``: it was not said.
+    ``order`` are names with whether they descend. ``fields`` and ``filters`` go by table and column, folded;
+    ``conditions`` are the parts of the filters as they were written, each with its parameter. ``number`` counts from 1.
+    ``include`` are relationships; ``None``: it was not said.
     """
 
     size: int = PAGE_SIZE
@@ -51,6 +53,7 @@ class Query:
     cursor: str | None = None
     order: tuple[tuple[str, bool], ...] = ()
     filters: dict[str, JSON] = field(default_factory=dict)
+    conditions: list[tuple[str, str, JSON]] = field(default_factory=list)
     fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
     include: tuple[str, ...] | None = None
     total: bool = False
@@ -68,13 +71,19 @@ def parse(parameters: Iterable[tuple[str, str]], *, single: bool = False) -> Que
         seen.add(name)
         try:
             if not _of_one(found, name, value) and (single or not _of_list(found, name, value)):
-                known = ("fields[…]", "include") if single else PARAMETERS
-                raise BadRequest(unknown(name, "a parameter here", known))
+                raise BadRequest(_unknown(name, single=single))
         except (BadRequest, BadFilter, BadJson) as error:
             raise BadRequest(error.message, parameter=name) from None
     if found.number is not None and found.cursor is not None:
         raise BadRequest("page[number] and page[after] cannot both say where to begin", parameter="page[number]")
     return found
+
+
+def _unknown(name: str, *, single: bool) -> str:
+    if single:
+        return unknown(name, "a parameter here", ("fields[…]", "include"))
+    column = name if _WORD.fullmatch(name) else "column"
+    return f"{unknown(name, 'a parameter here', PARAMETERS)}; to filter by a column write filter[{column}]=value"
 
 
 def _of_one(found: Query, name: str, value: str) -> bool:
@@ -89,27 +98,24 @@ def _of_one(found: Query, name: str, value: str) -> bool:
 
 def _of_list(found: Query, name: str, value: str) -> bool:
     if name == "page[size]":
-        found.size = _whole(value, PAGE_LIMIT)
+        found.size = _whole(name, value, PAGE_LIMIT)
     elif name == "page[number]":
-        found.number = _whole(value, NUMBER_LIMIT, "; follow links.next, which goes as far as there are rows")
+        found.number = _whole(name, value, NUMBER_LIMIT, "; follow links.next, which goes as far as there are rows")
     elif name == "page[after]":
         found.cursor = value
     elif name == "page[total]":
         if value not in ("true", "false"):
-            raise BadRequest("this is true or false")
+            raise BadRequest(f"{name} must be true or false")
         found.total = value == "true"
     elif name == "sort":
         found.order = tuple((each.removeprefix("-"), each.startswith("-")) for each in _names(value))
         if len(found.order) > SORT_LIMIT:
             raise BadRequest(f"rows are sorted by {SORT_LIMIT} columns at most")
     elif name == "filter":
-        given = decode(value)
-        if not isinstance(given, dict):
-            raise BadRequest("filter is a JSON object, as `filters` of subscribe; or write filter[column]=value")
-        for column, wanted in given.items():
-            _filter(found, column, wanted)
+        for column, wanted in _filters(value).items():
+            _filter(found, name, column, wanted)
     elif match := _FILTER.fullmatch(name):
-        _filter(found, match[1], _operand(match[2], value))
+        _filter(found, name, match[1], _operand(match[2], value))
     else:
         return False
     return True
@@ -119,9 +125,20 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(each for each in value.split(",") if each)
 
 
-def _whole(value: str, most: int, advice: str = "") -> int:
+def _filters(value: str) -> dict[str, JSON]:
+    form = 'filter must be a JSON object, such as {"paid":false}; or write filter[paid]=false'
+    try:
+        given = decode(value)
+    except BadJson as error:
+        raise BadRequest(f"{form} ({error.message})") from None
+    if not isinstance(given, dict):
+        raise BadRequest(form)
+    return given
+
+
+def _whole(name: str, value: str, most: int, advice: str = "") -> int:
     if not value.isascii() or not value.isdecimal() or len(value) > 9 or not 1 <= int(value) <= most:
-        raise BadRequest(f"this is a whole number from 1 to {most}{advice}")
+        raise BadRequest(f"{name} must be a whole number from 1 to {most}{advice}")
     return int(value)
 
 
@@ -136,8 +153,9 @@ def _operand(name: str | None, value: str) -> JSON:
     return {name: value}
 
 
-def _filter(found: Query, column: str, wanted: JSON) -> None:
+def _filter(found: Query, parameter: str, column: str, wanted: JSON) -> None:
     """Put one condition beside the others; all must hold."""
+    found.conditions.append((parameter, column, wanted))
     # ``EventType`` in this spelling is no column for ``compile_table``; folded, it is one like all others.
     folded = ascii_fold(column)
     if folded not in found.filters:
@@ -160,15 +178,15 @@ def _operators(wanted: JSON) -> dict[str, JSON]:
 
 def compiled(query: Query, resource: Resource) -> RowFilter:
     """Compile the filters for a table. Raises ``BadRequest`` with the parameter at fault."""
-    names = {ascii_fold(column.name): column.name for column in resource.shape.columns}
     try:
         return compile_table(query.filters, resource.shape, resource.hidden)
     except BadFilter as error:
-        for folded in query.filters:  # the one at fault, by compiling each alone
+        for parameter, column, wanted in query.conditions:  # the one at fault, by compiling each alone
+            name = ascii_fold(column) if column == "EventType" else column
             try:
-                compile_table({folded: query.filters[folded]}, resource.shape, resource.hidden)
+                compile_table({name: wanted}, resource.shape, resource.hidden)
             except BadFilter as first:
-                raise BadFilter(first.message, parameter=f"filter[{names.get(folded, folded)}]") from None
+                raise BadFilter(first.message, parameter=parameter) from None
         raise BadFilter(error.message, parameter="filter") from None
 
 

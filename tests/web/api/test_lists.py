@@ -95,8 +95,11 @@ async def test_filters_are_those_of_subscriptions(tmp_path: Path, query: str, ex
     ("query", "parameter"),
     [
         ("filter[x]=1", "filter[x]"),
-        ("filter[n][above]=1", "filter[n]"),
-        ("filter[n][null]=maybe", "filter[n]"),
+        ("filter[n][above]=1", "filter[n][above]"),
+        ("filter[n][gt]=1&filter[N][above]=2", "filter[N][above]"),
+        ("filter[EventType][above]=create", "filter[EventType][above]"),
+        ('filter={"EventType":{"above":1}}', "filter"),
+        ("filter[n][null]=maybe", "filter[n][null]"),
         ("filter[n][in]=[", "filter[n][in]"),
         ("filter[n]=1&filter[n][eq]=2", "filter[n][eq]"),
         ("filter=1", "filter"),
@@ -170,3 +173,22 @@ async def test_a_total_is_of_the_rows_that_may_be_read(tmp_path: Path) -> None:
             await live.create("todo", subject)
         answers = [(await live.ask("GET", "/api/todo?page[total]=true", who)).json() for who in ("ann", "bob", None)]
         assert [answer["meta"]["total"] for answer in answers] == [2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("page[size]=abc", "page[size] must be a whole number from 1 to 1000"),
+        ("page[total]=1", "page[total] must be true or false"),
+        ("filter=(paid=false)", 'filter must be a JSON object, such as {"paid":false}; or write filter[paid]=false'),
+        ("filter=[1]", 'filter must be a JSON object, such as {"paid":false}; or write filter[paid]=false'),
+        ("paid=eq.false", "to filter by a column write filter[paid]=value"),
+        ("page[before]=1", 'did you mean "page[number]"?; to filter by a column write filter[column]=value'),
+        ("filter[Nmae]=x", '"Nmae" is not a column of "t" to filter by; did you mean "name"?'),
+    ],
+)
+async def test_a_parameter_at_fault_is_refused_with_what_to_write(tmp_path: Path, query: str, detail: str) -> None:
+    async with served(tmp_path / "live.db", *ROWS) as live:
+        answer = await live.ask("GET", f"/api/t?{query}")
+
+        assert detail in answer.json()["errors"][0]["detail"]
