@@ -21,7 +21,9 @@ async def document(request: Request) -> JSON:
     given, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
     plain = given == TAKEN[1]
     if given not in TAKEN or any(not _is_harmless(each, plain) for each in parameters):
-        raise UnsupportedMedia(f"send the document as {MEDIA_TYPE}, without parameters", header="Content-Type")
+        raise UnsupportedMedia(
+            f"send the document as {MEDIA_TYPE} without parameters, or as {TAKEN[1]}", header="Content-Type"
+        )
     return decode(await request.body())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -16,7 +17,7 @@ from appliance.store.grants import TableGrant, TableKind
 from appliance.store.resources import Resource
 from appliance.store.rights import Rights, may_refer
 from appliance.store.rows import Clause, Found
-from appliance.store.standard import WORLD
+from appliance.store.standard import BUILT_IN, GUESTS, USERS, WORLD
 from appliance.web.api.documents import Asked, Relationship, value_of
 
 #: Columns of a standard table that nobody writes; ``version`` may be named, as the one that the writer has seen.
@@ -137,7 +138,11 @@ def demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, ask
     """Raise ``Forbidden`` unless the principal may create such a row."""
     if grant.kind not in _JOINS:
         if not rights.may(Verb.CREATE, grant.guarded):
-            raise Forbidden(f"you may not create rows of {quote(grant.table)}")
+            whom = BUILT_IN[GUESTS if rights.principal.guest else USERS]
+            raise Forbidden(
+                f"you may not create rows of {quote(grant.table)}; an administrator can allow it: "
+                f"live-appliance table grant {shlex.quote(grant.table)} --to {whom} --can create"
+            )
         return
     # A join row is the owner's of what it joins; of what is not there, nobody is the owner.
     joined = asked.values.get(str(grant.object_column))

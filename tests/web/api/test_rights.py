@@ -78,7 +78,11 @@ async def test_what_is_not_granted_on_a_table_is_refused_or_not_known(tmp_path: 
         assert code(await live.create("plain", "ann", v=1)) == (404, "unknown-topic")
         live.sql("UPDATE world SET permission = 1 WHERE table_name IN ('plain', 'todo')")
         assert ids(await live.ask("GET", "/api/plain", "ann")) == []
-        assert code(await live.create("plain", "ann", v=1)) == (403, "forbidden")
+        refused = await live.create("plain", "ann", v=1)
+        assert code(refused) == (403, "forbidden")
+        assert refused.json()["errors"][0]["detail"].endswith(
+            "live-appliance table grant plain --to users --can create"
+        )
         assert code(await live.create("todo", "ann", title="t")) == (403, "forbidden")
 
 
