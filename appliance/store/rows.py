@@ -29,6 +29,8 @@ PAGE_BYTES: Final = 8 << 20
 BATCH: Final = 500
 #: After so many steps of SQLite's machine (about 0.1 ms) the time is looked at.
 STEPS: Final = 10_000
+#: SQLITE_CONSTRAINT_DATATYPE (https://sqlite.org/rescode.html), for which Python 3.11 has no name.
+_DATATYPE: Final = 3091
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,17 +336,21 @@ def _refusal(resource: Resource, error: sqlite3.Error, deleting: bool) -> Reques
         return Conflict("a column refers to a row that is not there, or rows refer to the value that is to be changed")
     if code == "SQLITE_CONSTRAINT_CHECK":
         return Invalid(f"the table's constraint refuses it: {said.partition(': ')[2]}")
-    if code == "SQLITE_CONSTRAINT_DATATYPE":
-        return Invalid(f"the table is STRICT: {said}")
+    if getattr(error, "sqlite_errorcode", 0) == _DATATYPE:
+        return Invalid(f"the table is STRICT: {said}", **detail)
     if code == "SQLITE_MISMATCH":
-        return Invalid("the table's integer key takes whole numbers only")
+        key = resource.table.integer_key
+        return Invalid("the table's integer key takes whole numbers only", **({"column": key} if key else {}))
     if code == "SQLITE_TOOBIG":
         return TooLarge("a value is longer than SQLite stores")
     return Invalid(f"the table refuses it: {said}")
 
 
 def _named(resource: Resource, said: str) -> list[str]:
-    """Name the columns that SQLite's words name, as ``UNIQUE constraint failed: t.a, t.b`` does."""
-    _, _, listed = said.partition(" failed: ")
+    """Name the columns that SQLite's words name.
+
+    As ``UNIQUE constraint failed: t.a, t.b`` does, and ``cannot store TEXT value in INTEGER column t.a``.
+    """
+    listed = said.partition(" failed: ")[2] or said.partition(" column ")[2]
     names = [part.removeprefix(f"{resource.name}.") for part in listed.split(", ")]
     return [resource.columns[ascii_fold(name)].name for name in names if ascii_fold(name) in resource.columns]

@@ -164,19 +164,21 @@ def create(
 
     ``permission`` is what a row gets, ``table_permission`` what the table itself has, ``owner`` whose it is. Columns
     may refer to tables (folded) that are ``known``. Raises ``BadRequest`` for what is no name, type or permission,
-    ``TopicExists`` when the name is taken.
+    ``TopicExists`` when the name is taken; their ``attribute`` is that of a document for ``world``.
     """
-    _check_name("table", name)
-    for bits in (permission, table_permission):
+    _check_name("table", name, "table_name")
+    for attribute, bits in (("default_permission", permission), ("permission", table_permission)):
         if not 0 <= bits <= permissions.MOST:
-            raise BadRequest(f"a permission is a number from 0 to {permissions.MOST}, not {bits}")
+            raise BadRequest(f"a permission is from 0 to {permissions.MOST}, not {bits}", attribute=attribute)
     taken = db.execute(
         "SELECT name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN (?, ?) "
         "UNION ALL SELECT name FROM _appliance_topic WHERE name = ?",
         (name, join_table(name), name),
     ).fetchone()
     if taken is not None:
-        raise TopicExists(f'there is a table or topic "{taken[0]}" already; choose another name', topic=name)
+        raise TopicExists(
+            f'there is a table or topic "{taken[0]}" already; choose another name', attribute="table_name"
+        )
     for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
         plan.make(db)
         into_world(db, plan.made.table, TABLE_PERMISSION)
@@ -191,35 +193,36 @@ def _definitions(
     db: sqlite3.Connection, table: str, columns: Sequence[NewColumn], known: Callable[[str], bool]
 ) -> list[str]:
     if len(columns) > COLUMNS_LIMIT:
-        raise BadRequest(f"a table may be made with {COLUMNS_LIMIT} columns of its own at most")
-    there = {folded: each for folded, each in registered(db).items() if each.object_table is None and known(folded)}
+        raise BadRequest(f"a table may be made with {COLUMNS_LIMIT} columns of its own at most", attribute="columns")
+    made = registered(db).items()
+    there = {folded: each.table for folded, each in made if each.object_table is None and known(folded)}
+    targets = there | {ascii_fold(table): table}
     taken = {*COLUMNS, "rowid", "oid", "_rowid_"}
     definitions = []
-    for column in columns:
-        _check_name("column", column.name)
+    for at, column in enumerate(columns):
+        where = f"columns/{at}"
+        _check_name("column", column.name, f"{where}/name")
         if ascii_fold(column.name) in taken:
-            raise BadRequest(f'the column "{column.name}" is there already; leave it out')
+            raise BadRequest(f'the column "{column.name}" is there already; leave it out', attribute=f"{where}/name")
         taken.add(ascii_fold(column.name))
         definition = quote_identifier(column.name)
-        target = there.get(ascii_fold(column.type))
         if ascii_fold(column.type) in TYPES:
             definition += f" {TYPES[ascii_fold(column.type)]}"
-        elif ascii_fold(column.type) == ascii_fold(table):
-            definition += f" TEXT REFERENCES {quote_identifier(table)}(reference_id)"
-        elif target is not None:
-            definition += f" TEXT REFERENCES {quote_identifier(target.table)}(reference_id)"
+        elif (target := targets.get(ascii_fold(column.type))) is not None:
+            definition += f" TEXT REFERENCES {quote_identifier(target)}(reference_id)"
         else:
-            types = [*TYPES, *(each.table for each in there.values())]
-            raise BadRequest(wording.unknown(column.type, "a column's type or a standard table", types))
+            message = wording.unknown(column.type, "a column's type or a standard table", [*TYPES, *there.values()])
+            raise BadRequest(message, attribute=f"{where}/type")
         definitions.append(definition + " NOT NULL" * column.required + " UNIQUE" * column.unique)
     return definitions
 
 
-def _check_name(what: str, name: str) -> None:
+def _check_name(what: str, name: str, attribute: str) -> None:
     reserved = ascii_fold(name).startswith((ascii_fold(INTERNAL_PREFIX), "sqlite_"))
     if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT or reserved:
         raise BadRequest(f'"{name}" cannot be the name of a {what}: it takes letters, digits and _, a letter first, '
-                         f"{NAME_LIMIT} at most, and must not begin with _appliance or sqlite")  # fmt: skip
+                         f"{NAME_LIMIT} at most, and must not begin with _appliance or sqlite",
+                         attribute=attribute)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
     given: dict[str, JSON] = {}
     for name, value in _members(data, "attributes").items():
         column = _column(resource, name)
-        pointer = f"/data/attributes/{_escaped(name)}"
+        pointer = f"/data/attributes/{escaped(name)}"
         if column.name in asked:
             raise BadRequest(f"the column {quote(column.name)} is there twice", pointer=pointer)
         asked[column.name] = _stored(column, value, pointer)
@@ -222,7 +222,7 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
         given[column.name] = value
     known = {each.name: each for each in related}
     for name, value in _members(data, "relationships").items():
-        pointer = f"/data/relationships/{_escaped(name)}"
+        pointer = f"/data/relationships/{escaped(name)}"
         if name not in known:
             raise BadRequest(unknown(name, f"a relationship of {quote(resource.name)}", known), pointer=pointer)
         column = resource.columns[ascii_fold(known[name].column)]
@@ -265,7 +265,7 @@ def _column(resource: Resource, name: str) -> Column:
     if column is None or (resource.shape.standard and ascii_fold(name) == "id"):
         known = [legible(each.name) for each in resource.shape.columns]
         message = unknown(name, f"a column of {quote(resource.name)}", known)
-        raise BadRequest(message, pointer=f"/data/attributes/{_escaped(name)}")
+        raise BadRequest(message, pointer=f"/data/attributes/{escaped(name)}")
     return column
 
 
@@ -287,7 +287,7 @@ def _target(value: JSON, each: Relationship, pointer: str) -> str | None:
     return str(data["id"])
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """Give a name as a part of a JSON pointer (RFC 6901, section 3)."""
     return name.replace("~", "~0").replace("/", "~1")
 

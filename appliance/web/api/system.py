@@ -20,7 +20,7 @@ from appliance.store.resources import Resource
 from appliance.store.rights import Rights
 from appliance.store.rows import Clause, Found
 from appliance.store.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
-from appliance.web.api.documents import value_of
+from appliance.web.api.documents import escaped, value_of
 
 #: What a new table is described by.
 _TABLE: Final = ("table_name", "columns", "permission", "default_permission", "user_account_id")
@@ -61,7 +61,7 @@ def update(
         if _PASSWORD in changed:
             _hash(changed[_PASSWORD])
     elif grant.system == USERGROUP and "name" in changed:
-        _check_group_name(_text("name", changed["name"]))
+        _check_group_name(_text("name", changed["name"]), str(value_of(resource, found, "reference_id")))
     elif grant.system == WORLD:
         _check_world(db, resource, found, changed)
     done = rows.update(db, resource, found.place, changed)
@@ -93,7 +93,7 @@ def create_table(db: sqlite3.Connection, rights: Rights, attributes: Mapping[str
     """
     for name in attributes:
         if name not in _TABLE:
-            raise BadRequest(unknown(name, "an attribute of a new table", _TABLE), attribute=name)
+            raise BadRequest(unknown(name, "an attribute of a new table", _TABLE), attribute=escaped(name))
     columns = attributes.get("columns", [])
     if not isinstance(columns, list):
         raise BadRequest('"columns" is a list of {"name":…,"type":…}', attribute="columns")
@@ -106,7 +106,7 @@ def create_table(db: sqlite3.Connection, rights: Rights, attributes: Mapping[str
     standard.create(
         db,
         name,
-        [_column(each) for each in columns],
+        [_column(each, f"columns/{at}") for at, each in enumerate(columns)],
         permission=_bits(attributes, "default_permission", ROW_DEFAULT),
         table_permission=_bits(attributes, "permission", TABLE_DEFAULT),
         owner=owner,
@@ -146,18 +146,18 @@ def _hash(value: Any) -> str | None:
     return value
 
 
-def _column(given: JSON) -> NewColumn:
+def _column(given: JSON, where: str) -> NewColumn:
     if not isinstance(given, dict):
-        raise BadRequest(f'a column is {{"name":…,"type":…}}, not {kind(given)}', attribute="columns")
+        raise BadRequest(f'a column is {{"name":…,"type":…}}, not {kind(given)}', attribute=where)
     for name in given:
         if name not in _COLUMN:
-            raise BadRequest(unknown(name, "an attribute of a column", _COLUMN), attribute="columns")
+            raise BadRequest(unknown(name, "an attribute of a column", _COLUMN), attribute=f"{where}/{escaped(name)}")
     called, declared = given.get("name"), given.get("type")
     required, unique = given.get("required", False), given.get("unique", False)
     if not isinstance(called, str) or not isinstance(declared, str):
-        raise BadRequest('a column has a "name" and a "type", which are strings', attribute="columns")
+        raise BadRequest('a column has a "name" and a "type", which are strings', attribute=where)
     if not isinstance(required, bool) or not isinstance(unique, bool):
-        raise BadRequest('"required" and "unique" are true or false', attribute="columns")
+        raise BadRequest('"required" and "unique" are true or false', attribute=where)
     return NewColumn(called, declared, required, unique)
 
 
@@ -176,8 +176,9 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _check_group_name(name: str) -> None:
-    if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or ascii_fold(name) in ("owner", *BUILT_IN.values()):
+def _check_group_name(name: str, group: str) -> None:
+    taken = {"owner", *(called for reference, called in BUILT_IN.items() if reference != group)}
+    if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or ascii_fold(name) in taken:
         raise Invalid(f"a group's name has 1 to {NAME_LIMIT} printable characters and is not taken", column="name")
 
 

@@ -161,7 +161,8 @@ class Tables:
             opened = self._open(db, principal, WORLD)
             rules.demand_create(db, opened.rights, opened.grant, documents.Asked({}, {}, None))
             attributes = documents.attributes(document, opened.resource)
-            asked = documents.Asked({}, {}, None)
+            pointers = {name: f"/data/attributes/{documents.escaped(name)}" for name in attributes}
+            asked = documents.Asked({}, pointers, None)
             reference = _pointing(asked, lambda: system.create_table(db, opened.rights, attributes))
             found = opened.find(reference)
             made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)

@@ -84,6 +84,10 @@ async def test_groups_are_made_and_ended_but_not_those_that_are_built_in(tmp_pat
         assert code(await live.create("usergroup", name="Editors")) == (409, "conflict")
         assert code(await live.change("usergroup", group, name="owner")) == (422, "invalid")
         assert code(await live.ask("DELETE", f"/api/usergroup/{ADMINISTRATORS}")) == (409, "conflict")
+        assert (await live.change("usergroup", USERS, name="everyone")).status_code == 200
+        assert code(await live.change("usergroup", group, name="users")) == (422, "invalid")
+        assert code(await live.change("usergroup", USERS, name="guests")) == (422, "invalid")
+        assert (await live.change("usergroup", USERS, name="users")).status_code == 200
         assert (await live.ask("DELETE", f"/api/usergroup/{group}")).status_code == 204
         assert live.sql("SELECT count(*) FROM usergroup WHERE name = 'editors'") == [(0,)]
 
@@ -118,28 +122,35 @@ async def test_without_accounts_a_table_of_that_name_is_the_users_own(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "attributes",
+    ("attributes", "pointer"),
     [
-        {},
-        {"table_name": 1},
-        {"table_name": "a b"},
-        {"table_name": "_appliance_x"},
-        {"table_name": "x", "columns": {}},
-        {"table_name": "x", "columns": [{"name": "a"}]},
-        {"table_name": "x", "columns": [{"name": "a", "type": "nothing"}]},
-        {"table_name": "x", "columns": [{"name": "id", "type": "text"}]},
-        {"table_name": "x", "columns": [{"name": "a", "type": "text", "default": 1}]},
-        {"table_name": "x", "permission": "all"},
-        {"table_name": "x", "permission": -1},
-        {"table_name": "x", "reference_id": "r"},
+        ({}, ""),
+        ({"table_name": 1}, "/table_name"),
+        ({"table_name": "a b"}, "/table_name"),
+        ({"table_name": "_appliance_x"}, "/table_name"),
+        ({"table_name": "x", "columns": {}}, "/columns"),
+        ({"table_name": "x", "columns": [{"name": "a", "type": "text"}, 1]}, "/columns/1"),
+        ({"table_name": "x", "columns": [{"name": "a"}]}, "/columns/0"),
+        ({"table_name": "x", "columns": [{"name": "a", "type": "nothing"}]}, "/columns/0/type"),
+        ({"table_name": "x", "columns": [{"name": "id", "type": "text"}]}, "/columns/0/name"),
+        ({"table_name": "x", "columns": [{"name": "a b", "type": "text"}]}, "/columns/0/name"),
+        ({"table_name": "x", "columns": [{"name": "a", "type": "text", "de/fault": 1}]}, "/columns/0/de~1fault"),
+        ({"table_name": "x", "permission": "all"}, "/permission"),
+        ({"table_name": "x", "permission": -1}, "/permission"),
+        ({"table_name": "x", "default_permission": 1 << 21}, "/default_permission"),
+        ({"table_name": "x", "reference_id": "r"}, "/reference_id"),
+        ({"table_name": "world"}, "/table_name"),
     ],
 )
-async def test_what_is_no_table_is_not_made(tmp_path: Path, attributes: dict[str, Any]) -> None:
+async def test_what_is_no_table_is_not_made_and_the_answer_says_why(
+    tmp_path: Path, attributes: dict[str, Any], pointer: str
+) -> None:
     async with served(tmp_path / "live.db") as live:
         before = live.sql("SELECT count(*) FROM sqlite_schema WHERE type = 'table'")
         answer = await live.create("world", **attributes)
 
-        assert answer.status_code in (400, 422), answer.text
+        assert answer.status_code in (400, 409, 422), answer.text
+        assert answer.json()["errors"][0]["source"] == {"pointer": f"/data/attributes{pointer}"}
         assert live.sql("SELECT count(*) FROM sqlite_schema WHERE type = 'table'") == before
 
 

@@ -145,10 +145,10 @@ async def test_names_compare_as_in_sql_and_are_sent_as_in_the_schema(tmp_path: P
         ("k INTEGER PRIMARY KEY, v NOT NULL", {"v": None}, (422, "invalid"), "/data/attributes/v"),
         ("k INTEGER PRIMARY KEY, v UNIQUE", {"v": 1}, (409, "conflict"), "/data/attributes/v"),
         ("k INTEGER PRIMARY KEY, v", {"k": 1}, (409, "conflict"), "/data/attributes/k"),
-        ("k INTEGER PRIMARY KEY, v", {"k": "x"}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v", {"k": "x"}, (422, "invalid"), "/data/attributes/k"),
         ("k INTEGER PRIMARY KEY, v CHECK(v < 5)", {"v": 7}, (422, "invalid"), None),
         ("k INTEGER PRIMARY KEY, v REFERENCES t(k)", {"v": 7}, (409, "conflict"), None),
-        ("k INTEGER PRIMARY KEY, v INT) STRICT", {"v": "x"}, (422, "invalid"), None),
+        ("k INTEGER PRIMARY KEY, v INT) STRICT", {"v": "x"}, (422, "invalid"), "/data/attributes/v"),
         ("k TEXT PRIMARY KEY, v", {"v": 1}, (422, "invalid"), "/data/attributes"),
         ("k TEXT PRIMARY KEY, v", {"k": None}, (422, "invalid"), "/data/attributes/k"),
         ("k INTEGER PRIMARY KEY, v", {"v": True}, (422, "invalid"), "/data/attributes/v"),
@@ -289,6 +289,16 @@ async def test_a_fault_is_a_document_of_json_api_like_every_error(
 
         assert code(answer) == (500, "internal")
         assert "password" not in answer.text
+
+
+async def test_a_refused_media_type_says_which_are_taken(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        answer = await live.ask("POST", "/api/t", content=b"{}", headers={"Content-Type": "text/plain"})
+
+        assert code(answer) == (415, "unsupported-media-type")
+        assert answer.json()["errors"][0]["detail"] == (
+            "send the document as application/vnd.api+json without parameters, or as application/json"
+        )
 
 
 async def test_nobody_reads_without_a_token(tmp_path: Path) -> None:
