@@ -31,6 +31,7 @@ from appliance.live import beside
 from appliance.live.course import Course
 from appliance.live.facts import Facts, guard_of, name_of, partings
 from appliance.live.hub import Hub
+from appliance.live.shared import KEPT
 from appliance.live.telling import Told
 from appliance.model import Change, ascii_fold
 from appliance.store import replay
@@ -44,11 +45,12 @@ from appliance.store.wanted import Wanted
 REACH: Final = 50_000
 BACK: Final = REACH - 2 * LOOK_ROWS
 #: What counts as one transaction, and is of more ids than this, is read at once for all readings that go through it,
-#: but for who is told little of it; unless it is of more changes than the other: then it takes about 20 MiB.
+#: but for who is told little of it.
 MANY: Final = 500
-SHARED: Final = 50_000
 #: Else whoever is read for has so many times as much read beside what it is told, at most.
 BESIDE: Final = 4
+#: So many ids behind an event it is looked for how a row has ended whose name seems to be another's by now.
+AHEAD: Final = 10_000
 #: Events that are taken from memory between two chances for everybody else.
 STEP: Final = 1000
 
@@ -181,9 +183,9 @@ class Commits:
         tables = topics | {ascii_fold(each) for topic in topics if (each := self._hub.access.grant(topic).join_table)}
         hub, contents, shapes = self._hub, self._store.contents, self._hub.shapes
         changed = Wanted.rows([(shape, None) for shape in shapes.values() if ascii_fold(shape.table) in tables])
-        course, count = Course(topics, hub.access.grant), 0
+        course = Course(topics, hub.access.grant)
         position, end = stretch
-        while position < end and count <= SHARED:
+        while position < end and course.changes <= KEPT:
             if position >= hub.recent.after and end <= hub.position.id:
                 some = list(islice(hub.recent.events_after(position), STEP))
                 some = list(takewhile(lambda told: told.id <= end, some))
@@ -196,37 +198,42 @@ class Commits:
                 )
                 some, position = ([Told(each) for each in page.events], page.end) if page is not None else ([], end)
             course.add(some)
-            count += len(some)
         course.end()
-        return course if count <= SHARED else None
+        return course if course.changes <= KEPT else None
 
     async def facts(self, events: Sequence[Told], course: Course) -> Facts:
         """Read what is needed to deliver these events, of which this is the course, as ``Hub.facts`` does.
 
         And what guarded the rows that leave a filter or their owner by one of these and are deleted by now: their
         groups have gone with them, or are those of another row that has their name; and their deletion is of a row that
-        the filter does not let through, or is another's. Raises ``sqlite3.Error``.
+        the filter does not let through, or is another's. And of rows whose name seems to be another's by now, if not
+        much has happened since: else the groups of that one count, as for a row that was replaced. Raises
+        ``sqlite3.Error``.
         """
         facts = await self._hub.facts(events, course)
         if facts.newest:
             self.note(facts.newest)
-        leaving = [each.event for each in events if isinstance(each.event, Change) and self._may_end(each.event, facts)]
-        topics = {ascii_fold(each.shape.table) for each in leaving}
-        wanted = beside.wanted(self._hub, [Told(each) for each in leaving], topics)
-        if wanted is not None:
-            facts = await self._with_ends(facts, (events[-1].id, facts.newest), wanted, topics)
+        going_on = [each for each in (told.event for told in events) if isinstance(each, Change) and facts.has(each)]
+        leaving = [each for each in going_on if self._may_leave(each, facts)]
+        facts = await self._with_ends(facts, events, leaving)
+        another = [each for each in going_on if facts.newest - each.id <= AHEAD and facts.is_another(each)]
+        facts = await self._with_ends(facts, events, another, most=MANY)
         if facts.joining:
             facts = replace(facts, joined=partings(facts))
         return replace(facts, doubtful=facts.doubtful | course.lacking) if course.lacking else facts
 
     async def _with_ends(
-        self, facts: Facts, stretch: tuple[int, int], wanted: Wanted, topics: Collection[str]
+        self, facts: Facts, events: Sequence[Told], changes: Sequence[Change], *, most: int | None = None
     ) -> Facts:
-        """Add how the rows that are wanted have ended in a stretch behind the events."""
-        shapes, contents = self._hub.shapes, self._store.contents
-        found = await self._store.read(lambda db: beside.read(db, [stretch], wanted, shapes, contents))
+        """Add how the rows of some changes have ended behind the events, unless more has happened to them."""
+        topics = {ascii_fold(each.shape.table) for each in changes}
+        wanted = beside.wanted(self._hub, [Told(each) for each in changes], topics)
+        if wanted is None:
+            return facts
+        shapes, contents, behind = self._hub.shapes, self._store.contents, (events[-1].id, facts.newest)
+        found = await self._store.read(lambda db: beside.read(db, [behind], wanted, shapes, contents, most))
         if found is None:
-            return replace(facts, doubtful=facts.doubtful | set(topics))
+            return replace(facts, doubtful=facts.doubtful | topics) if most is None else facts
         course = Course(topics, self._hub.access.grant)
         course.add(map(Told, found))
         course.end()
@@ -236,22 +243,12 @@ class Commits:
             ended[name] = [*ended.get(name, ()), ends[0]]
         return replace(facts, ended=ended, doubtful=facts.doubtful | course.renamed())
 
-    def _may_end(self, change: Change, facts: Facts) -> bool:
-        """Whether this is to be judged by how its row has ended, though that comes behind the events.
-
-        It is where another seems to have its name by now, or it leaves a live set and may have ended by now.
-        """
+    def _may_leave(self, change: Change, facts: Facts) -> bool:
+        """Whether this takes a row out of a live set, and it may be another by now that has its name."""
         topic, old, new = ascii_fold(change.shape.table), change.old, change.new
-        image = old or new
-        if image is None or (name := name_of(change, image)) not in facts.guards:
-            return False
-        if facts.end(name, change.id) is not None:
-            return False
-        if facts.is_another(change, new or image):
-            return facts.newest - change.id <= REACH  # and else it is not, as what is replaced again and again is not
         if old is None or new is None or topic not in self._hub.subscribers.live_sets:
             return False
-        if facts.guards[name] is not None and not facts.newer:
+        if facts.guards[name_of(change, old)] is not None and not facts.newer:
             return False
         grant, audiences = self._hub.access.grant(topic), self._hub.subscribers.audiences(topic)
         if guard_of(grant, change, old) != guard_of(grant, change, new):

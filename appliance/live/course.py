@@ -42,13 +42,15 @@ class Course:
 
     __slots__ = (
         "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics", "_transactions",
-        "between", "joining", "lacking", "last", "narrowed",
+        "between", "changes", "joining", "lacking", "last", "narrowed",
     )  # fmt: skip
 
     def __init__(
         self, topics: Collection[str], grant: Callable[[str], TableGrant], lacking: Collection[str] = ()
     ) -> None:
         self.lacking = frozenset(lacking)
+        #: How many it is of.
+        self.changes = 0
         self.narrowed: dict[int, Joins] = {}
         self.last: dict[int, Guarded] = {}
         self.between: set[int] = set()
@@ -74,10 +76,13 @@ class Course:
             change = told.event
             if isinstance(change, Change):
                 grant = self._grant(change.shape.table)
-                if grant.object_table is not None:
-                    self._join(change, ascii_fold(grant.object_table), str(grant.object_column))
-                elif told.topic in self._topics:
-                    self._change(change, grant)
+                judge = told.topic if grant.object_table is None else ascii_fold(grant.object_table)
+                if judge in self._topics:
+                    self.changes += 1
+                    if grant.object_table is None:
+                        self._change(change, grant)
+                    else:
+                        self._join(change, judge, str(grant.object_column))
 
     def end(self) -> None:
         """End the transaction: what it has done to each row is known."""

@@ -91,10 +91,17 @@ class Facts:
         ends = self.ended.get(name, ())
         return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
 
-    def is_another(self, change: Change, image: Image) -> bool:
+    def has(self, change: Change) -> bool:
+        """Whether it was read what guards the row of a change, and it goes on, as far as is known."""
+        image = change.old or change.new
+        return image is not None and (name := name_of(change, image)) in self.guards and not self.end(name, change.id)
+
+    def is_another(self, change: Change) -> bool:
         """Whether the row that is there under the name of this one seems to be another."""
-        there, made = self.made.get(name_of(change, image)), value_of(change, image, "created_at")
-        return there is not None and made is not None and there != made
+        image = change.new or change.old
+        if image is None or (there := self.made.get(name_of(change, image))) is None:
+            return False
+        return value_of(change, image, "created_at") not in (there, None)
 
 
 NOTHING = Facts()

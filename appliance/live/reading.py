@@ -178,8 +178,11 @@ class Reading:
             lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
         )
 
-    async def _send_all(self, events: Sequence[Told], end: int) -> None:
+    async def _send_all(self, found: Sequence[Told], end: int) -> None:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
+        concerned = {ascii_fold(each.topic) for each in self._subscriptions}
+        concerned.update(each for each in map(self._joining, self._subscriptions) if each is not None)
+        events = [each for each in found if each.topic in concerned]
         by_row, _ = ground = self._by_row(), self._hub.access.regranted
         try:
             course = await self._commits.of(events, by_row)
@@ -257,12 +260,9 @@ class Reading:
         if self._hub.table(folded) is None:
             return Wanted.messages(subscription.topic)
         asked: list[tuple[Shape, RowFilter | None]] = []
-        # Where a row's groups decide, those who hold it are told of them, too.
-        joining = None
-        if subscription.wish.live_set and subscription.audience.sight is Sight.BY_ROW:
-            joining = self._hub.access.grant(subscription.topic).join_table
+        joining = self._joining(subscription)
         for shape in self._hub.shapes.values():
-            if joining is not None and ascii_fold(shape.table) == ascii_fold(joining):
+            if ascii_fold(shape.table) == joining:
                 asked.append((shape, None))
             elif ascii_fold(shape.table) == folded:
                 try:
@@ -270,6 +270,13 @@ class Reading:
                 except BadFilter:
                     continue  # of that shape it is told nothing
         return Wanted.rows(asked)
+
+    def _joining(self, subscription: Subscription) -> str | None:
+        """Name (folded) the table that joins a subscription's rows to groups, if it is told of these, too."""
+        if not subscription.wish.live_set or subscription.audience.sight is not Sight.BY_ROW:
+            return None
+        table = self._hub.access.grant(subscription.topic).join_table
+        return None if table is None else ascii_fold(table)
 
     def _trimmed(self) -> None:
         """What comes next is not kept any more: a live set goes on and is told, any other reader has lost its place."""

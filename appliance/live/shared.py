@@ -20,8 +20,8 @@ from appliance.store.replay import Page
 
 #: From so many readings at a time on, what they have to read is put into memory, where there is room.
 MANY: Final = 4
-#: How many courses are kept.
-KEPT: Final = 2
+#: Of so many changes courses are kept, the last ones; they take about 400 bytes a change.
+KEPT: Final = 50_000
 #: After which id and up to which, of which tables (folded), and by which state of what is granted on them.
 Stretch: TypeAlias = tuple[int, int, frozenset[str], int]
 
@@ -31,8 +31,9 @@ class Shared:
 
     def __init__(self, recent: Recent) -> None:
         self._recent = recent
-        self._found: dict[Stretch, Course | None] = {}
-        self._lock = trio.Lock()
+        self._courses: dict[Stretch, Course | None] = {}
+        self._being_read: dict[Stretch, trio.Lock] = {}
+        self._filling = trio.Lock()
         self._readings = 0
         #: Behind here, and behind whatever is before it, there was too much for memory.
         self._too_much = -1
@@ -46,7 +47,8 @@ class Shared:
         finally:
             self._readings -= 1
             if not self._readings:
-                self._found.clear()
+                self._courses.clear()
+                self._being_read.clear()
 
     async def fill(self, position: int, page: Callable[[int, int], Awaitable[Page]]) -> bool:
         """Have all that came after a position in memory if many read and there is room; give whether it is there.
@@ -55,7 +57,7 @@ class Shared:
         """
         if self._readings < MANY:
             return False
-        async with self._lock:
+        async with self._filling:
             while self._too_much < position < self._recent.after:
                 upto, at, (most, most_bytes) = self._recent.after, position, self._recent.room()
                 events: list[Told] = []
@@ -75,14 +77,16 @@ class Shared:
 
     def __contains__(self, stretch: Stretch) -> bool:
         """Whether there is the course of a stretch, or it is known to be too much."""
-        return stretch in self._found
+        return stretch in self._courses
 
     async def get(self, stretch: Stretch, read: Callable[[], Awaitable[Course | None]]) -> Course | None:
         """Give the course of a stretch, which does not change; ``None``: too much. It is ``read`` once; may raise."""
-        async with self._lock:
-            if stretch not in self._found:
-                found = await read()
-                while len(self._found) >= KEPT:
-                    del self._found[next(iter(self._found))]
-                self._found[stretch] = found
-            return self._found[stretch]
+        async with self._being_read.setdefault(stretch, trio.Lock()):
+            if stretch not in self._courses:
+                self._courses[stretch] = found = await read()
+                changes = sum(each.changes for each in self._courses.values() if each is not None)
+                while changes > KEPT and len(self._courses) > 1:
+                    oldest = self._courses.pop(next(iter(self._courses)))
+                    changes -= 0 if oldest is None else oldest.changes
+                return found
+            return self._courses[stretch]

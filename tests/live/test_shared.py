@@ -75,7 +75,7 @@ async def test_it_is_read_for_the_first_and_forgotten_with_the_last(
         for each in peers:
             assert [event["Key"][0] for event in each.sent] == [1, 3, *range(4, 16)]
             assert each.told == []
-        assert not live.hub.shared._found
+        assert not live.hub.shared._courses
 
 
 async def test_what_is_granted_meanwhile_has_it_read_again(
@@ -124,7 +124,7 @@ async def test_who_is_told_little_of_what_much_has_happened_to_has_all_of_it_rea
 async def test_where_it_is_too_much_who_holds_rows_is_told(
     tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "SHARED", 10)
+    monkeypatch.setattr(commits, "KEPT", 10)
     monkeypatch.setattr(commits, "BESIDE", 0)
     async with served(tmp_path / "a.db") as live:
         ann, held = await follow_own_rows(live)
