@@ -92,7 +92,10 @@ def _ports(setup: Setup) -> Iterator[Finding]:
                 who = _listening(port) or "another program"
                 yield Finding("problem", f"port {port} on {host} is in use by {who}; end it or choose another port")
             elif error.errno == errno.EACCES:
-                yield Finding("problem", f"port {port} is not allowed to this user; choose one above 1023")
+                yield Finding("unusable", f"port {port} is not allowed to this user; choose one above 1023")
+            elif isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+                yield Finding("unusable", f"{host} cannot be listened on: there is no such address; name an address of "
+                                          "this machine")  # fmt: skip
             elif host not in ("127.0.0.1", "::1"):
                 yield Finding("problem", f"{host} cannot be listened on: {error.strerror or error}; name an address of "
                                          "this machine")  # fmt: skip

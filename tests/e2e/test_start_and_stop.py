@@ -340,6 +340,18 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     assert "is not a SQLite database" in broken.stdout
 
 
+def test_rules_of_secrecy_that_say_nothing_are_in_the_log(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE orders(id INTEGER PRIMARY KEY, pin)")
+    none = {**os.environ, "LIVE_APPLIANCE_SECRET_COLUMNS": ""}
+    with serving(db, "--reveal", "x.password", "--reveal", "orders.pin", environment=none) as live:
+        warned = [line for line in live.log() if "no_such_column" in line or "nothing_secret" in line]
+    assert [line.partition("]")[2].split() for line in warned] == [
+        ["nothing_secret"],
+        ["no_such_column", "column=x.password"],
+    ]
+
+
 def test_history_says_what_happened_to_a_row(tmp_path: Path) -> None:
     db = tmp_path / "a.db"
     sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a, password)")

@@ -105,6 +105,17 @@ def test_a_port_in_use_is_named_with_who_has_it(setup: Callable[..., Setup]) -> 
         assert found(setup(addresses=[("127.0.0.1", port)], served=True)) == []
 
 
+@pytest.mark.parametrize(("code", "grade"), [(socket.EAI_NONAME, "unusable"), (socket.EAI_AGAIN, "problem")])
+def test_a_name_that_is_nobodys_is_what_serve_says_it_is(
+    code: int, grade: str, setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise socket.gaierror(code, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    assert only(setup(addresses=[("name.invalid", 6336)]))[0] == grade
+
+
 def test_an_address_of_another_machine_is_a_problem(setup: Callable[..., Setup]) -> None:
     grade, words = only(setup(addresses=[("192.0.2.1", 6336)]))
 
