@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from appliance.cli import commands
+from appliance.cli import commands, serving
 from appliance.errors import CommandError, first_of
 
 
@@ -117,3 +118,23 @@ def test_who_makes_a_table_is_told_how_users_come_to_add_rows(tmp_path: Path) ->
     words = shlex.split(line.partition("live-appliance ")[2])
     assert call(*words).exit_code == 0
     assert "group users: peek, create" in call("table", "list", "--db", db).output
+
+
+# --- serve ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("called", "named"),
+    [
+        ("live-appliance", "live-appliance"),
+        ("/opt/app/appliance/__main__.py", f"{sys.executable} -m appliance"),
+        ("bin/live-appliance", f"{Path.cwd()}/bin/live-appliance"),
+        ("./live-appliance", f"{Path.cwd()}/live-appliance"),
+        ("/a b/live-appliance", "'/a b/live-appliance'"),
+    ],
+)
+def test_a_line_to_paste_names_the_program_as_any_folder_finds_it(
+    called: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert serving._program() == named

@@ -15,7 +15,7 @@ import click
 import trio
 
 from appliance import __version__, config, logs
-from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, config_option, own_token
+from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, config_option, duration, own_token
 from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.serve import Announcement, serve
 from appliance.signals import Reload
@@ -85,8 +85,9 @@ def _announce(settings: config.Config, announcement: Announcement) -> None:
         click.echo(f"  setup:  {link}  (makes the first administrator's account)")
     click.echo(f"  try it: {_line_to_paste(settings, url, announcement.tables)}")
     if sys.stdout.isatty():
-        token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=OWN_TOKEN_S)
-        click.echo(f"  token:  {token}  (an administrator's, for one hour)")
+        ttl_s = min(OWN_TOKEN_S, settings.token_lifetime_s)
+        token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=ttl_s)
+        click.echo(f"  token:  {token}  (an administrator's, for {duration(ttl_s)})")
     sys.stdout.flush()
 
 
@@ -121,7 +122,8 @@ def _program() -> str:
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return shlex.join([sys.executable, "-m", "appliance"])
+    if "/" not in sys.argv[0]:  # the shell has found it
+        return shlex.quote(called.name or "live-appliance")
     found = shutil.which("live-appliance")
-    if not called.name or (found and Path(found).resolve() == called.resolve()):
-        return "live-appliance"
-    return shlex.quote(str(called.absolute()))
+    same = found is not None and Path(found).resolve() == called.resolve()
+    return "live-appliance" if same else shlex.quote(str(called.absolute()))
