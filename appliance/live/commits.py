@@ -238,9 +238,8 @@ class Commits:
         course.add(map(Told, found))
         course.end()
         ended = {**facts.ended}
-        for name, ends in course.ends().items():
-            # The first: another row may have had its name since.
-            ended[name] = [*ended.get(name, ()), ends[0]]
+        for name, end in course.first_ends().items():
+            ended[name] = [*ended.get(name, ()), end]
         return replace(facts, ended=ended, doubtful=facts.doubtful | course.renamed())
 
     def _may_leave(self, change: Change, facts: Facts) -> bool:

@@ -110,6 +110,17 @@ class Course:
                 self._ends.setdefault(name, []).append(end._replace(taken=self._taken(name, end.id)))
         return self._ends
 
+    def first_ends(self) -> dict[Name, End]:
+        """Give which row of each name was deleted first, with the groups that it had before all of this.
+
+        That is when whoever holds it by what happened before was told of it last.
+        """
+        found: dict[Name, End] = {}
+        for name, ends in self.ends().items():
+            joins = self._undone(name, ends[0].joins, ends[0].id)
+            found[name] = ends[0]._replace(guard=ends[0].guard._replace(joins=joins), joins=joins)
+        return found
+
     def renamed(self) -> frozenset[str]:
         """Give the tables in which a row was given another name."""
         return frozenset(table for table, _ in self._renamed)
@@ -160,15 +171,18 @@ class Course:
 
         Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
         """
-        begun = max((each for each in self._named.get(name, ()) if each < end.id), default=0)
+        return common(end.joins, self._undone(name, end.joins, end.id, self._transactions))
+
+    def _undone(self, name: Name, joins: Joins, before: int, transaction: int = 0) -> Joins:
+        """Give the groups of a row before this transaction and those behind it, if it had these before an event."""
+        begun = max((each for each in self._named.get(name, ()) if each < before), default=0)
         _, reference = name
-        joins = end.joins
-        for transaction, change, column in reversed(self.joining.get(name, ())):
-            if transaction != self._transactions or change.id < begun:
+        for each in reversed(self.joining.get(name, ())):
+            if each.transaction < transaction or each.change.id < begun:
                 break
-            if change.id < end.id:
-                joins = undone(change, column, reference, joins)
-        return common(end.joins, joins)
+            if each.change.id < before:
+                joins = undone(each.change, each.column, reference, joins)
+        return joins
 
     def _taken(self, name: Name, after: int) -> int:
         """Give by which event a row got this name next; 0: by none."""

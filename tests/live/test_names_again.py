@@ -89,6 +89,33 @@ async def test_a_live_set_ends_with_what_may_be_read(
         assert held_by(dan, set()) == bool(club)
 
 
+@pytest.mark.parametrize("how", ["remembered", "read"])
+@pytest.mark.parametrize("groups", [("staff",), ("staff", "club"), ("club",)])
+async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_leaves_whoever_held_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, groups: tuple[str, ...]
+) -> None:
+    read_one_by_one(monkeypatch)
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        await caught_up(live)
+        live.hub.unsubscribe(held)
+        ann = peer("ann", *groups)
+        subscription, begun = live.hub.subscribe(ann, "todo", held.wish), live.hub.position.id
+        moves = f"UPDATE {join_table('todo')} SET usergroup_id = 'club'"
+        for statement in (LEAVES, moves, GOES):
+            await run(live, (statement,), at_once=False)
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        reader = Reading(live.hub, live.store, ann, [subscription], begun)
+        await reader._is_last_step()
+        monkeypatch.undo()  # what comes behind it is decided on together
+        await reader.run()
+        assert ann.told == []
+        assert not held_by(ann, {"r"} if "staff" in groups else set())
+        assert all(each["EventType"] == "delete" for each in ann.sent)
+        assert "staff" in groups or "shared" not in str(ann.sent)
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
