@@ -104,6 +104,23 @@ class Commits:
         stretches = [(after, end) for after, end in around if after < end]
         return await self._course_of(events, stretches, topics, newest)
 
+    def parts(self, events: Sequence[Told]) -> list[list[Told]]:
+        """Split these, which were delivered, where a long stretch begins or ends that counts as one transaction.
+
+        Such a stretch is read for all (``_is_shared``), which what stands beside it here must not prevent.
+        """
+        borders, newest = self._store.borders, max(self._hub.position.id, self._store.borders.decided)
+        parts: list[list[Told]] = [[]]
+        end, long = 0, False
+        for told in events:
+            if told.id > end:
+                begun, end = borders.before(told.id), borders.end(told.id, newest)
+                before, long = long, end - begun > MANY
+                if parts[-1] and (before or long):
+                    parts.append([])
+            parts[-1].append(told)
+        return parts
+
     async def of(self, events: Sequence[Told], topics: Collection[str]) -> Course:
         """Give the course of these, which were delivered, with what else their transactions did to these tables.
 
@@ -127,7 +144,7 @@ class Commits:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             return self._course(every, topics, newest)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
-        most = MANY + BESIDE * len(events)
+        most = MANY + BESIDE * len(events) if shared else None
         course = await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
         if shared and course.lacking:
             return await self._shared((after, end), topics, wanted=True) or course

@@ -182,26 +182,31 @@ class Reading:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
         concerned = {ascii_fold(each.topic) for each in self._subscriptions}
         concerned.update(each for each in map(self._joining, self._subscriptions) if each is not None)
-        events = [each for each in found if each.topic in concerned]
-        by_row, _ = ground = self._by_row(), self._hub.access.regranted
+        parts = self._commits.parts([each for each in found if each.topic in concerned])
         try:
-            course = await self._commits.of(events, by_row)
-            for first in range(0, max(1, len(events)), STEP):
-                some = events[first : first + STEP]
-                facts = await self._commits.facts(some, course)
-                if doubtful := facts.doubtful & by_row - self._doubted:
-                    doubt(
-                        [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters
-                    )
-                    self._doubted |= doubtful
-                self._failing = False
-                # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
-                if ground != (self._by_row(), self._hub.access.regranted):
-                    return
-                if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
+            for part in parts:
+                if not await self._send_part(part, end if part is parts[-1] else part[-1].id):
                     return
         except sqlite3.Error as error:
             await self._fails(error)
+
+    async def _send_part(self, events: Sequence[Told], end: int) -> bool:
+        """Send what is due of events that are decided on together; give whether it was all."""
+        by_row, _ = ground = self._by_row(), self._hub.access.regranted
+        course = await self._commits.of(events, by_row)
+        for first in range(0, max(1, len(events)), STEP):
+            some = events[first : first + STEP]
+            facts = await self._commits.facts(some, course)
+            if doubtful := facts.doubtful & by_row - self._doubted:
+                doubt([each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters)
+                self._doubted |= doubtful
+            self._failing = False
+            # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
+            if ground != (self._by_row(), self._hub.access.regranted):
+                return False
+            if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
+                return False
+        return True
 
     def _by_row(self) -> frozenset[str]:
         """Name (folded) the tables of which rows say what a subscription may be told."""

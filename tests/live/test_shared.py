@@ -78,6 +78,24 @@ async def test_it_is_read_for_the_first_and_forgotten_with_the_last(
         assert not live.hub.shared._courses
 
 
+async def test_what_stands_beside_it_in_a_page_is_decided_on_by_itself(
+    tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "BESIDE", 0)
+    async with served(tmp_path / "a.db") as live:
+        ann, held = await follow_own_rows(live)
+        begun = live.hub.position.id
+        await live.write("INSERT INTO t VALUES(20, 'ann')")
+        await live.caught_up()
+        await live.write(*MUCH)
+        await live.caught_up()
+        await live.write("INSERT INTO t VALUES(21, 'ann')")
+        live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, ann, [held], begun).run()
+        assert len(read) == 1
+        assert ([event["Key"][0] for event in ann.sent], ann.told) == ([20, 1, 3, *range(4, 16), 21], [])
+
+
 async def test_what_is_granted_meanwhile_has_it_read_again(
     tmp_path: Path, read: list[Course | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
