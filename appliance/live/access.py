@@ -26,7 +26,7 @@ from appliance.protocol.filters import RowFilter
 from appliance.protocol.permissions import Guarded, Verb, both, permits
 from appliance.protocol.tokens import Key, Keyring, Unverified
 from appliance.store import callers, grants, standard
-from appliance.store.callers import NO_KEY, Caller, Granted
+from appliance.store.callers import Caller, Granted
 from appliance.store.grants import CLOSED, TableGrant, TableKind
 from appliance.store.readable import readable
 from appliance.store.snapshot import Condition
@@ -161,18 +161,18 @@ class Access:
         return Reader(nobody, frozenset((standard.GUESTS,)))
 
     async def identify(self, principals: Sequence[Principal]) -> list[Caller]:
-        """Say what each of these principals is now; one whose key was taken away is refused, too."""
+        """Say what each of these principals is now; one that would not be let in any more is refused."""
         return (await self.read(principals, tables=False))[1]
 
     async def read(self, principals: Sequence[Principal], *, tables: bool) -> tuple[Granted | None, list[Caller]]:
         """Read at one moment what is granted on ``tables``, if that is wanted, and what these principals are."""
         granted, found = await self._store.read(lambda db: callers.with_grants(db, principals, tables=tables))
-        return granted, [
-            each if self._key_is_there(each.principal) else replace(each, refused=NO_KEY) for each in found
-        ]
+        return granted, [self._as_configured(each) for each in found]
 
-    def _key_is_there(self, principal: Principal) -> bool:
-        return principal.guest or principal.key_id in self._keyring.ids
+    def _as_configured(self, caller: Caller) -> Caller:
+        guest = "" if self._guests else "nobody comes in without a token here any more"
+        why = guest if caller.principal.guest else self._keyring.refusal(caller.principal, time.time())
+        return replace(caller, refused=why) if why else caller
 
     async def read_keys(self) -> None:
         """Read the keys that tokens are verified with."""

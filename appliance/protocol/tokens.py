@@ -23,6 +23,8 @@ ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 ISSUER: Final = "live-appliance"
 #: Who acts when an administrator works with the file itself: a subject of ours, though it has no account.
 ADMINISTRATOR: Final = "administrator"
+#: What the ids of other issuers' keys begin with.
+OTHERS: Final = "jwt-"
 #: How far two clocks may be apart, seconds.
 LEEWAY_S: Final = 5.0
 #: A longer text is not looked at, bytes.
@@ -64,6 +66,9 @@ class Issuer:
 OURS: Final = Issuer(ISSUER, admin="admin")
 
 
+NO_KEY: Final = "the key or the settings that this token was accepted by count no more; connect again with a new one"
+
+
 class Unverified(Unauthorized):
     """None of the keys has signed this token."""
 
@@ -72,6 +77,7 @@ class Unverified(Unauthorized):
 class Key:
     """One key: an ``id`` to know it by, its one algorithm, and what that takes to verify with.
 
+    The same key of an issuer whose claims mean something else has another ``id``.
     ``kid`` is what tokens call it; ``None`` if they need not.
     """
 
@@ -134,7 +140,6 @@ class Keyring:
         self._lifetime_s = lifetime_s
         #: What signatures were found right of late: the key and the claims, by the token's digest.
         self._known: dict[bytes, tuple[Key, Mapping[str, JSON]]] = {}
-        #: A principal whose ``key_id`` is not among these holds a token of a key that was taken away.
         self.ids = frozenset(key.id for key in self._keys)
 
     def verify(self, token: str, now: float) -> Principal:
@@ -151,6 +156,19 @@ class Keyring:
             if len(self._known) > REMEMBERED:
                 del self._known[next(iter(self._known))]
         return self._principal(*known, now)
+
+    def refusal(self, principal: Principal, now: float) -> str:
+        """Say why the token that a principal was verified by is not accepted any more; "" when it is.
+
+        Its key may have been taken away, or its issuer be judged otherwise (``Key.id``), or tokens not live as long.
+        """
+        if principal.key_id not in self.ids:
+            return NO_KEY
+        try:
+            self._check_life(principal.expires_at, principal.issued_at, now)
+        except Unauthorized as error:
+            return error.message
+        return ""
 
     def _signed(self, token: str) -> tuple[Key, Mapping[str, JSON]]:
         """Say which key has signed a token, and what it claims."""
@@ -204,9 +222,12 @@ class Keyring:
             raise Unauthorized("the token has expired; get a new one")
         if now + LEEWAY_S < max(begins, issued):
             raise Unauthorized("the token is not valid yet; look at the clocks of both machines")
+        self._check_life(expires, issued, now)
+        return expires, issued
+
+    def _check_life(self, expires: float, issued: float, now: float) -> None:
         if expires - (issued or now) > self._lifetime_s:
             raise Unauthorized(f"the token lives longer than the {self._lifetime_s:g} s that are allowed here")
-        return expires, issued
 
 
 def verify(secret: str, token: str, *, now: float) -> Principal:

@@ -6,14 +6,13 @@ import functools
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
+from appliance.protocol.tokens import ADMINISTRATOR, ISSUER, NO_KEY, OTHERS
 from appliance.store import grants, keys, standard
 from appliance.store.grants import Standing, TableGrant
 
-NO_KEY: Final = "the key that signed this token counts no more; get a new one"
 #: What is granted on tables, by folded name.
 Granted: TypeAlias = Mapping[str, TableGrant]
 
@@ -64,7 +63,8 @@ def _identified(
         return Caller(principal, frozenset((standard.GUESTS,)))
     if principal.token_id and principal.token_id in ended:
         return Caller(principal, frozenset(), "the token was revoked; get a new one")
-    if principal.issuer == ISSUER and own is not None and principal.key_id and principal.key_id not in own:
+    by_ours = principal.issuer == ISSUER and not principal.key_id.startswith(OTHERS)
+    if by_ours and own is not None and principal.key_id and principal.key_id not in own:
         return Caller(principal, frozenset(), NO_KEY)  # dropped a moment ago: who has verified the token had it still
     stands = standings[principal.subject]
     if principal.issuer != ISSUER:

@@ -19,7 +19,7 @@ from appliance.errors import BadConfiguration, BadJson
 from appliance.model import JSON
 from appliance.protocol import json as strict_json
 from appliance.protocol.signatures import jwt, load_cryptography
-from appliance.protocol.tokens import ALGORITHMS, RSA_BITS, SECRET_BYTES, Issuer, Key
+from appliance.protocol.tokens import ALGORITHMS, OTHERS, RSA_BITS, SECRET_BYTES, Issuer, Key
 
 load_cryptography()
 
@@ -72,7 +72,7 @@ def _shared(material: bytes, path: Path, issuer: Issuer, kid: str | None) -> Key
     except jwt.InvalidKeyError as error:
         raise BadConfiguration(f"{path} holds a public or private key, which is no secret for HS256; name its own "
                                "algorithm") from error  # fmt: skip
-    return Key(_name(material), "HS256", material, issuer, kid)
+    return Key(_name(material, issuer), "HS256", material, issuer, kid)
 
 
 def _public(algorithm: str, material: Any, path: Path, issuer: Issuer, kid: str | None) -> Key:
@@ -83,11 +83,13 @@ def _public(algorithm: str, material: Any, path: Path, issuer: Issuer, kid: str 
     if isinstance(material, EllipticCurvePublicKey) and not isinstance(material.curve, SECP256R1):
         raise BadConfiguration(f"the key in {path} is on the curve {material.curve.name}; ES256 takes P-256")
     public = material.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return Key(_name(public), algorithm, material, issuer, kid)
+    return Key(_name(public, issuer), algorithm, material, issuer, kid)
 
 
-def _name(material: bytes) -> str:
-    return hashlib.sha256(b"live-appliance key " + material).hexdigest()[:16]
+def _name(material: bytes, issuer: Issuer) -> str:
+    # Who came in by a token of this key was judged by what is said of its issuer: with that, the id is another one.
+    said = repr(issuer).encode()
+    return OTHERS + hashlib.sha256(b"live-appliance key %d %b%b" % (len(said), said, material)).hexdigest()[:16]
 
 
 def _of_jwks(path: Path, issuer: Issuer) -> list[Key]:

@@ -12,10 +12,10 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.e2e.live import Live, run, serving, sql, until
+from tests.e2e.live import Client, Live, run, serving, sql, token, until
 
 pytestmark = pytest.mark.e2e
 
@@ -125,3 +125,45 @@ def test_a_group_that_is_called_otherwise_is_another_one_for_tokens_that_name_it
         assert [each["EventType"] for each in client.all_until_now()] == ["table-dropped"]
         sql(db, "UPDATE usergroup SET name = 'editors' WHERE name = 'authors'")
         client.done("subscribe", topic="notes")
+
+
+def test_who_would_be_refused_by_new_settings_is_closed_before_the_next_event(tmp_path: Path) -> None:
+    db, jwks, config = tmp_path / "shop.db", tmp_path / "jwks.json", tmp_path / "live.toml"
+    publish(jwks, one=FIRST)
+    sql(db, "CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT)")
+    assert run("table", "grant", "notes", "--to", "guests", "--can", "read", "--db", db).returncode == 0
+    other = "https://other.example"
+    settings = f'jwt_keys = ["{jwks}"]\nguests = true\n'
+    config.write_text(settings)
+    with serving(db, "--config", str(config)) as live:
+        for line, key in (
+            ('jwt_admin_claim = "owner"', signed(FIRST, "one", admin=True)),
+            (f'jwt_issuer = "{other}"', signed(FIRST, "one")),
+            ('jwt_audience = "shop"', signed(FIRST, "one", iss=other)),
+            ("token_lifetime_s = 60\ntoken_ttl_s = 60", token(db, "--admin", "--ttl", "10m")),
+            ("guests = false", ""),
+        ):
+            with connect(f"{live.url}?token={key}" if key else live.url) as connection:
+                client = Client(connection)
+                client.done("subscribe", topic="notes")
+                settings = settings.replace("guests = true\n", "" if line.startswith("guests") else "guests = true\n")
+                settings += line + "\n"
+                config.write_text(settings)
+                reload(live)
+                sql(db, "INSERT INTO notes(text) VALUES('secret')")
+                with pytest.raises(ConnectionClosed) as closed:
+                    client.receive()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 4401, line
+
+
+def test_another_issuer_can_speak_for_accounts_of_ours(tmp_path: Path) -> None:
+    db, jwks = notes_of_editors(tmp_path)
+    with serving(db, "--jwt-keys", str(jwks), "--jwt-issuer", ISSUER, "--jwt-accounts") as live:
+        sql(db, "INSERT INTO user_account(reference_id, email) VALUES('local', 'local@example.com')")
+        assert status(live, signed(FIRST, "one", sub="nobody")) == 401
+        issued = {"iat": int(time.time()) + 1}  # not before the account, in whole seconds
+        with live.client(signed(FIRST, "one", sub="local", **issued)) as client:
+            assert "notes" not in client.done("list-topic")["topics"]
+            assert run("group", "join", "editors", "local@example.com", "--db", db).returncode == 0
+            assert "notes" in client.done("list-topic")["topics"]

@@ -40,7 +40,9 @@ async def held(folder: Path) -> AsyncIterator[Held]:
     settings = StoreSettings(folder / "a.db", Secrecy((), ()), busy_timeout_s=5)
     async with open_bridge(), open_store(settings) as store:
         await store.synchronise()
-        yield Held(store)
+        access = Held(store)
+        access.configure(external=(), lifetime_s=3600, guests=True)
+        yield access
 
 
 async def test_all_that_wait_are_asked_for_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ADMINISTRATOR, ISSUER
+from appliance.protocol.tokens import ADMINISTRATOR, ISSUER, NO_KEY, OTHERS
 from appliance.store import accounts, callers, connections, keys, schema, standard
 from appliance.store.standard import ADMINISTRATORS
 
@@ -59,4 +59,12 @@ def test_a_token_ends_with_its_secret_whoever_has_verified_it_before_that(db: sq
         refused.append(callers.identify(db, [principal])[0].refused)
     keys.Secrets(("of a file",)).note(db)  # then the store's own are not what counts
     refused.append(callers.identify(db, [principal])[0].refused)
-    assert refused == ["", callers.NO_KEY, ""]
+    assert refused == ["", NO_KEY, ""]
+
+
+def test_a_token_of_another_issuer_for_an_account_needs_no_key_of_the_stores(db: sqlite3.Connection) -> None:
+    ann = accounts.add(db, "ann@example.com", None).reference_id
+    principal = Principal(ISSUER, ann, admin=False, expires_at=0, key_id=OTHERS + "1", issued_at=1e12, registered=True)
+    (caller,) = callers.identify(db, [principal])
+    assert caller.refused == ""
+    assert standard.USERS in caller.groups

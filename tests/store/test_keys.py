@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from appliance.errors import BadConfiguration, CommandError, Unauthorized
 from appliance.protocol.signatures import jwt, load_cryptography
-from appliance.protocol.tokens import ISSUER, Issuer, Keyring, issue
+from appliance.protocol.tokens import ISSUER, NO_KEY, Issuer, Keyring, issue
 from appliance.store import connections, issuer_keys, keys, schema
 
 load_cryptography()  # the tests sign as other issuers do
@@ -137,6 +138,36 @@ def test_a_public_key_in_a_file_verifies(tmp_path: Path, algorithm: str, private
     path.write_bytes(dress(pem(private)))
     (key,) = keys.external([f"{algorithm}:{path}"], THEIRS)
     assert Keyring((key,)).verify(jwt.encode(CLAIMS, private, algorithm), NOW).subject == "ann"
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        replace(THEIRS, name="https://other.example"),
+        replace(THEIRS, checked=False),
+        replace(THEIRS, audience="shop"),
+        replace(THEIRS, accounts=True),
+        replace(THEIRS, groups="roles"),
+        replace(THEIRS, admin="owner"),
+        None,
+    ],
+)
+def test_who_came_in_while_an_issuer_was_judged_otherwise_is_to_come_anew(tmp_path: Path, now: Issuer | None) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    before, same = (Keyring(keys.external([f"HS256:{tmp_path / 'secret'}"], THEIRS)) for _ in range(2))
+    principal = before.verify(jwt.encode(CLAIMS, SECRET, "HS256"), NOW)
+    assert same.refusal(principal, NOW) == ""
+    after = Keyring(keys.external([f"HS256:{tmp_path / 'secret'}"], now) if now is not None else ())
+    assert after.refusal(principal, NOW) == NO_KEY
+
+
+@pytest.mark.parametrize("issued", [{}, {"iat": NOW - 100}])
+def test_who_came_in_while_tokens_might_live_longer_is_to_come_anew(tmp_path: Path, issued: dict[str, float]) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    found = keys.external([f"HS256:{tmp_path / 'secret'}"], THEIRS)
+    principal = Keyring(found).verify(jwt.encode(CLAIMS | issued, SECRET, "HS256"), NOW)
+    assert Keyring(found, lifetime_s=1100).refusal(principal, NOW) == ""
+    assert "longer than the 999 s" in Keyring(found, lifetime_s=999).refusal(principal, NOW)
 
 
 def test_a_secret_in_a_file_verifies_without_its_newline(tmp_path: Path) -> None:
