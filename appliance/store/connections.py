@@ -140,7 +140,6 @@ def _look_at(path: Path, create: bool) -> None:
 
 
 def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None]) -> None:
-    wal = False
     try:
         with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as db:
             db.execute("PRAGMA trusted_schema=OFF")
@@ -149,19 +148,15 @@ def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Conne
             if pages * size <= QUICK_CHECK_LIMIT and (found := faults(db, "quick_check", 1)):
                 raise StoreUnusable(f"{path} is corrupt ({found[0]}); restore a backup, or recover it with "
                                     f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
-            wal = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             content(db)
             begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise refusal(path, error, wal=wal) from error
+        raise refusal(path, error) from error
 
 
-def refusal(path: Path, error: sqlite3.Error, *, wal: bool = False) -> StoreUnusable:
-    """Say of any SQLite error at the start what it means for this file and what to do.
-
-    Who locks a file that is in WAL mode lets go of it by and by. Who locks another may keep it from ever coming there.
-    """
+def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
+    """Say of any SQLite error at the start what it means for this file and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file with --db")
@@ -169,9 +164,8 @@ def refusal(path: Path, error: sqlite3.Error, *, wal: bool = False) -> StoreUnus
         return StoreUnusable(f"{path} is corrupt ({error}); restore a backup, or recover it with "
                              f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
     if is_locked(error):
-        return (StoreLocked if wal else StoreUnusable)(
-            f"{path} is locked by another program ({error}); stop that program, or end its transaction, and start again"
-        )
+        return StoreLocked(f"{path} is locked by another program ({error}); stop that program, or end its transaction, "
+                           "and start again")  # fmt: skip
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreUnusable(f"{path} cannot be opened ({error}); check the permissions of it and its directory")
     if is_unwritable(error):
@@ -183,16 +177,16 @@ def refusal(path: Path, error: sqlite3.Error, *, wal: bool = False) -> StoreUnus
 def starting(path: Path) -> Iterator[None]:
     """Have an error of SQLite's say what it means for a start, also one that the writer has translated for clients.
 
-    The file is in WAL mode. Raises ``StoreUnusable``.
+    Raises ``StoreUnusable``.
     """
     try:
         yield
     except sqlite3.Error as error:
-        raise refusal(path, error, wal=True) from error
+        raise refusal(path, error) from error
     except RequestError as error:
         if not isinstance(error.__cause__, sqlite3.Error):
             raise
-        raise refusal(path, error.__cause__, wal=True) from error
+        raise refusal(path, error.__cause__) from error
 
 
 def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:

@@ -157,14 +157,14 @@ def test_a_store_of_every_earlier_format_is_served_and_a_copy_of_it_kept(tmp_pat
     assert run("check", "--db", db, env={**os.environ, "LIVE_APPLIANCE_PORT": "0"}).returncode == 0
 
 
-@pytest.mark.parametrize(("mode", "status"), [("delete", 78), ("wal", 75)])
-def test_a_locked_file_is_refused_with_the_reason(tmp_path: Path, mode: str, status: int) -> None:
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_locked_file_is_refused_with_the_reason(tmp_path: Path, mode: str) -> None:
     db = tmp_path / "x.db"
     sql(db, f"PRAGMA journal_mode={mode}; CREATE TABLE t(a)")
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         refused = run("serve", "--db", db, "--port", "0", "--busy-timeout-s", "0.2")
-    assert refused.returncode == status  # a service manager tries again after 75
+    assert refused.returncode == 75  # a service manager tries again after 75
     assert "locked" in refused.stderr
 
 
