@@ -9,7 +9,7 @@ import structlog
 
 log = structlog.get_logger()
 
-#: Descriptors that are not connections: the database, listeners, the loop, libraries.
+#: Descriptors that are not such connections: the database, listeners, the loop, libraries, and those beyond the limit.
 BESIDE: Final = 128
 
 

@@ -21,7 +21,7 @@ from appliance.web.forwarded import Proxies
 from appliance.web.head import path_of
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import Limits
-from appliance.web.problem import Refused, error_body, place
+from appliance.web.problem import Refused, place
 from appliance.web.sealed import Tls
 from appliance.web.tcp import Tcp
 from appliance.web.tls import Certificate
@@ -33,7 +33,11 @@ WEBSOCKET_PATHS: Final = frozenset(("/live",))
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _EXHAUSTED_S = 0.1  # seconds to wait then; a closed connection frees a descriptor sooner or later
 _ACCEPT_BATCH = 16  # connections taken at a stretch before others have their turn: some 20 ms of work
-_TURNED_AWAY = 64  # connections over the limit that get a 503 at the same time; the rest is only closed
+#: Connections over the limit that are answered at the same time, once each; the rest is only closed.
+BEYOND: Final = 64
+BEYOND_S: Final = 5.0  # seconds that such a one may take, its last linger included
+#: What they are answered as any other: who watches a server that is full but well must not end it.
+WATCHED: Final = frozenset(("/healthz", "/readyz", "/metrics"))
 
 #: What the tasks are called: one name for all, which trio would make anew for each.
 _CONNECTION = "appliance.web.door.Door._connection"
@@ -71,7 +75,7 @@ class Door:
         proxies: Proxies | None = None,
         websocket_paths: Collection[str] = WEBSOCKET_PATHS,
     ) -> None:
-        #: Connections that are open now.
+        #: Connections that are open now, those beyond the limit among them.
         self.connections = 0
         self._listeners = tuple(listeners)
         self._app = app
@@ -83,13 +87,14 @@ class Door:
         self._accepting = trio.CancelScope()
         self._counters = counters or Counters()
         self._traffic = Traffic(self._counters.http_answers, proxies)
-        self._turned_away = 0
+        self._beyond = Traffic(self._counters.http_answers, proxies, beyond=True)
+        self._too_many = 0
 
     def configure(self, app: ASGIApp, limits: Limits, proxies: Proxies) -> None:
         """Serve from now on with this application, and new connections within these limits."""
         self._app = app
         self._limits = limits
-        self._traffic.proxies = proxies
+        self._traffic.proxies = self._beyond.proxies = proxies
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. The listeners are open already, so ``started`` comes at once."""
@@ -135,25 +140,26 @@ class Door:
                     break
                 exhausted = False
                 self._counters.connections += 1
-                if self.connections < self._limits.connections:
-                    nursery.start_soon(self._connection, raw, address, name=_CONNECTION)
-                    continue
-                self._counters.turned_away += 1
-                if self._turned_away < _TURNED_AWAY and self._certificate is None:
-                    nursery.start_soon(self._turn_away, raw, address)
+                if self.connections - self._too_many < self._limits.connections:
+                    self.connections += 1  # here: of a batch, none has had its turn yet
+                    nursery.start_soon(self._connection, raw, address, self._traffic, name=_CONNECTION)
+                elif self._too_many < BEYOND:
+                    self.connections += 1
+                    self._too_many += 1
+                    nursery.start_soon(self._one_too_many, raw, address)
                 else:
+                    self._counters.turned_away += 1
                     raw.close()
 
-    async def _connection(self, raw: socket.socket, address: tuple[str, int]) -> None:
+    async def _connection(self, raw: socket.socket, address: tuple[str, int], traffic: Traffic) -> None:
         """Serve one connection; whatever goes wrong in it ends here."""
         # A WebSocket lives in this coroutine, and there may be 20,000 of them: nothing is kept for it in vain.
-        self.connections += 1
         remote, port = address[0].removeprefix("::ffff:"), address[1]
         del address
         try:
             stream = Tcp(raw) if self._certificate is None else Tls(raw, self._certificate.context)
             try:
-                http = await self._open(stream, (remote, port))
+                http = await self._open(stream, (remote, port), traffic)
                 while http is not None:
                     upgrade = await self._converse(http)
                     if upgrade is None:
@@ -172,13 +178,13 @@ class Door:
             raw.close()
             self.connections -= 1
 
-    async def _open(self, stream: Tcp, remote: tuple[str, int]) -> Http | None:
+    async def _open(self, stream: Tcp, remote: tuple[str, int], traffic: Traffic) -> Http | None:
         if isinstance(stream, Tls):
             with trio.move_on_after(self._limits.handshake_s) as patience:
                 await stream.handshake()
             if patience.cancelled_caught:
                 raise Hangup("the TLS handshake did not come in time")
-        return Http(Wire(stream, remote=remote, write_s=self._limits.write_s), self._limits, self._traffic)
+        return Http(Wire(stream, remote=remote, write_s=self._limits.write_s), self._limits, traffic)
 
     async def _left(self, upgrade: Upgrade) -> Http | None:
         """Give the HTTP side of a request for a WebSocket that was rejected, if another request may come."""
@@ -192,18 +198,13 @@ class Door:
         await http.wire.finish()
         return None
 
-    async def _turn_away(self, raw: socket.socket, address: tuple[str, int]) -> None:
-        """Tell one connection too many that it is."""
-        self._turned_away += 1
+    async def _one_too_many(self, raw: socket.socket, address: tuple[str, int]) -> None:
+        """Answer one request of a connection beyond the limit: once it is read, or closing would reset the answer."""
         try:
-            with raw:
-                wire = Wire(Tcp(raw), remote=address, write_s=1.0)
-                await wire.send(_FULL)
-                await wire.finish()
-        except* _DEPARTED:
-            pass
+            with trio.move_on_after(BEYOND_S):
+                await self._connection(raw, address, self._beyond)
         finally:
-            self._turned_away -= 1
+            self._too_many -= 1
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -212,6 +213,9 @@ class Door:
         try:
             while (request := await http.request()) is not None:
                 path, _, query = path_of(request.target)
+                if http.beyond and path not in WATCHED:
+                    self._counters.turned_away += 1
+                    raise _full()
                 if path in self._paths and request.method == b"GET":
                     return read_upgrade(request, path, query, http)
                 await run_app(self._app, scope_of(request, http), http, self._log)
@@ -222,8 +226,6 @@ class Door:
         return None
 
 
-_FULL_BODY = error_body(Unavailable.code, "the server has as many connections as it may have; try again later")
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 5\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
-)
+def _full() -> Refused:
+    message = "the server has as many connections as it may have; try again later"
+    return Refused(Unavailable.status, Unavailable.code, message, ((b"retry-after", b"5"),))

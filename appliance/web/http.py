@@ -30,13 +30,17 @@ _NOWHERE: Final[Mapping[str, str]] = {}
 class Traffic:
     """What the connections of one door have in common: who waits for a request, and whether it is the end.
 
-    ``answers`` counts what they are answered, by status. ``proxies`` may speak for others.
+    ``answers`` counts what they are answered, by status. ``proxies`` may speak for others. ``beyond``: they are more
+    than there may be, and each is answered once.
     """
 
-    def __init__(self, answers: Counter[int] | None = None, proxies: Proxies | None = None) -> None:
+    def __init__(
+        self, answers: Counter[int] | None = None, proxies: Proxies | None = None, *, beyond: bool = False
+    ) -> None:
         self.proxies = proxies or Proxies()
         self.answers = Counter() if answers is None else answers
-        self.draining = False
+        self.beyond = beyond
+        self.draining = beyond
         self.idle: set[trio.CancelScope] = set()
 
     def drain(self) -> None:
@@ -65,6 +69,11 @@ class Http:
     def caller(self, headers: Headers) -> Caller:
         """Say who sends the request with these headers: the peer, or whom a trusted proxy speaks for."""
         return self._traffic.proxies.caller(Caller(*self.wire.remote, self.wire.stream.secure), headers)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether this connection is one too many."""
+        return self._traffic.beyond
 
     # -- reading -----------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
+from appliance.web import door
 from appliance.web.asgi import Receive, Scope, Send
 from appliance.web.upgrade import Upgrade
 from tests.e2e.hostile import TEXT, close, frame, head
@@ -60,6 +62,44 @@ async def test_one_connection_too_many_is_told_so() -> None:
             fourth = await opened.connect()
             async with fourth.stream:
                 assert (await fourth.get())[0] == 200
+
+
+async def test_a_full_server_tells_who_watches_it_that_it_is_well_and_every_other_that_it_is_full() -> None:
+    async with open_door(connections=1) as opened:
+        first = await opened.connect()
+        async with first.stream:
+            await first.get()
+            for _ in range(3):
+                for path in ("/healthz", "/readyz", "/metrics?x"):
+                    watcher = await opened.connect()
+                    async with watcher.stream:
+                        status, headers, body = await watcher.get(path)
+                        assert (status, headers[b"connection"]) == (200, b"close")
+                        assert body == b"hello " + path.partition("?")[0].encode()
+                        assert await watcher.rest() == b""
+                other = await opened.connect()
+                async with other.stream:
+                    await other.send(head("/live?token=secret"))
+                    assert (await other.answer())[0] == 503
+                    assert await other.rest() == b""
+            assert (await first.get())[0] == 200
+            assert opened.door._counters.turned_away == 3
+            await opened.wait_for(1)
+
+
+async def test_of_connections_beyond_the_limit_there_are_some_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(door, "BEYOND", 1)
+    async with open_door(connections=1, head_s=3600) as opened:
+        first, second, third = [await opened.connect() for _ in range(3)]
+        async with first.stream, second.stream, third.stream:
+            await trio.testing.wait_all_tasks_blocked()
+            assert await third.rest() == b""
+            assert trio.current_time() < 1
+            assert await second.rest() == b""
+            assert trio.current_time() < 2 * door.BEYOND_S
+            assert (await first.get())[0] == 200
 
 
 async def test_after_stop_accepting_what_has_begun_is_finished_and_then_run_returns() -> None:
