@@ -6,10 +6,11 @@ everything that waits along in its own transaction.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar, cast
 
 import trio
 
@@ -22,6 +23,8 @@ from appliance.store.locks import Connection, is_locked
 from appliance.store.soundness import is_foreign
 
 T = TypeVar("T")
+#: Who has waited for another program's lock for so much less than the longest is refused with it, seconds.
+TOGETHER_S: Final = 0.05
 
 
 class Job(Generic[T]):
@@ -67,6 +70,8 @@ class Writer:
         self._turn = trio.Lock()
         #: How long to wait for a lock, where that is not the connection's own busy timeout any more.
         self._patience_ms: int | None = None
+        #: Since when a lock has been in the way of each batch (``trio.current_time()``); ``None``: not of the last.
+        self._locked_since: float | None = None
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Job[T]:
         """Have ``work`` wait for the next transaction, behind what waits already; ``finish`` is to follow at once."""
@@ -89,9 +94,10 @@ class Writer:
         else:
             with trio.CancelScope(shield=True):
                 # The first to get its turn commits for all that wait by then; they find their work done.
-                async with self._turn:
-                    if not job.done:
-                        await self._commit_all()
+                while not job.done:
+                    async with self._turn:
+                        if not job.done:
+                            await self._commit_all()
         if job.error is None:
             self.seconds.observe(trio.current_time() - job.asked)
         return job.outcome()
@@ -102,14 +108,30 @@ class Writer:
 
     async def _commit_all(self) -> None:
         batch, self._waiting = self._waiting, []
+        begun = trio.current_time()
+        waited_s = self._waited_s(min(job.asked for job in batch))
         try:
-            await self._database.run(lambda db: self._commit(db, batch))
+            await self._database.run(lambda db: self._commit(db, batch, waited_s))
+            self._locked_since = None
         except Exception as error:
-            for each in batch:
-                if not each.done:
-                    each.fail(error)
-        self._note(batch)
+            self._refuse([job for job in batch if not job.done], error, begun)
+        self._note([job for job in batch if job.done])
         self.committed()
+
+    def _refuse(self, jobs: list[Job[object]], error: Exception, begun: float) -> None:
+        """Have jobs fail whose transaction was begun then; whoever came later than the first waits on for a lock."""
+        if isinstance(error, sqlite3.Error) and is_locked(error):
+            if self._locked_since is None:
+                self._locked_since = begun
+            latest = max(min(job.asked for job in jobs), self._locked_since) + TOGETHER_S
+            self._waiting[:0] = [job for job in jobs if job.asked > latest]
+            jobs = [job for job in jobs if job.asked <= latest]
+        for job in jobs:
+            job.fail(error)
+
+    def _waited_s(self, asked: float) -> float:
+        """Say for how long a lock has been in the way of what was asked for at ``asked``."""
+        return 0.0 if self._locked_since is None else trio.current_time() - max(asked, self._locked_since)
 
     def _note(self, batch: list[Job[object]]) -> None:
         blocked = [job.error for job in batch if isinstance(job.error, (Unavailable, ReadOnly))]
@@ -125,12 +147,14 @@ class Writer:
         """
 
         def checked(db: sqlite3.Connection) -> T:
-            self._limit_patience(db)
-            self._check(db)
-            return work(db)
+            with self._patient(db, waited_s):
+                self._check(db)
+                return work(db)
 
+        asked = trio.current_time()
         with trio.CancelScope(shield=True):
             async with self._turn:
+                waited_s = self._waited_s(asked)
                 try:
                     result = await self._database.run(checked)
                 except sqlite3.Error as error:
@@ -151,11 +175,26 @@ class Writer:
         if not self._ours(db):
             raise Unavailable("another file came in the place of the database; the server begins anew")
 
-    def _limit_patience(self, db: sqlite3.Connection) -> None:
+    @contextlib.contextmanager
+    def _patient(self, db: sqlite3.Connection, waited_s: float) -> Iterator[None]:
+        """Have ``db`` wait for a lock as long as there is patience for, less what was waited already."""
         if self._patience_ms is not None:
             db.execute(f"PRAGMA busy_timeout={self._patience_ms}").fetchall()
+        if not waited_s:
+            yield
+            return
+        (full_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+        db.execute(f"PRAGMA busy_timeout={max(0, full_ms - round(waited_s * 1000))}").fetchall()
+        try:
+            yield
+        finally:
+            db.execute(f"PRAGMA busy_timeout={full_ms}").fetchall()
 
-    def _commit(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
+    def _commit(self, db: sqlite3.Connection, batch: list[Job[object]], waited_s: float) -> None:
+        with self._patient(db, waited_s):
+            self._commit_batch(db, batch)
+
+    def _commit_batch(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
         try:
             self._commit_together(db, batch)
         except (sqlite3.IntegrityError, ApplianceError):
@@ -171,7 +210,6 @@ class Writer:
     def _commit_together(self, db: sqlite3.Connection, batch: list[Job[object]]) -> None:
         for job in batch:
             job.error = None
-        self._limit_patience(db)
         with schema.transaction(db):
             self._check(db)
             for job in batch:

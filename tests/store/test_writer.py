@@ -143,6 +143,27 @@ async def test_a_database_that_stays_locked_is_unavailable_and_then_works_again(
     assert rows(path) == [2]
 
 
+async def test_each_waits_for_a_lock_as_long_as_any_other(path: Path) -> None:
+    async with opened(path, busy_timeout_s=5) as database:
+        writer = Writer(database)
+        first, second = writer.submit(insert(1)), writer.submit(insert(2))  # type: ignore[arg-type]
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            # As behind a batch that a lock has been in the way of, for all of the busy timeout.
+            writer._locked_since = first.asked = first.asked - 5
+            begun = trio.current_time()
+            with pytest.raises(Unavailable):
+                await writer.finish(first)
+            assert trio.current_time() - begun < 4
+            writer._locked_since -= 5
+            with pytest.raises(Unavailable):
+                await writer.alone(begin_immediate)
+            assert not second.done
+        await writer.finish(second)
+        assert await database.run(lambda db: db.execute("PRAGMA busy_timeout").fetchone()) == (5000,)
+    assert rows(path) == [2]
+
+
 async def test_who_is_in_a_hurry_waits_less_for_others(path: Path) -> None:
     async with opened(path, busy_timeout_s=3600) as database:
         writer = Writer(database)
