@@ -21,8 +21,9 @@ from starlette.applications import Starlette
 from appliance import logs, wiring
 from appliance.config import Config
 from appliance.counters import Counters
-from appliance.errors import StoreUnusable, first_of
+from appliance.errors import first_of
 from appliance.live import announcements
+from appliance.live.absence import REAPPEAR_S, taken_away
 from appliance.live.access import Access
 from appliance.live.accounts import Accounts
 from appliance.live.hub import Hub
@@ -67,8 +68,6 @@ GRACE_S: Final = 7.0
 STOP_PATIENCE_S: Final = 0.5
 #: Connections that may ask for metrics at a time, on a port of their own.
 METRICS_CONNECTIONS: Final = 32
-#: How long to wait for a database file that was taken away to be there again, seconds.
-REAPPEAR_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,4 +322,4 @@ async def _reappeared(config: Config) -> None:
         while not config.db.exists():  # noqa: ASYNC110 – nothing tells of a file that is not there
             await trio.sleep(0.1)
     if not config.db.exists():
-        raise StoreUnusable(f"{config.db} was taken away while it was served; put it back and start again")
+        raise taken_away(config.db)

@@ -24,6 +24,8 @@ def available() -> bool:
 async def listen(database: Path, stir: Callable[[], None]) -> None:
     """Call ``stir`` whenever ``<database>-wal`` is written, for as long as that file exists.
 
+    Also when the database itself is moved or another file is moved onto it: until that is seen, other programs may open
+    the other file with this WAL beside it.
     A commit is announced a little before it can be seen, and a burst of writes as one. Returns when the system has no
     watch left to give or the file goes away: ``poll`` has to do then. Raises ``OSError`` when it cannot begin.
     """
@@ -31,11 +33,12 @@ async def listen(database: Path, stir: Callable[[], None]) -> None:
 
     gone = int(flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF)  # a number: flags take longer than all the rest
     with closing(INotify(nonblocking=True)) as inotify:
-        inotify.add_watch(f"{database}-wal", flags.MODIFY | flags.DELETE_SELF | flags.MOVE_SELF)
+        wal = inotify.add_watch(f"{database}-wal", flags.MODIFY | flags.DELETE_SELF | flags.MOVE_SELF)
+        inotify.add_watch(str(database), flags.MOVE_SELF | flags.ATTRIB)  # ATTRIB: it has a name less
         while True:
             await trio.lowlevel.wait_readable(inotify.fileno())
             for event in inotify.read(timeout=0):
-                if event.mask & gone:
+                if event.wd == wal and event.mask & gone:
                     return
             stir()
 

@@ -18,6 +18,7 @@ import trio
 
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
+from appliance.live.absence import Absence
 from appliance.live.access import Stale
 from appliance.live.beat import next_beat
 from appliance.live.commits import Commits
@@ -30,7 +31,6 @@ from appliance.live.telling import Told
 from appliance.live.turns import Turns
 from appliance.model import Op
 from appliance.store.catalog import Catalog
-from appliance.store.connections import identity
 from appliance.store.incarnation import StoreReplaced
 from appliance.store.look import Look, OutboxRow
 from appliance.store.store import Store
@@ -92,6 +92,7 @@ class Tail:
         self._known: int | None = None
         self._woken = trio.Event()
         self._turns = Turns()
+        self._absence = Absence(store)
         self._rechecks: tuple[float, ...] = ()
         #: When the word came that is to be followed, and that which is being followed; ``None``: a poll comes first.
         self._told_at: float | None = None
@@ -133,7 +134,7 @@ class Tail:
         await self._turns.next()
 
     async def run(self) -> None:
-        """Read and deliver for as long as the server lives. Raises ``StoreReplaced``."""
+        """Read and deliver for as long as the server lives. Raises ``StoreReplaced`` and as ``Absence.look`` says."""
         try:
             await self._run()
         except StoreReplaced:
@@ -340,8 +341,7 @@ class Tail:
         with trio.move_on_at(until):
             await self._woken.wait()
         self._woken = trio.Event()
-        if identity(self._store.path) != self._store.identity:
-            raise StoreReplaced("the file was replaced by another")
+        await self._absence.look()
 
     def _failed(self, reason: str | None) -> None:
         if reason is not None and self.state.failing is None:

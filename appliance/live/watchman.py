@@ -70,13 +70,12 @@ class Watchman:
 
     async def look(self) -> None:
         """Look once. Raises ``StoreReplaced``, ``sqlite3.Error`` and ``ApplianceError``."""
-        try:
-            status = os.stat(self._store.path)
-        except FileNotFoundError:
-            return
-        if (status.st_dev, status.st_ino) != self._store.identity:
+        place = self._store.place
+        if not place.is_ours():
             return  # The tail finds that, too; and to open the new file now would bring the old one's WAL into it.
         if not await self._is_ours():
+            if not place.is_ours():
+                return  # moved at this very moment
             self._store.replaced = True
             raise StoreReplaced("another database was copied over the file")
         self._store.keep_lock()

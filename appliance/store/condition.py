@@ -15,6 +15,8 @@ class Condition:
     def __init__(self, path: Path, writer: Writer, free_bytes: int) -> None:
         #: Whether somebody migrates, so that nothing is captured.
         self.suspended = False
+        #: Whether there is no file at the path: somebody has moved it.
+        self.absent = False
         #: Why nobody can read the file anew, who has not read it yet; ``None`` when that can be done.
         self.unreadable: str | None = None
         self._path = path
@@ -24,6 +26,8 @@ class Condition:
     def problems(self) -> list[str]:
         """Say what is wrong, a sentence each."""
         found = []
+        if self.absent:
+            found.append(f"there is no file {self._path} any more, so nothing is written; put it back")
         if self._writer.blocked is not None:
             found.append(f"the store cannot be written: {self._writer.blocked}")
         if self.unreadable is not None:

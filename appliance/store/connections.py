@@ -287,28 +287,3 @@ def _file_system(folder: Path) -> str:
         if inside and len(point) >= best:
             best, kind = len(point), after.split(" ")[0]
     return kind
-
-
-def wal_identity(path: Path) -> tuple[int, int] | None:
-    """Identify the WAL file that our open connections share with everybody; ``None`` when there is none."""
-    return identity(Path(f"{path}-wal"))
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Identify a file without opening it; ``None`` when it is not there."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def forget_stale_wal(path: Path, stale: tuple[int, int] | None) -> None:
-    """Remove the WAL of a database that another file has taken the place of.
-
-    The next to open the new file would replay the old one's WAL over it (https://sqlite.org/howtocorrupt.html, section
-    1.4). ``stale`` is the old WAL's identity: a WAL that came with the new file stays.
-    """
-    if stale is not None and wal_identity(path) == stale:
-        Path(f"{path}-wal").unlink(missing_ok=True)
-        Path(f"{path}-shm").unlink(missing_ok=True)

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from appliance.errors import StoreInUse, StoreUnusable
 from appliance.store import schema
-from appliance.store.connections import identity, open_again
+from appliance.store.connections import open_again
+from appliance.store.place import identity
 
 #: The file begins with one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
@@ -287,7 +288,7 @@ class Guard:
     def end(self, db: sqlite3.Connection, *, checkpoint: bool) -> None:
         """Mark a clean end as ``end`` does, if the file is ours. Raises ``sqlite3.Error``."""
         if not self.is_ours(db):
-            raise sqlite3.OperationalError("the file was replaced by another")
+            raise sqlite3.OperationalError("the file was moved away or replaced by another")
         end(db, checkpoint=checkpoint)
 
 

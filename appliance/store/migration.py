@@ -16,7 +16,8 @@ from pathlib import Path
 
 from appliance.errors import ApplianceError, StoreInUse, StoreUnusable
 from appliance.store import schema
-from appliance.store.connections import file_of, identity
+from appliance.store.connections import file_of
+from appliance.store.place import identity
 
 MARKER = "migrating"
 

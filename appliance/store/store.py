@@ -36,6 +36,7 @@ from appliance.store.idempotency import Sent
 from appliance.store.incarnation import LiveFile
 from appliance.store.look import Look, Lookout, open_lookout
 from appliance.store.migration import Suspended
+from appliance.store.place import Place
 from appliance.store.readers import Readers, open_readers
 from appliance.store.resources import Resources
 from appliance.store.retention import Retention
@@ -81,14 +82,14 @@ class Store:
         readers: Readers,
         live: LiveFile,
         epoch: str,
-        incarnation: str,
+        place: Place,
     ) -> None:
         self.path = settings.path
         self.epoch = epoch
-        self.incarnation = incarnation
+        self.place = place
+        self.incarnation = place.incarnation
         #: Set by who finds that the file at ``path`` is another one now.
         self.replaced = False
-        self.identity = connections.identity(settings.path)
         self.retention = settings.retention
         #: By folded name, the position after which a table's events are complete: to resume from before is a gap.
         self.breaks: Mapping[str, int] = {}
@@ -115,6 +116,10 @@ class Store:
     def commit_seconds(self) -> Histogram:
         """Tell how long our own commits have taken, from asking for them."""
         return self._writer.seconds
+
+    async def save(self) -> str | None:
+        """Move all that is in the WAL into the file, wherever that is now; say what is in the way (``Place.save``)."""
+        return await self._writer.run(self.place.save)
 
     async def position(self) -> Position:
         """Give the newest position in the store."""
@@ -247,13 +252,10 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     with incarnation.hold(path) as live:
         try:
             async with _connected(settings, live) as store:
-                wal = connections.wal_identity(path)
                 yield store
         finally:
-            if store is not None and store.replaced:
+            if store is not None and (store.replaced or store.place.is_taken()):
                 live.forget()  # a new epoch, whatever the other file holds
-                if connections.identity(path) != store.identity:
-                    connections.forget_stale_wal(path, wal)
 
 
 @asynccontextmanager
@@ -262,8 +264,8 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
     store: Store | None = None
 
     def another() -> sqlite3.Connection:
-        if store is not None and connections.identity(path) != store.identity:
-            raise sqlite3.OperationalError("the file was replaced by another")  # to open it would give it the old WAL
+        if store is not None and not store.place.is_ours():  # to open the other would give it our WAL
+            raise sqlite3.OperationalError("the file was moved away or replaced by another")
         return connections.open_reader(path, busy_timeout_s=busy)
 
     async with (
@@ -275,12 +277,14 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         lookout = await open_lookout(reading, busy)
         guard = incarnation.Guard(path, own, live)
-        store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, own)
+        store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, Place(path, own))
         store.borders = borders.known(live)
         try:
             yield store
         finally:
-            if not store.replaced:
+            if not store.place.is_ours():
+                await writing.run(store.place.leave)
+            elif not store.replaced:
                 try:
                     await writing.run(lambda db: guard.end(db, checkpoint=settings.checkpoints))
                 except sqlite3.Error as error:

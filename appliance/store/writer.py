@@ -169,11 +169,15 @@ class Writer:
 
     async def is_ours(self) -> bool:
         """Say whether the file is ours. Raises ``sqlite3.Error``."""
-        return await self._database.run(self._ours)
+        return await self.run(self._ours)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` between two batches, whether or not the file is ours. Raises: what ``work`` raises."""
+        return await self._database.run(work)
 
     def _check(self, db: sqlite3.Connection) -> None:
         if not self._ours(db):
-            raise Unavailable("another file came in the place of the database; the server begins anew")
+            raise Unavailable("the database file was moved, or another is at its place; send the request again soon")
 
     @contextlib.contextmanager
     def _patient(self, db: sqlite3.Connection, waited_s: float) -> Iterator[None]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import urllib.error
+import urllib.request
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.live import again, serving, sql, until
+from tests.e2e.live import Live, again, serving, sql, until
+from tests.e2e.server_process import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
 
@@ -141,3 +144,97 @@ def test_a_lock_that_is_deleted_while_it_is_served_is_made_again(tmp_path: Path)
         until(Path(f"{db}-live").exists, "the lock is there again")
     with serving(db, "--no-accounts") as live, live.client() as client:
         assert client.done("ping")["epoch"] == before["epoch"]
+
+
+def readiness(live: Live) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{live.port}/readyz", timeout=PATIENCE_S) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def until_logged(live: Live, event: str) -> None:
+    until(lambda: any(f" {event} " in f"{line} " for line in live.log()), f"{event} is logged")
+
+
+def fill(db: Path, rows: int = 50) -> None:
+    """Commit rows one by one, as a program that closes the file each time, so that all of them are in the WAL."""
+    for _ in range(rows):
+        with closing(sqlite3.connect(db, isolation_level=None)) as writer:
+            writer.execute("INSERT INTO t(a) VALUES('kept')")
+
+
+def count(db: Path) -> int:
+    return int(sql(db, "SELECT count(*) FROM t"))
+
+
+def test_a_file_that_is_moved_away_and_back_is_served_on(tmp_path: Path) -> None:
+    db, away = tmp_path / "a.db", tmp_path / "a.away"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        client.done("subscribe", topic="t")
+        client.done("create-topic", name="kept")
+        before = client.done("ping")
+        fill(db)
+        client.events(50)
+        with closing(sqlite3.connect(db, isolation_level=None)) as holder:
+            holder.execute("INSERT INTO t(a) VALUES('held')")
+            db.rename(away)
+            until_logged(live, "store_away")
+            assert readiness(live) == 503
+            assert client.refused("new-message", topic="kept", message=1) == "unavailable"
+            holder.execute("INSERT INTO t(a) VALUES('away')")  # another program does not notice anything
+            away.rename(db)
+            until_logged(live, "store_back")
+            until(lambda: readiness(live) == 200, "it is ready again")
+            assert count(db) == 52
+            holder.execute("INSERT INTO t(a) VALUES('back')")
+        assert [event["EventData"]["a"] for event in client.events(3)] == ["held", "away", "back"]
+        client.done("new-message", topic="kept", message=2)
+        assert client.done("ping")["epoch"] == before["epoch"]
+    assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n53\n"
+
+
+def test_a_file_that_is_moved_away_for_good_has_all_its_rows(tmp_path: Path) -> None:
+    db, away = tmp_path / "a.db", tmp_path / "a.away"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        fill(db)
+        db.rename(away)
+        until_logged(live, "store_away")
+        assert live.stop() == 0
+    assert not db.exists()
+    assert sql(away, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n50\n"
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_file_that_another_takes_the_place_of_has_all_its_rows(tmp_path: Path, pinned: bool) -> None:
+    db, old = tmp_path / "a.db", tmp_path / "a.old"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    backup(db, tmp_path / "backup.db")
+    with serving(db, "--no-accounts") as live:
+        held = closing(sqlite3.connect(db, isolation_level=None)) if pinned else nullcontext()
+        with live.client() as client, held as reader:
+            if reader is not None:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM t").fetchall()
+            fill(db)
+            db.rename(old)
+            (tmp_path / "backup.db").rename(db)
+            assert client.close_code() == 1012
+            until_logged(live, "store_replaced")
+        with again(live) as client:
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES('new')")
+            assert client.event()["EventData"] == {"__type": "t", "id": 1, "a": "new"}
+    kept = list(tmp_path.glob("a.db-wal.of-*"))
+    if pinned:  # what could not be moved into the old file is kept, and the log says where
+        (wal,) = kept
+        assert any("wal_kept" in line and str(wal) in line for line in live.log())
+        wal.rename(f"{old}-wal")
+    else:
+        assert not kept
+    assert sql(old, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n50\n"
+    assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n1\n"

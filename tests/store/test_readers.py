@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.store import connections
 from appliance.store.bridge import open_bridge
+from appliance.store.place import wal_identity
 from appliance.store.readers import READERS, open_readers
 from appliance.store.secrecy import Secrecy
 from appliance.store.store import StoreSettings, open_store
@@ -105,7 +106,7 @@ async def test_a_file_that_has_taken_the_place_of_ours_is_not_opened_for_those_w
     with closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TABLE theirs(a)")
     async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
-        wal, held = connections.wal_identity(path), threading.Event()
+        wal, held = wal_identity(path), threading.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.read, lambda db: held.wait(PATIENCE_S))
             await wait_all_tasks_blocked()
@@ -114,4 +115,4 @@ async def test_a_file_that_has_taken_the_place_of_ours_is_not_opened_for_those_w
                 await store.read(lambda db: db.execute("SELECT * FROM theirs").fetchall())
             held.set()
         store.replaced = True
-        assert connections.wal_identity(path) == wal  # to open the other file would have taken ours for its own
+        assert wal_identity(path) == wal  # to open the other file would have taken ours for its own

@@ -1,0 +1,51 @@
+"""The file's absence: whoever moves it away may put it back, so it is waited for before anything ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from appliance.errors import StoreUnusable
+from appliance.store.incarnation import StoreReplaced
+from appliance.store.store import Store
+
+log = structlog.get_logger()
+
+#: How long to wait for a database file that was taken away to be there again, seconds.
+REAPPEAR_S: Final = 10.0
+
+
+class Absence:
+    """Looks whether the store's file is at its place, for the tail, which looks often."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._since: float | None = None
+
+    async def look(self) -> None:
+        """Look once: a ``stat``. When the file is found to be gone, what is in its WAL is moved into it.
+
+        Raises ``StoreReplaced`` when another one is there, ``StoreUnusable`` when there is none for ``REAPPEAR_S``.
+        """
+        place = self._store.place
+        if place.is_ours():
+            if self._since is not None:
+                log.info("store_back")
+            self._since, self._store.condition.absent = None, False
+        elif place.is_taken():
+            raise StoreReplaced("the file was replaced by another")
+        elif self._since is None:
+            self._since, self._store.condition.absent = trio.current_time(), True
+            log.warning("store_away", path=str(place.path))
+            # Now, as whoever puts another file there may do so at once, and others open that with this WAL beside it.
+            await self._store.save()
+        elif trio.current_time() - self._since > REAPPEAR_S:
+            raise taken_away(place.path)
+
+
+def taken_away(path: Path) -> StoreUnusable:
+    """Say that there is no file."""
+    return StoreUnusable(f"{path} was taken away while it was served; put it back and start again")

@@ -1,0 +1,116 @@
+"""The database's place: which file is there, and how one that is there no more is let go of with all its rows.
+
+Whoever moves the file (``mv``) moves neither its WAL, which stays at the place, nor our connections, which go by their
+descriptors. Three things follow:
+
+* While the place is empty nothing beside it is touched. The file may come back, and other programs that have it open go
+  on writing to the very WAL that is there.
+* What is in the WAL is moved into the file, wherever that is now, for as long as we have both open: a checkpoint goes
+  by the descriptors, too. SQLite makes none by itself when the last connection to a file is closed that has moved.
+* Beside another file the WAL must not stay: the next to open that one would replay it over it
+  (https://sqlite.org/howtocorrupt.html, section 1.4). It is removed if nothing is in it, else kept under another name.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from appliance.errors import StoreUnusable
+from appliance.store import schema
+
+log = structlog.get_logger()
+
+#: For how long the readers and writers of a file that has moved are waited for, milliseconds: this WAL may be beside
+#: another file meanwhile.
+SAVE_PATIENCE_MS: Final = 500
+
+#: What SQLite has beside a database. The index goes first: a WAL without one is read anew, but an index that is found
+#: beside another WAL is believed.
+_BESIDE: Final = ("-shm", "-wal")
+
+
+class Place:
+    """Where the file is that was opened as ``path`` and holds this incarnation. Made while it is open there."""
+
+    def __init__(self, path: Path, incarnation: str) -> None:
+        self.path = path
+        self.incarnation = incarnation
+        self._file = identity(path)
+        self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
+
+    def is_ours(self) -> bool:
+        """Whether our file is there."""
+        return identity(self.path) == self._file
+
+    def is_taken(self) -> bool:
+        """Whether another file is there."""
+        return identity(self.path) not in (None, self._file)
+
+    def save(self, db: sqlite3.Connection) -> str | None:
+        """Move all that is in the WAL into the file that ``db`` has open, wherever it is; say what is in the way.
+
+        ``None``: nothing is in the WAL any more. Waits for others for no longer than ``SAVE_PATIENCE_MS`` each.
+        """
+        (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+        db.execute(f"PRAGMA busy_timeout={SAVE_PATIENCE_MS}").fetchall()
+        try:
+            if schema.get(db, "incarnation") != self.incarnation:
+                return "somebody has opened the other file beside it, and written to it"
+            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            return str(error)
+        finally:
+            db.execute(f"PRAGMA busy_timeout={int(patience_ms)}").fetchall()
+        return "another program is in a transaction" if busy else None
+
+    def leave(self, db: sqlite3.Connection) -> None:
+        """Let go of a file that is not there any more: what ``db`` has open, and then is to be closed.
+
+        Raises ``StoreUnusable`` when the WAL is in another file's way and cannot be taken out of it.
+        """
+        fault = self.save(db)
+        wal = self._set_aside() if self.is_taken() else Path(f"{self.path}-wal") if fault else None
+        if wal is not None:
+            log.error("wal_kept", wal=str(wal), reason=fault or "another program has written to it since")
+
+    def _set_aside(self) -> Path | None:
+        """Take what is ours from beside the other file; give the WAL if something is in it, else it is removed."""
+        end = f"of-{self._file[1] if self._file else 0}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        aside = {}
+        for suffix, known in self._beside.items():
+            there = Path(f"{self.path}{suffix}")
+            try:
+                if known is not None and identity(there) == known:  # what came with the other file stays
+                    # First renamed and then looked at: whoever writes to it still does so by its descriptor.
+                    aside[suffix] = there.rename(f"{there}.{end}")
+            except OSError as error:
+                raise StoreUnusable(
+                    f"{there} belongs to the file that was at {self.path} before, and cannot be renamed "
+                    f"({error.strerror}); move it away before anybody opens the file that is there now"
+                ) from error
+        wal = aside.get("-wal")
+        if wal is not None and wal.stat().st_size:
+            return wal
+        for each in aside.values():
+            each.unlink(missing_ok=True)
+        return None
+
+
+def wal_identity(path: Path) -> tuple[int, int] | None:
+    """Identify the WAL file that our open connections share with everybody; ``None`` when there is none."""
+    return identity(Path(f"{path}-wal"))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Identify a file without opening it; ``None`` when it is not there."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
