@@ -334,7 +334,7 @@ class Tail:
             self._following = None  # the word was of something that concerns nobody
         if self._rechecks:
             until, self._rechecks = now + self._rechecks[0], self._rechecks[1:]
-        elif not self.announced and now - self._last_event < BUSY_FOR_S:
+        elif self._absence.is_on or (not self.announced and now - self._last_event < BUSY_FOR_S):
             until = now + BUSY_POLL_S
         else:
             until = next_beat(SAFETY_POLL_S)

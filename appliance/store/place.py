@@ -8,7 +8,8 @@ descriptors. Three things follow:
 * What is in the WAL is moved into the file, wherever that is now, for as long as we have both open: a checkpoint goes
   by the descriptors, too. SQLite makes none by itself when the last connection to a file is closed that has moved.
 * Beside another file the WAL must not stay: the next to open that one would replay it over it
-  (https://sqlite.org/howtocorrupt.html, section 1.4). It is removed if nothing is in it, else kept under another name.
+  (https://sqlite.org/howtocorrupt.html, section 1.4). So it is renamed at once, before its checkpoint, and then removed
+  if nothing is left in it.
 """
 
 from __future__ import annotations
@@ -43,14 +44,15 @@ class Place:
         self.incarnation = incarnation
         self._file = identity(path)
         self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
+        self._aside: dict[str, Path] = {}
 
     def is_ours(self) -> bool:
-        """Whether our file is there."""
-        return identity(self.path) == self._file
+        """Whether our file is there, and has been all the time."""
+        return not self._aside and identity(self.path) == self._file
 
     def is_taken(self) -> bool:
-        """Whether another file is there."""
-        return identity(self.path) not in (None, self._file)
+        """Whether another file is there, or has been and was made room for."""
+        return bool(self._aside) or identity(self.path) not in (None, self._file)
 
     def save(self, db: sqlite3.Connection) -> str | None:
         """Move all that is in the WAL into the file that ``db`` has open, wherever it is; say what is in the way.
@@ -69,37 +71,38 @@ class Place:
             db.execute(f"PRAGMA busy_timeout={int(patience_ms)}").fetchall()
         return "another program is in a transaction" if busy else None
 
-    def leave(self, db: sqlite3.Connection) -> None:
-        """Let go of a file that is not there any more: what ``db`` has open, and then is to be closed.
+    def make_room(self) -> None:
+        """Take what is ours from beside the other file, at once: whoever has it open goes on by its descriptors.
 
-        Raises ``StoreUnusable`` when the WAL is in another file's way and cannot be taken out of it.
+        Raises ``StoreUnusable`` when it cannot be done.
         """
-        fault = self.save(db)
-        wal = self._set_aside() if self.is_taken() else Path(f"{self.path}-wal") if fault else None
-        if wal is not None:
-            log.error("wal_kept", wal=str(wal), reason=fault or "another program has written to it since")
-
-    def _set_aside(self) -> Path | None:
-        """Take what is ours from beside the other file; give the WAL if something is in it, else it is removed."""
         end = f"of-{self._file[1] if self._file else 0}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        aside = {}
         for suffix, known in self._beside.items():
             there = Path(f"{self.path}{suffix}")
             try:
                 if known is not None and identity(there) == known:  # what came with the other file stays
-                    # First renamed and then looked at: whoever writes to it still does so by its descriptor.
-                    aside[suffix] = there.rename(f"{there}.{end}")
+                    self._aside[suffix] = there.rename(f"{there}.{end}")
             except OSError as error:
                 raise StoreUnusable(
                     f"{there} belongs to the file that was at {self.path} before, and cannot be renamed "
                     f"({error.strerror}); move it away before anybody opens the file that is there now"
                 ) from error
-        wal = aside.get("-wal")
-        if wal is not None and wal.stat().st_size:
-            return wal
-        for each in aside.values():
-            each.unlink(missing_ok=True)
-        return None
+
+    def leave(self, db: sqlite3.Connection) -> None:
+        """Let go of a file that is not there any more: what ``db`` has open, and then is to be closed.
+
+        Raises as ``make_room``.
+        """
+        if self.is_taken():
+            self.make_room()
+        fault = self.save(db)
+        wal = self._aside.get("-wal")
+        if wal is not None and not fault and not wal.stat().st_size:
+            for each in self._aside.values():
+                each.unlink(missing_ok=True)
+        elif wal is not None or fault:
+            wal = wal or Path(f"{self.path}-wal")
+            log.error("wal_kept", wal=str(wal), reason=fault or "another program has written to it since")
 
 
 def wal_identity(path: Path) -> tuple[int, int] | None:

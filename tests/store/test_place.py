@@ -107,7 +107,25 @@ def test_what_another_program_commits_last_is_kept(path: Path, db: sqlite3.Conne
         make(path.with_name("b.db"))
         path.with_name("b.db").rename(path)
         other.execute("INSERT INTO t VALUES(1)")
-        assert place._set_aside() is not None
+        place.leave(db)
+        assert not list(path.parent.glob("*.of-*"))
+        assert rows(Path(f"{path}.old")) == 1
+
+
+def test_another_file_has_room_at_once(path: Path, db: sqlite3.Connection) -> None:
+    place = Place(path, "ours")
+    path.rename(f"{path}.old")
+    make(path.with_name("b.db"))
+    path.with_name("b.db").rename(path)
+    place.make_room()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("INSERT INTO theirs VALUES(1)")
+        db.execute("INSERT INTO t VALUES(1)")
+        place.leave(db)
+        assert (place.is_ours(), place.is_taken()) == (False, True)
+    db.close()
+    assert names(path) == {"a.db", "a.db.old"}
+    assert (rows(path, "theirs"), rows(Path(f"{path}.old"))) == (1, 1)
 
 
 def test_pages_of_another_database_are_not_moved_into_ours(path: Path, db: sqlite3.Connection) -> None:
