@@ -33,13 +33,18 @@ class Absence:
         return self._since is not None
 
     async def look(self) -> None:
-        """Look once: a ``stat``. When the file is found to be gone, what is in its WAL is moved into it.
+        """Look once: a ``stat`` or three. When the file is found to be gone, what is in its WAL is moved into it.
 
-        Raises ``StoreReplaced`` when another one is there, ``StoreUnusable`` when there is none for ``REAPPEAR_S``, or
-        as ``Place.make_room`` says.
+        Raises ``StoreReplaced`` when another one is there, or its WAL was deleted, ``StoreUnusable`` when there is none
+        for ``REAPPEAR_S``, or as ``Place.make_room`` says.
         """
         place = self._store.place
         if place.is_ours():
+            if lacking := place.lacks():
+                await self._store.part()
+                names = " and ".join(f"{place.path}{suffix}" for suffix in lacking)
+                log.error("wal_deleted", path=names)
+                raise StoreReplaced(f"somebody has deleted {names}")
             if self._since is not None:
                 log.info("store_back")
             self._since, self._store.condition.absent = None, False

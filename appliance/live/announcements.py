@@ -39,6 +39,7 @@ async def listen(database: Path, stir: Callable[[], None]) -> None:
             await trio.lowlevel.wait_readable(inotify.fileno())
             for event in inotify.read(timeout=0):
                 if event.wd == wal and event.mask & gone:
+                    stir()
                     return
             stir()
 

@@ -71,7 +71,7 @@ class Watchman:
     async def look(self) -> None:
         """Look once. Raises ``StoreReplaced``, ``sqlite3.Error`` and ``ApplianceError``."""
         place = self._store.place
-        if not place.is_ours():
+        if not place.is_ours() or place.lacks():
             return  # The tail finds that, too; and to open the new file now would bring the old one's WAL into it.
         if not await self._is_ours():
             if not place.is_ours():

@@ -10,12 +10,19 @@ descriptors. Three things follow:
 * Beside another file the WAL must not stay: the next to open that one would replay it over it
   (https://sqlite.org/howtocorrupt.html, section 1.4). So it is renamed at once, before its checkpoint, and then removed
   if nothing is left in it.
+
+And one more from there being two files beside it: who deletes one of them under those who have it open parts them from
+all who open the database later, who make it anew. Then our connections are given up for new ones. If nobody has made
+it anew yet, all is moved into the database before; else it must not be, and closing them must not do it, either.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sqlite3
+import struct
 import time
 from pathlib import Path
 from typing import Final
@@ -35,6 +42,9 @@ SAVE_PATIENCE_MS: Final = 500
 #: beside another WAL is believed.
 _BESIDE: Final = ("-shm", "-wal")
 
+#: ``struct flock`` of a shared lock on what each connection in WAL mode has a shared lock on (SQLite's os.h).
+_SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 510, 0)
+
 
 class Place:
     """Where the file is that was opened as ``path`` and holds this incarnation. Made while it is open there."""
@@ -45,6 +55,7 @@ class Place:
         self._file = identity(path)
         self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
         self._aside: dict[str, Path] = {}
+        self._pin: int | None = None
 
     def is_ours(self) -> bool:
         """Whether our file is there, and has been all the time."""
@@ -53,6 +64,10 @@ class Place:
     def is_taken(self) -> bool:
         """Whether another file is there, or has been and was made room for."""
         return bool(self._aside) or identity(self.path) not in (None, self._file)
+
+    def lacks(self) -> list[str]:
+        """Name what was deleted from beside our file: SQLite itself never does that while we have it open."""
+        return [suffix for suffix, known in self._beside.items() if identity(f"{self.path}{suffix}") != known]
 
     def save(self, db: sqlite3.Connection) -> str | None:
         """Move all that is in the WAL into the file that ``db`` has open, wherever it is; say what is in the way.
@@ -104,13 +119,35 @@ class Place:
             wal = wal or Path(f"{self.path}-wal")
             log.error("wal_kept", wal=str(wal), reason=fault or "another program has written to it since")
 
+    def part(self, db: sqlite3.Connection) -> None:
+        """Give up connections that are parted from all others', as something is lacking; close them, then ``unpin``.
+
+        SQLite would move what is in our WAL into the file, over what others have put there since, and delete their WAL,
+        if the last connection to be closed could lock the file. So that is prevented, where the system can (Linux).
+        """
+        if self._pin is not None:
+            return
+        if all(identity(f"{self.path}{suffix}") is None for suffix in self.lacks()):
+            self.save(db)
+        # Opened by us: to close it drops SQLite's locks, so it stays open for as long as there are any.
+        with contextlib.suppress(AttributeError, OSError):
+            self._pin = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.fcntl(self._pin, fcntl.F_OFD_SETLK, _SHARED)  # a lock of another owner, though of this process
+
+    def unpin(self) -> bool:
+        """Let others lock the file again, once all our connections are closed; whether there was a ``part``."""
+        pin, self._pin = self._pin, None
+        if pin is not None:
+            os.close(pin)
+        return pin is not None
+
 
 def wal_identity(path: Path) -> tuple[int, int] | None:
     """Identify the WAL file that our open connections share with everybody; ``None`` when there is none."""
     return identity(Path(f"{path}-wal"))
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: str | Path) -> tuple[int, int] | None:
     """Identify a file without opening it; ``None`` when it is not there."""
     try:
         status = os.stat(path)

@@ -121,6 +121,10 @@ class Store:
         """Move all that is in the WAL into the file, wherever that is now; say what is in the way (``Place.save``)."""
         return await self._writer.run(self.place.save)
 
+    async def part(self) -> None:
+        """Give up our connections, which are parted from all others'; they are to be closed (``Place.part``)."""
+        await self._writer.run(self.place.part)
+
     async def position(self) -> Position:
         """Give the newest position in the store."""
         newest = await self._writer.alone(schema.highest)
@@ -254,7 +258,7 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
             async with _connected(settings, live) as store:
                 yield store
         finally:
-            if store is not None and (store.replaced or store.place.is_taken()):
+            if store is not None and (store.place.unpin() or store.replaced or store.place.is_taken()):
                 live.forget()  # a new epoch, whatever the other file holds
 
 
@@ -264,7 +268,8 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
     store: Store | None = None
 
     def another() -> sqlite3.Connection:
-        if store is not None and not store.place.is_ours():  # to open the other would give it our WAL
+        if store is not None and (not store.place.is_ours() or store.place.lacks()):
+            # To open the other would give it our WAL, or this one another than we have.
             raise sqlite3.OperationalError("the file was moved away or replaced by another")
         return connections.open_reader(path, busy_timeout_s=busy)
 
@@ -284,6 +289,8 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         finally:
             if not store.place.is_ours():
                 await writing.run(store.place.leave)
+            elif store.place.lacks():
+                await writing.run(store.place.part)
             elif not store.replaced:
                 try:
                     await writing.run(lambda db: guard.end(db, checkpoint=settings.checkpoints))

@@ -238,3 +238,24 @@ def test_a_file_that_another_takes_the_place_of_has_all_its_rows(tmp_path: Path,
         assert not kept
     assert sql(old, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n50\n"
     assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n1\n"
+
+
+@pytest.mark.parametrize("deleted", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_a_wal_that_is_deleted_under_the_server_parts_it_from_nobody(tmp_path: Path, deleted: tuple[str, ...]) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            before = client.done("ping")
+            fill(db)
+            for suffix in deleted:
+                Path(f"{db}{suffix}").unlink()
+            assert client.close_code() == 1012
+        until_logged(live, "wal_deleted")
+        with again(live) as client:
+            assert client.done("ping")["epoch"] != before["epoch"]
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES('new')")
+            assert client.event()["EventData"] == {"__type": "t", "id": 51, "a": "new"}
+            assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n51\n"
+    assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n51\n"

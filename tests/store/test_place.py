@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -148,3 +150,38 @@ def test_a_wal_that_came_with_the_other_file_stays(path: Path, db: sqlite3.Conne
     assert "a.db-wal" in names(path)
     assert "a.db-shm" not in names(path)
     assert rows(path, "theirs") == 1
+
+
+@pytest.mark.parametrize("deleted", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_before_a_deleted_wal_is_made_anew_all_is_moved_into_the_file(
+    path: Path, db: sqlite3.Connection, deleted: tuple[str, ...]
+) -> None:
+    place = Place(path, "ours")
+    assert place.lacks() == []
+    db.execute("INSERT INTO t VALUES(1)")
+    for suffix in deleted:
+        Path(f"{path}{suffix}").unlink()
+    assert place.lacks() == sorted(deleted)
+    assert not place.unpin()
+    place.part(db)
+    db.close()
+    assert place.unpin()
+    assert rows(path) == 1
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="this system has no such locks")
+def test_a_wal_that_others_have_made_anew_is_left_to_them(path: Path, db: sqlite3.Connection) -> None:
+    place = Place(path, "ours")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    db.execute("INSERT INTO t VALUES('lost')")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    # Another process: in ours, SQLite would give it the index that we have.
+    subprocess.run(["sqlite3", str(path), "INSERT INTO t VALUES('theirs')"], check=True)
+    place.part(db)
+    db.close()
+    assert Path(f"{path}-wal").stat().st_size
+    place.unpin()
+    with closing(sqlite3.connect(path)) as theirs:
+        assert theirs.execute("SELECT a FROM t").fetchall() == [("theirs",)]
+        assert theirs.execute("PRAGMA integrity_check").fetchone() == ("ok",)
