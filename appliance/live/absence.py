@@ -42,9 +42,7 @@ class Absence:
         if place.is_ours():
             if lacking := place.lacks():
                 await self._store.part()
-                names = " and ".join(f"{place.path}{suffix}" for suffix in lacking)
-                log.error("wal_deleted", path=names)
-                raise StoreReplaced(f"somebody has deleted {names}")
+                raise StoreReplaced(f"somebody has deleted its {' and '.join(lacking)}")
             if self._since is not None:
                 log.info("store_back")
             self._since, self._store.condition.absent = None, False

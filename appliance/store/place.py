@@ -127,8 +127,10 @@ class Place:
         """
         if self._pin is not None:
             return
-        if all(identity(f"{self.path}{suffix}") is None for suffix in self.lacks()):
-            self.save(db)
+        there = [Path(f"{self.path}{suffix}") for suffix in self.lacks()]
+        anew = any(identity(each) for each in there)
+        fault = "others have made it anew already, so what was in no other file is lost" if anew else self.save(db)
+        log.error("wal_deleted", path=" ".join(map(str, there)), reason=fault or "all that it held is in the database")
         # Opened by us: to close it drops SQLite's locks, so it stays open for as long as there are any.
         with contextlib.suppress(AttributeError, OSError):
             self._pin = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
