@@ -242,6 +242,7 @@ def _broadcast(session: Session, topic: Topic, asked: NewMessage) -> None:
 
 def _sends_to(session: Session, asked: NewMessage) -> Topic:
     """Give the topic that a message is for. Raises what refuses it."""
+    durable.bounded(asked.message, session.backend.limits.message_bytes)
     # A topic that was changed or taken by a table is another one; so is who has other rights.
     before, topic = session.sends_to, session.backend.hub.topic(asked.topic)
     if before is not None and before[0] is topic and before[1] is session.reader:

@@ -55,6 +55,7 @@ class SessionLimits:
     guest_connections: int
     guest_requests_per_s: float
     guest_request_burst: int
+    message_bytes: int
 
 
 @dataclass(slots=True)

@@ -161,6 +161,17 @@ def test_a_kept_alive_connection_upgrades_after_plain_requests(live: Live) -> No
         assert sock.recv(4096).startswith(b"HTTP/1.1 101")
 
 
+def test_a_message_that_grows_on_its_way_is_too_large(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db", "--message-bytes", "2000") as live, live.client() as client:
+        for name, durable in (("kept", True), ("passing", False)):
+            client.done("create-topic", name=name, durable=durable)
+            message = ",".join(["1e15"] * 300)
+            client.send(f'{{"method":"new-message","id":"m","attributes":{{"topic":"{name}","message":[{message}]}}}}')
+            reply = client.receive()
+            assert (reply["id"], reply["EventData"]["code"]) == ("m", "too-large")
+            client.done("new-message", topic=name, message="x" * 1800)
+
+
 def test_tls_on_the_same_code_path(tmp_path: Path, certificate_files: tuple[str, str]) -> None:
     chain, key = certificate_files
     with serving(tmp_path / "a.db", "--tls-cert", chain, "--tls-key", key) as live:

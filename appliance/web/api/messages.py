@@ -8,7 +8,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, SystemTopic, TooLarge, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
 from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
@@ -41,9 +41,9 @@ class Messages:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         given = await request.body()
-        if len(given) > self.message_bytes:
-            raise TooLarge(f"a message may have {self.message_bytes} bytes (message_bytes)")
+        durable.bounded(given, self.message_bytes)
         body, key = encode(decode(given)), _key(request)
+        durable.bounded(body, self.message_bytes)
         name = segments(request)[2]
         try:
             topic = self._topic(await self.hub.access.reader(principal), name)

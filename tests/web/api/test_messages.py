@@ -87,13 +87,13 @@ async def test_what_cannot_be_sent_says_why(
 async def test_a_message_is_as_long_as_on_the_websocket_at_most(tmp_path: Path, durable: bool) -> None:
     async with served(tmp_path / "live.db", message_bytes=1000) as live:
         await make(live, durable=durable)
-        answers = [
-            await live.ask("POST", PATH, "ann", **(BODY | {"content": b'"%b"' % (b"x" * size)})) for size in (998, 999)
-        ]
+        growing = b"[%b]" % b",".join([b"1e15"] * 100)  # each is sent on as 1000000000000000.0
+        contents = (b'"%b"' % (b"x" * 998), b'"%b"' % (b"x" * 999), growing)
+        answers = [await live.ask("POST", PATH, "ann", **(BODY | {"content": content})) for content in contents]
 
-        assert [answer.status_code for answer in answers] == [201, 413]
+        assert [answer.status_code for answer in answers] == [201, 413, 413]
         assert answers[1].json()["error"] == {
-            "code": "too-large", "message": "a message may have 1000 bytes (message_bytes)",
+            "code": "too-large", "message": "a message may have 1000 bytes (message_bytes), also as it is sent on",
         }  # fmt: skip
 
 
