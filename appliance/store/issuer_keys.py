@@ -20,6 +20,7 @@ from appliance.model import JSON
 from appliance.protocol import json as strict_json
 from appliance.protocol.signatures import jwt, load_cryptography
 from appliance.protocol.tokens import ALGORITHMS, OTHERS, RSA_BITS, SECRET_BYTES, Issuer, Key
+from appliance.protocol.wording import quote
 
 load_cryptography()
 
@@ -93,7 +94,7 @@ def _name(material: bytes, issuer: Issuer) -> str:
 
 
 def _of_jwks(path: Path, issuer: Issuer) -> list[Key]:
-    """Read a JWK set (RFC 7517). Keys for encryption, and of algorithms that are not for us, are passed over."""
+    """Read a JWK set (RFC 7517). Keys that are for something else than to verify, or not for us, are passed over."""
     try:
         found = strict_json.decode(_read(path))
     except BadJson as error:
@@ -103,12 +104,17 @@ def _of_jwks(path: Path, issuer: Issuer) -> list[Key]:
         raise BadConfiguration(f'{path} is not a JWKS file: it has no list "keys"')
     keys = [key for each in listed if (key := _of_jwk(each, path, issuer)) is not None]
     if not keys:
-        raise BadConfiguration(f"{path} holds no key for {', '.join(ALGORITHMS)}")
+        raise BadConfiguration(f"{path} holds no key to verify {', '.join(ALGORITHMS)} with")
+    named: dict[tuple[str, str], Key] = {}
+    for key in keys:
+        # RFC 7517, section 4.5: only keys of different types may have one name.
+        if key.kid is not None and named.setdefault((key.kid, key.algorithm), key).id != key.id:
+            raise BadConfiguration(f"{path} holds two keys with the kid {quote(key.kid)}; give each its own")
     return keys
 
 
 def _of_jwk(each: JSON, path: Path, issuer: Issuer) -> Key | None:
-    if not isinstance(each, dict) or each.get("use", "sig") != "sig":
+    if not isinstance(each, dict) or not _verifies(each):
         return None
     try:
         read = jwt.PyJWK.from_dict(each)
@@ -124,6 +130,12 @@ def _of_jwk(each: JSON, path: Path, issuer: Issuer) -> Key | None:
     if hasattr(read.key, "private_bytes"):
         raise BadConfiguration(f"{path} holds a private key; give the public one")
     return _public(read.algorithm_name, read.key, path, issuer, kid)
+
+
+def _verifies(each: Mapping[str, JSON]) -> bool:
+    """Whether a key may be used for that (RFC 7517, sections 4.2 and 4.3)."""
+    operations = each.get("key_ops", ["verify"])
+    return each.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 
 
 def _read(path: Path) -> bytes:

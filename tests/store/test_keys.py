@@ -222,11 +222,16 @@ def test_a_jwks_file_has_keys_with_kids_and_what_is_not_for_us_is_passed_over(tm
         jwk(RSA, kid="one", alg="RS256", use="sig"),
         jwk(other, kid="two"),
         jwk(other, kid="enc", use="enc"),
+        jwk(other, kid="one", key_ops=["encrypt"]),
+        jwk(other, kid="ops", key_ops="verify"),
+        jwk(RSA, kid="one", key_ops=["verify"]),
         {"kty": "EC", "crv": "P-521", "alg": "ES512", "x": "AA", "y": "AA"},
         {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET).decode().rstrip("="), "kid": "shared", "alg": "HS256"},
     )
     found = keys.external([path], THEIRS)
-    assert [(each.kid, each.algorithm) for each in found] == [("one", "RS256"), ("two", "RS256"), ("shared", "HS256")]
+    assert [(each.kid, each.algorithm) for each in found] == [
+        ("one", "RS256"), ("two", "RS256"), ("one", "RS256"), ("shared", "HS256"),
+    ]  # fmt: skip
     keyring = Keyring(found)
     assert keyring.verify(jwt.encode(CLAIMS, other, "RS256", {"kid": "two"}), NOW).subject == "ann"
     for token in (jwt.encode(CLAIMS, other, "RS256", {"kid": "one"}), jwt.encode(CLAIMS, other, "RS256", {"kid": "x"})):
@@ -237,6 +242,8 @@ def test_a_jwks_file_has_keys_with_kids_and_what_is_not_for_us_is_passed_over(tm
 @pytest.mark.parametrize("content", [
     "nonsense", "[]", "{}", '{"keys":{}}', '{"keys":[]}', '{"keys":[{"kty":"RSA","alg":"RS256"}]}',
     json.dumps({"keys": [jwk(SHORT)]}), '{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}', '{"keys":[1]}',
+    json.dumps({"keys": [jwk(RSA, kid="a"), jwk(rsa.generate_private_key(65537, 2048), kid="a")]}),
+    json.dumps({"keys": [jwk(RSA, key_ops=["encrypt"])]}), json.dumps({"keys": [jwk(RSA, use="enc")]}),
     '{"keys":[],"keys":[]}', json.dumps({"keys": [jwk(RSA, alg="PS256")]}), '{"keys":' + "[" * 10_000,
 ])  # fmt: skip
 def test_a_jwks_file_without_a_sound_key_is_refused(tmp_path: Path, content: str) -> None:
