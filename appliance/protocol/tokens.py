@@ -23,6 +23,8 @@ ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 ISSUER: Final = "live-appliance"
 #: Who acts when an administrator works with the file itself: a subject of ours, though it has no account.
 ADMINISTRATOR: Final = "administrator"
+#: Whom messages and notices are from beside users (``MessageSource``): no other issuer's subject may be called so.
+SPOKEN_FOR: Final = frozenset((ADMINISTRATOR, "guest", "system", "database"))
 #: What the ids of other issuers' keys begin with.
 OTHERS: Final = "jwt-"
 #: How far two clocks may be apart, seconds.

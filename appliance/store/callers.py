@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ADMINISTRATOR, ISSUER, NO_KEY, OTHERS
+from appliance.protocol.tokens import ISSUER, NO_KEY, OTHERS, SPOKEN_FOR
 from appliance.store import grants, keys, standard
 from appliance.store.grants import Standing, TableGrant
 
@@ -68,7 +68,7 @@ def _identified(
         return Caller(principal, frozenset(), NO_KEY)  # dropped a moment ago: who has verified the token had it still
     stands = standings[principal.subject]
     if principal.issuer != ISSUER:
-        if stands.exists or stands.not_before or principal.subject == ADMINISTRATOR:
+        if stands.exists or stands.not_before or principal.subject in SPOKEN_FOR:
             # Owners are known by their subject: it would have what the account, or one that was removed, owns.
             return Caller(principal, frozenset(), "this subject is one of ours; only tokens of ours stand for it")
         return Caller(principal, _shared(grants.groups_named(db, principal.groups)))

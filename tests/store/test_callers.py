@@ -42,9 +42,9 @@ def test_another_issuers_subject_is_none_of_ours(db: sqlite3.Connection) -> None
     accounts.remove(db, "gone@example.com")
     refused = [
         callers.identify(db, [Principal("https://issuer.example", subject, admin=True, expires_at=0)])[0].refused
-        for subject in (ann, gone, ADMINISTRATOR, "ben")
+        for subject in (ann, gone, ADMINISTRATOR, "guest", "system", "database", "ben")
     ]
-    assert [bool(each) for each in refused] == [True, True, True, False]
+    assert [bool(each) for each in refused] == [True] * 6 + [False]
     (ours,) = callers.identify(db, [Principal(ISSUER, ADMINISTRATOR, admin=True, expires_at=0)])
     assert (ours.refused, ours.principal.admin) == ("", True)
 
