@@ -220,6 +220,12 @@ class StoreLocked(StoreUnusable):
     exit_status = 75
 
 
+class StoreLinked(StoreUnusable):
+    """The file has two names, and a server may have it by the other (EX_TEMPFAIL: the name may go)."""
+
+    exit_status = 75
+
+
 class BadConfiguration(CommandError):
     """A setting is unknown, of the wrong type or out of its range (EX_CONFIG)."""
 

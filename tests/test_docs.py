@@ -26,6 +26,7 @@ from appliance.errors import (
     CloseCode,
     CommandError,
     StoreInUse,
+    StoreLinked,
     StoreLocked,
     StoreUnusable,
 )
@@ -436,7 +437,7 @@ def test_every_exit_status_of_an_error_is_documented() -> None:
     rows = table(section(CONFIGURATION, "## Exit statuses"), "status")
     statuses = {int(row[0]) for row in rows}
 
-    kinds = (CommandError, StoreInUse, StoreUnusable, StoreLocked, BadConfiguration, AddressMissing)
+    kinds = (CommandError, StoreInUse, StoreUnusable, StoreLinked, StoreLocked, BadConfiguration, AddressMissing)
     raised = {each.exit_status for each in kinds}
     assert raised | {0, click.UsageError.exit_code, 130} == statuses
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.errors import RequestError, StoreLocked, StoreUnusable
+from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusable
 from appliance.store.locks import Connection, begin_immediate, is_locked
 from appliance.store.soundness import faults
 
@@ -131,6 +131,10 @@ def _look_at(path: Path, create: bool) -> None:
         raise StoreUnusable(f"{path} is not a file; name a SQLite file with --db")
     if not path.exists() and not create:
         raise StoreUnusable(f"there is no file {path}; name an existing SQLite file with --db")
+    if path.exists() and path.stat().st_nlink > 1:
+        # By the other name it would have another WAL and another lock (https://sqlite.org/howtocorrupt.html, 2.4).
+        raise StoreLinked(f"{path} has another name (a hard link), by which others may write past this one; remove "
+                          f"that, which `find {folder} -samefile {path}` may name")  # fmt: skip
     kind = _file_system(folder)
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreUnusable(f"{path} is on a network file system ({kind}), where SQLite's locks cannot be trusted; "

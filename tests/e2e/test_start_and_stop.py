@@ -77,6 +77,20 @@ def test_a_second_server_on_the_file_is_refused(tmp_path: Path) -> None:
             assert "stop it first" in second.stderr
 
 
+def test_a_file_with_two_names_is_not_served_by_either(tmp_path: Path) -> None:
+    real, other = tmp_path / "a.db", tmp_path / "b.db"
+    with serving(real):
+        other.hardlink_to(real)
+        for command in (("serve", "--port", "0"), ("token", "create", "--admin")):
+            refused = run(*command, "--db", other)
+            assert refused.returncode == 75
+            assert "another name (a hard link)" in refused.stderr
+    assert run("serve", "--db", real, "--port", "0").returncode == 75
+    other.unlink()
+    with serving(real):
+        pass
+
+
 def test_a_file_behind_a_link_is_one_file_with_one_server_and_its_commits_are_announced(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     real, link = tmp_path / "real" / "a.db", tmp_path / "link.db"
