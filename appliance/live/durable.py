@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from appliance.errors import Forbidden, TooLarge, Unauthorized
+from appliance.errors import Forbidden, Unauthorized
 from appliance.live.access import Access, Reader
 from appliance.live.hub import Hub
 from appliance.model import Principal, Topic
@@ -50,12 +50,6 @@ def demand(reader: Reader, topic: Topic, verb: Verb = Verb.EXECUTE) -> None:
     if not Access.may_on_topic(reader, verb, topic):
         what = "destroy" if verb is Verb.DELETE else "send to"
         raise Forbidden(f"you may not {what} {quote(topic.name)}", topic=topic.name)
-
-
-def bounded(message: bytes, most: int) -> None:
-    """Raise ``TooLarge`` for a message that is longer than it may be; 1e15 is sent on with more digits."""
-    if len(message) > most:
-        raise TooLarge(f"a message may have {most} bytes (message_bytes), also as it is sent on")
 
 
 def sender(db: sqlite3.Connection, principal: Principal) -> Reader:

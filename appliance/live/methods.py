@@ -21,6 +21,7 @@ from appliance.errors import (
     NotSubscribed,
     RateLimited,
     SystemTopic,
+    TooLarge,
     TooManySubscriptions,
     TopicExists,
     Unauthorized,
@@ -240,9 +241,15 @@ def _broadcast(session: Session, topic: Topic, asked: NewMessage) -> None:
     session.backend.hub.broadcast(Message(None, topic.name, session.principal.sender, asked.message))
 
 
+def bounded(message: bytes, most: int) -> None:
+    """Raise ``TooLarge`` for a message that is longer than it may be; 1e15 is sent on with more digits."""
+    if len(message) > most:
+        raise TooLarge(f"a message may have {most} bytes (message_bytes), also as it is sent on")
+
+
 def _sends_to(session: Session, asked: NewMessage) -> Topic:
     """Give the topic that a message is for. Raises what refuses it."""
-    durable.bounded(asked.message, session.backend.limits.message_bytes)
+    bounded(asked.message, session.backend.limits.message_bytes)
     # A topic that was changed or taken by a table is another one; so is who has other rights.
     before, topic = session.sends_to, session.backend.hub.topic(asked.topic)
     if before is not None and before[0] is topic and before[1] is session.reader:

@@ -12,7 +12,7 @@ from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedM
 from appliance.live import durable
 from appliance.live.access import Reader
 from appliance.live.hub import Hub
-from appliance.live.methods import REFUSALS
+from appliance.live.methods import REFUSALS, bounded
 from appliance.live.tail import Tail
 from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import decode, encode
@@ -41,9 +41,9 @@ class Messages:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         given = await request.body()
-        durable.bounded(given, self.message_bytes)
+        bounded(given, self.message_bytes)
         body, key = encode(decode(given)), _key(request)
-        durable.bounded(body, self.message_bytes)
+        bounded(body, self.message_bytes)
         name = segments(request)[2]
         try:
             topic = self._topic(await self.hub.access.reader(principal), name)
