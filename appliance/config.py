@@ -220,6 +220,9 @@ def _check_together(config: Config) -> None:
     """Refuse what no single setting is wrong in. Raises ``BadConfiguration``."""
     if (config.tls_cert is None) != (config.tls_key is None):
         raise BadConfiguration("--tls-cert and --tls-key belong together: give both, or neither")
+    if str(config.db) == ":memory:" or str(config.db).startswith("file:"):
+        raise BadConfiguration(f'--db takes the path of a file that can be written, such as shop.db; "{config.db}" '
+                               "is none, and there are no URIs")  # fmt: skip
     if not config.host:
         raise BadConfiguration("--host names no address to listen on: give one, such as 127.0.0.1, or leave it out")
     if config.token_ttl_s > config.token_lifetime_s:

@@ -302,3 +302,9 @@ def run(folder: Path, arguments: list[str], environment: dict[str, str]) -> subp
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:/srv/shop.db?mode=ro"])
+def test_what_is_no_path_for_sqlite_is_told_what_to_write_instead(name: str) -> None:
+    with pytest.raises(BadConfiguration, match="the path of a file that can be written"):
+        load({"db": name}, {}, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
-from appliance.errors import Forbidden, RequestError, Unauthorized
+from appliance.errors import CloseCode, Forbidden, RequestError, Unauthorized
 from appliance.live.access import Reader
 from appliance.live.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session import Backend, Session
@@ -106,7 +107,10 @@ class Admission:
 
 def _code(connection: WebSocketConnection) -> int:
     """Give the code with which a connection was closed by its peer; 1006 when without any (RFC 6455, section 7.1.5)."""
-    return connection.closed.code if connection.closed is not None else ABNORMAL
+    if connection.closed is not None:
+        return connection.closed.code
+    # All are cancelled when another file comes in the place of ours: then the server sends this (upgrade.Accepted).
+    return CloseCode.RESTART if trio.current_effective_deadline() == -math.inf else ABNORMAL
 
 
 def _site(origin: str) -> tuple[str, str, int] | None:

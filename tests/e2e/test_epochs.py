@@ -130,6 +130,7 @@ def test_ids_that_go_back_while_it_is_served_begin_a_new_epoch(tmp_path: Path) -
             before = client.done("ping")
             sql(db, "DELETE FROM _appliance_outbox")
             assert client.close_code() == 1012
+        until(lambda: any("disconnected" in line and "code=1012" in line for line in live.log()), "its end is logged")
         with again(live) as client:
             assert client.done("ping")["epoch"] != before["epoch"]
 
