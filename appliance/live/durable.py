@@ -71,7 +71,7 @@ def message(
     """
 
     def work(db: sqlite3.Connection) -> Sent:
-        if decided is None or _may_differ(db, decided):
+        if decided is None or may_differ(db, decided):
             demand(sender(db, principal), topics.topic(db, topic))
         if key is None:
             return Sent(topics.publish(db, topic, principal.sender, body), replayed=False)
@@ -80,7 +80,7 @@ def message(
     return work
 
 
-def _may_differ(db: sqlite3.Connection, decided: Known) -> bool:
+def may_differ(db: sqlite3.Connection, decided: Known) -> bool:
     """Whether somebody's rights may be others than they were."""
     position, generation, shapes, newest = decided
     listed = ",".join(map(str, shapes))

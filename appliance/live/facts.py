@@ -84,17 +84,23 @@ class Facts:
     doubtful: frozenset[str] = frozenset()
 
     def end(self, name: Name, event: int) -> End | None:
-        """Give how the row ended that had this name when this happened; ``None``: it has not, as far as is known.
+        """Give how the row ended that had this name when a join row did this; ``None``: it has not, as far as is known.
 
-        Behind its end it is the same row, too, until another has its name.
+        Behind its end it is the same row, too, until another has its name: its join rows may outlive it.
         """
         ends = self.ended.get(name, ())
         return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
 
+    def own_end(self, name: Name, event: int) -> End | None:
+        """Give how the row ended to which this happened; behind its end nothing happens to a row itself."""
+        return next((each for each in self.ended.get(name, ()) if event <= each.id), None)
+
     def has(self, change: Change) -> bool:
         """Whether it was read what guards the row of a change, and it goes on, as far as is known."""
         image = change.old or change.new
-        return image is not None and (name := name_of(change, image)) in self.guards and not self.end(name, change.id)
+        if image is None or (name := name_of(change, image)) not in self.guards:
+            return False
+        return self.own_end(name, change.id) is None
 
     def is_another(self, change: Change) -> bool:
         """Whether the row that is there under the name of this one seems to be another."""
@@ -194,7 +200,7 @@ def groups_of(change: Change, image: Image, facts: Facts) -> Joins:
     if change.new is None:
         return ()
     name = name_of(change, image)
-    if (end := facts.end(name, change.id)) is not None:
+    if (end := facts.own_end(name, change.id)) is not None:
         # Who has held it by what it had when it went may hold it since before this.
         return end.guard.joins if image is change.old else ()
     if (now := facts.guards.get(name)) is not None:

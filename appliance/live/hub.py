@@ -73,6 +73,8 @@ class Hub:
         self._topics: dict[str, Topic] = dict(catalog.settings.topics)
         #: Only looked at by others: every change is the hub's.
         self.subscribers = Subscribers()
+        #: Rights have been read since whatever has changed them up to here.
+        self.known_to = position.id
         #: What readings have in common.
         self.shared = Shared(self.recent)
         self._passing: list[Message] = []

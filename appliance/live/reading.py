@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -32,7 +31,7 @@ import structlog
 import trio
 
 from appliance.errors import BadFilter, BadRequest, CloseCode
-from appliance.live import notices
+from appliance.live import notices, pages
 from appliance.live.access import Sight
 from appliance.live.commits import Commits
 from appliance.live.facts import Facts
@@ -204,6 +203,9 @@ class Reading:
             # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
             if ground != (self._by_row(), self._hub.access.regranted):
                 return False
+            if await pages.may_differ(self._hub, self._store, self._subscriptions[0].reader, facts.newest):
+                await self._hub.reached(facts.newest)  # rows are judged as of then, and by then it is known who may
+                return False
             if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
                 return False
         return True
@@ -331,15 +333,18 @@ class Reading:
     ) -> tuple[snapshot.Place | None, int] | None:
         """Send the rows behind a place; give where the next are, or these are still to be sent, and how far to go.
 
-        ``None``: they could not be read.
+        ``None``: they could not be read, or are not its to see any more.
         """
         condition = self._hub.rows_of(subscription, shape)
         try:
-            page = await self._store.read(partial(snapshot.page, shape=shape, wanted=condition, place=place))
+            page, is_visible = await pages.read(self._hub, self._store, subscription, shape, condition, place)
         except (sqlite3.Error, BadRequest) as error:  # another table, perhaps, and the hub hears of it soon
             await self._fails(error)
             return None
         self._failing = False
+        if not is_visible:
+            await self._hub.reached(page.position)  # by then it is known what is
+            return None
         seen = self._commits.note(page.position)
         if first:
             self._position = page.position

@@ -9,7 +9,9 @@ import trio
 from appliance.errors import CloseCode
 from appliance.live.access import EVERYTHING, Access, Reader, Stale
 from appliance.live.hub import Hub
+from appliance.live.lapse import changed
 from appliance.live.sessions import Session, Sessions
+from appliance.store.store import Store
 
 
 class Rights:
@@ -34,6 +36,19 @@ class Rights:
                 self._access.renewed += 1
             if stale.tables or holders:
                 await self._renew(holders, tables=stale.tables)
+
+    async def renew_to(self, store: Store, position: int) -> bool:
+        """Read anew what has changed up to a position, as of which rows are judged; give whether anything had.
+
+        A row's groups of now and somebody's groups of before would be rights that nobody ever had.
+        """
+        if position <= self._hub.known_to:
+            return False
+        stale = await changed(self._hub, store, self._hub.known_to, position)
+        self._hub.known_to = position
+        if stale:
+            await self.renew(stale)
+        return bool(stale)
 
     async def renew_of(self, holder: Session) -> None:
         """Read one session's rights anew: they changed between the look at its token and its beginning."""

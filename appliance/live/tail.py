@@ -250,6 +250,7 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
+            hub.known_to = max([hub.known_to, *(each.id for each in told[-1:])])
             await self._publish(told, look.rows[: decoded.consumed], look)
             hub.counters.count_read(decoded.events)
             if self._following is not None:
@@ -285,9 +286,10 @@ class Tail:
             asked = frozenset(by_row)
             course = await self._commits.coming(told, newest, asked)
             facts = await self._commits.facts(told, course)
-            if by_row <= asked:  # else of another table, too, it is to be known what is done to its rows
-                doubt(self._hub.subscriptions_to(facts.doubtful), self._hub.counters)
-                return facts
+            if not by_row <= asked or await self._rights.renew_to(self._store, facts.newest):
+                continue  # of another table, too, it is to be known what is done to its rows; or rights are others
+            doubt(self._hub.subscriptions_to(facts.doubtful), self._hub.counters)
+            return facts
 
     async def _renew_settings(self) -> None:
         """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""

@@ -423,7 +423,7 @@ async def test_a_page_that_was_read_in_the_midst_of_what_the_tail_decides_on_as_
 
         async def read_late(work: Callable[[sqlite3.Connection], Any]) -> Any:
             found = await read(work)
-            if isinstance(found, RowsPage) and not was_read.is_set():
+            if isinstance(found, tuple) and isinstance(found[0], RowsPage) and not was_read.is_set():
                 was_read.set()
                 await goes_on.wait()
             return found
