@@ -47,8 +47,8 @@ class Joined:
         """Give the frame by which one holder of rows is told."""
         if not _holds(audience):
             return None
-        was, passes = reader.may(Verb.READ, self.before), self._passes(audience, shape)
-        now = passes and reader.may(Verb.READ, self.now)
+        was, guard = reader.may(Verb.READ, self.before), self._as_asked_for(audience, shape)
+        now = guard is not None and reader.may(Verb.READ, guard)
         if now and (not was or reader.may(Verb.READ, self.given)):
             return self.entering if self.entering and reader.may(Verb.READ, self.shown) else None
         return self.leaving if was and not now and reader.may(Verb.READ, self.first) else None
@@ -57,12 +57,12 @@ class Joined:
         """Say who of those that the hub feeds is told, and by which frame."""
         if not _holds(audience):
             return
-        passes = self._passes(audience, shape)
-        if passes and self.now.permission & Verb.READ:
+        guard = self._as_asked_for(audience, shape)
+        if guard is not None and guard.permission & Verb.READ:
             return
         named = audience.readership.named
         first, was, given, shown = (named(each).members for each in (self.first, self.before, self.given, self.shown))
-        now = named(self.now).members if passes else {}
+        now = {} if guard is None else named(guard).members
         for members, frame in (
             ([each for each in now if (each not in was or each in given) and each in shown], self.entering),
             ([each for each in was if each not in now and each in first], self.leaving),
@@ -70,10 +70,16 @@ class Joined:
             if members and frame:
                 yield (audience, frozenset(members)), members, frame
 
-    def _passes(self, audience: Audience[M], shape: Shape) -> bool:
-        """Whether the row passes the filter as it is. It may have passed when it was told, and have changed since."""
+    def _as_asked_for(self, audience: Audience[M], shape: Shape) -> Guarded | None:
+        """Give what guards the row now; ``None``: it does not pass the filter, though it may have when it was told."""
         wanted = audience.row_filter(shape)
-        return wanted is None or self.image is None or wanted.admits(self.image)
+        if wanted is None:
+            return self.now
+        if self.image is None:
+            # It may not have passed any more when it went, and then its deletion tells nobody; nor does what gave it to
+            # its last owner, if it did not pass from then on.
+            return Guarded(self.now.permission & Verb.READ, None, self.now.joins)
+        return self.now if wanted.admits(self.image) else None
 
 
 def _holds(audience: Audience[M]) -> bool:

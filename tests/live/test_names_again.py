@@ -23,6 +23,8 @@ JOINED = f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) "
 JOIN = JOINED + f"VALUES('r', '{{}}', {Verb.READ << GROUP_SHIFT})"
 #: The row is the group's ``staff``.
 LEAVES, PARTS, GOES = "UPDATE todo SET text = 'other'", f"DELETE FROM {join_table('todo')}", "DELETE FROM todo"
+#: It is Carl's own then, and not what he asked for.
+BECOMES_CARLS = f"UPDATE todo SET text = 'other', user_account_id = 'carl', permission = {Verb.READ << OWNER_SHIFT}"
 #: Another takes its name, and is for another group.
 COMES = "INSERT INTO todo(reference_id, text, permission) VALUES('r', '{}', 0)"
 ANOTHER, NO_MATCH = (COMES.format("shared"), JOIN.format("club")), (COMES.format("other"), JOIN.format("club"))
@@ -114,6 +116,20 @@ async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_l
         assert not held_by(ann, {"r"} if "staff" in groups else set())
         assert all(each["EventType"] == "delete" for each in ann.sent)
         assert "staff" in groups or "shared" not in str(ann.sent)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_row_that_a_group_loses_and_whose_new_owner_did_not_ask_for_it_leaves_its_live_set(
+    tmp_path: Path, remembered: bool
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, carl, held):
+        begun = live.hub.position.id
+        for statement in (PARTS, BECOMES_CARLS, GOES):
+            await run(live, (statement,), at_once=False)
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, carl, [held], begun).run()
+        assert (held_by(carl, {"r"}), carl.told) == (False, [])
 
 
 @pytest.mark.parametrize("remembered", [True, False])
