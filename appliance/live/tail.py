@@ -293,10 +293,11 @@ class Tail:
 
     async def _renew_settings(self) -> None:
         """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""
-        settings = await self._store.read_settings()
+        settings, highest = await self._store.read_settings()
         if settings.unwatched != self._unwatched:
             await self._renew()
         else:
+            await self._deliver_upto(highest)  # a topic that is gone may have been told something before
             self._hub.refresh_topics(settings)
 
     async def _renew(self) -> None:
@@ -312,15 +313,7 @@ class Tail:
         self._hub.shapes = catalog.shapes
         await self._rights.renew(Stale(tables=True))
         upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
-        while self._hub.position.id < upto:
-            await trio.lowlevel.checkpoint()
-            look = await self._store.look(self._hub.position.id, None, self._at_least)
-            if look is None or not look.rows:
-                break
-            self._check_identity(look)
-            # No further than that, and then the news at once: whoever has had an event of the new shape knows of it.
-            before = [row for row in look.rows if _id(row) <= upto]
-            await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
+        await self._deliver_upto(upto)  # whoever has had an event of the new shape is to know of it
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
         self._changed.clear()
         self._told = True
@@ -329,6 +322,16 @@ class Tail:
         self.state.skipped = dict(catalog.skipped)
         for table, reason in self.state.skipped.items():
             log.warning("table_not_captured", table=table, reason=reason)
+
+    async def _deliver_upto(self, upto: int) -> None:
+        while self._hub.position.id < upto:
+            await trio.lowlevel.checkpoint()
+            look = await self._store.look(self._hub.position.id, None, self._at_least)
+            if look is None or not look.rows:
+                break
+            self._check_identity(look)
+            before = [row for row in look.rows if _id(row) <= upto]
+            await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
 
     async def _wait(self) -> None:
         now = trio.current_time()

@@ -205,9 +205,9 @@ class Store:
 
         self.breaks = await self._writer.commit(work)
 
-    async def read_settings(self) -> Settings:
-        """Read what commands and requests have set, for when only the generation has moved."""
-        return await self._writer.alone(_settings)
+    async def read_settings(self) -> tuple[Settings, int]:
+        """Read what commands and requests have set, for when only the generation has moved, and the newest id then."""
+        return await self._writer.alone(lambda db: (_settings(db), schema.highest(db)))
 
     async def read_shapes(self) -> Mapping[int, Shape]:
         """Read every shape that a row of the outbox may have."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
 from appliance.live import durable
@@ -32,6 +35,30 @@ async def test_a_topic_ends_behind_all_of_its_messages(tmp_path: Path) -> None:
         await live.caught_up()
         assert [each["EventType"] for each in peer.came] == ["new-message", "topic-destroyed"]
         assert live.hub.topic("news") is None
+
+
+async def test_so_it_does_when_the_tail_reads_of_its_end_before_it_has_seen_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, TOPIC)))
+        peer = live.peer()
+        live.hub.attach(live.hub.subscribe(peer, "news", Wish()))
+        read, ended = live.store.read_settings, trio.Event()
+
+        async def read_late() -> Any:
+            if not ended.is_set():
+                await live.store.sent(live.store.send(durable.message("news", ADMINISTRATOR, b'"last"')))
+                await live.store.commit(lambda db: topics.destroy(db, "news"))
+                ended.set()
+            return await read()
+
+        monkeypatch.setattr(live.store, "read_settings", read_late)
+        await live.store.commit(lambda db: topics.create(db, replace(TOPIC, name="other")))  # by another program
+        live.tail.wake()
+        await ended.wait()
+        await live.caught_up()
+        assert [each["EventType"] for each in peer.came] == ["new-message", "topic-destroyed"]
 
 
 async def test_a_topic_that_has_nothing_to_deliver_ends_at_once(tmp_path: Path) -> None:
@@ -80,7 +107,8 @@ async def test_a_topic_that_is_made_anew_has_none_of_the_messages_of_the_one_bef
         topic = hub.topic("news")
         assert topic is not None
         assert topic.begun == first
-        assert (await live.store.read_settings()).topics == {"news": topic}
+        settings, _ = await live.store.read_settings()
+        assert settings.topics == {"news": topic}
         assert await live.store.read(lambda db: replay.last_message(db, "news", 0, topic.begun)) == first
         assert await live.store.read(lambda db: replay.last_message(db, "news", first, topic.begun)) == 0
         last = await say(live, "mine")
