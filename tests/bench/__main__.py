@@ -30,6 +30,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "handshakes": connections.handshakes,
     "reconnecting": connections.reconnecting,
     "resuming": resuming.resuming,
+    "away": resuming.away,
     "tls": fanout.tls,
 }
 

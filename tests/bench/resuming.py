@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from appliance.store import standard
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median
-from tests.bench.servers import OPTIONS, ours
+from tests.bench.servers import OPTIONS, ours, write_tokens
 from tests.bench.tools import SERVER_CORE, pinned
-from tests.e2e.live import Client, Live, serving, sql
+from tests.e2e.live import Client, Live, run, serving, sql
 
 QUIET = "quiet"
+#: So many come back to so many changes, of a table whose rows a group may read, among others.
+COMING_BACK = 20
+CHANGED = 5000
+SHARED, SHARED_ROWS = "shared", 300
 #: So many are to be delivered, a hundredth of them at a time.
 DELIVERED = 100
 ROWS = 1000  # a transaction
@@ -46,6 +53,68 @@ def resuming(bench: Bench) -> Iterator[Figure]:
                 _settle(again.process.pid)
             what = f"all others are of another table, written before the start, {when}"
             yield _figure(bench, again, kept, what, {"topic": QUIET, **position})
+
+
+def away(bench: Bench) -> Iterator[Figure]:
+    """Item 8: what it takes when many come back to what others have changed while the server was away."""
+    many, changes = bench.preset.connections(COMING_BACK), bench.preset.amount(CHANGED)
+    for what, table in (("a table", TABLE), ("rows of their group", SHARED)):
+        costs: dict[int, list[float]] = {1: [], many: []}
+        for _ in range(bench.preset.runs):
+            for count, found in costs.items():
+                found.append(_come_back(bench, table, count, changes))
+        yield Figure(
+            8, f"{many} come back to {changes:,} changes of {what}, made while the server was away",
+            median(costs[many]), "ms of the server each", others={"if one comes": median(costs[1])},
+        )  # fmt: skip
+
+
+def _come_back(bench: Bench, table: str, count: int, changes: int) -> float:
+    """Give the processor time that each of so many takes until it is live, milliseconds."""
+    with ours(bench.folder, tables=CREATE) as live:
+        done = run("table", "create", SHARED, "text:text", "--db", live.db)
+        assert done.returncode == 0, done.stderr
+        _write(live.db, _share)
+        keys = [live.token] * count
+        if table == SHARED:
+            write_tokens(live, count, bench.folder / "users")
+            keys = (bench.folder / "users").read_text().split()
+        with live.client() as client:
+            newest = int(sql(live.db, "SELECT max(id) FROM _appliance_outbox"))
+            while client.done("ping")["EventId"] < newest:
+                pass
+            begun = client.done("ping")
+    change = {TABLE: f"INSERT INTO {TABLE}(room) VALUES(?)", SHARED: f"UPDATE {SHARED} SET text = ?"}[table]
+    rows = f" WHERE id = 1 + ? % {SHARED_ROWS}" if table == SHARED else ""
+    values = [(number, number) if rows else (number,) for number in range(changes)]
+    _write(live.db, lambda db: db.executemany(change + rows, values))
+    with pinned(SERVER_CORE), serving(live.db, *OPTIONS) as again:
+        before = sum(_spent(again.process.pid))
+        with ExitStack() as open_:
+            clients = [open_.enter_context(again.client(key, max_size=None)) for key in keys]
+            for client in clients:
+                client.send({"method": "subscribe", "attributes": {
+                    "topic": table, "since": begun["EventId"], "epoch": begun["epoch"],
+                }})  # fmt: skip
+            for client in clients:
+                events = [client.receive()["EventType"]]
+                while events[-1] != "live":
+                    events.append(client.receive()["EventType"])
+                if len(events) != changes + 2:
+                    raise RuntimeError(f"{len(events) - 2} events came, not {changes}")
+        return (sum(_spent(again.process.pid)) - before) * 1e3 / count
+
+
+def _write(path: Path, work: Callable[[sqlite3.Connection], object]) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        work(db)
+
+
+def _share(db: sqlite3.Connection) -> None:
+    """Make the rows of a group that all users are in."""
+    db.executemany(f"INSERT INTO {SHARED}(text, permission) VALUES(?, 0)", [("",)] * SHARED_ROWS)
+    joins = f"INSERT INTO {standard.join_table(SHARED)}({SHARED}_id, usergroup_id) "
+    db.execute(f"{joins} SELECT reference_id, '{standard.USERS}' FROM {SHARED}")
 
 
 def _fill(live: Live, kept: int) -> None:
