@@ -22,13 +22,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice, takewhile
 from typing import Final
 
 import trio
 
 from appliance.live import beside
-from appliance.live.course import Course
+from appliance.live.course import Course, is_renamed
 from appliance.live.facts import Facts, guard_of, name_of, partings
 from appliance.live.hub import Hub
 from appliance.live.shared import KEPT
@@ -164,13 +165,16 @@ class Commits:
 
         If there was something more, and it is ``doubtful`` or more than ``most``, not all is known.
         """
-        wanted = beside.wanted(self._hub, events, topics) if stretches else None
-        if wanted is None:
-            return self._course(events, topics, newest)
-        shapes, contents = self._hub.shapes, self._store.contents
-        found = await self._store.read(lambda db: beside.read(db, stretches, wanted, shapes, contents, most))
-        every = {each.id: Told(each) for each in found or ()} | {each.id: each for each in events}
-        lacking = found is None or (doubtful and len(every) > len(events))
+        every = {each.id: each for each in events}
+        lacking, names = False, bool(stretches)
+        while names and (wanted := beside.wanted(self._hub, list(every.values()), topics)) is not None:
+            read = partial(beside.read, stretches=stretches, wanted=wanted, most=most)
+            found = await self._store.read(partial(read, shapes=self._hub.shapes, contents=self._store.contents))
+            more = {each.id: Told(each) for each in found or () if each.id not in every}
+            every |= more
+            lacking = found is None or (doubtful and len(every) > len(events))
+            # What has happened to a row under another key is asked for by that.
+            names = any(isinstance(each.event, Change) and is_renamed(each.event) for each in more.values())
         in_order = [told for _, told in sorted(every.items())]
         return self._course(in_order, topics, newest, lacking=topics if lacking else ())
 

@@ -189,6 +189,12 @@ class Course:
         return next((each for each in self._named.get(name, ()) if each > after), 0)
 
 
+def is_renamed(change: Change) -> bool:
+    """Whether a change gives a row another key."""
+    old, new = change.old, change.new
+    return old is not None and new is not None and _row_of(change, old) != _row_of(change, new)
+
+
 def _row_of(change: Change, image: Image) -> Hashable:
     """Name a row; where its table has no key that is captured, its values do."""
     shape = change.shape

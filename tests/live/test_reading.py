@@ -496,6 +496,28 @@ async def test_a_row_that_a_long_transaction_gives_and_takes_away_again_does_not
         assert set(held.values()) == {"delete"}
 
 
+async def test_nor_does_one_that_it_gives_another_key_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach_less(monkeypatch)
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 'bob')")
+        peer, subscription = await follow_own_rows(live)
+        subscription.position = live.hub.position.id
+        live.hub.attach(subscription)
+        between = [FILL.format(first=first, last=first + 9, value="'cid'") for first in (10, 20, 30)]
+        await live.write(
+            "BEGIN", "UPDATE t SET v = 'ann' WHERE id = 1", between[0], "UPDATE t SET id = 2 WHERE id = 1", between[1],
+            "UPDATE t SET v = 'bob' WHERE id = 2", between[2], "DELETE FROM t WHERE id = 2", "COMMIT",
+        )  # fmt: skip
+        held = set()
+        for event in peer.sent:
+            held.discard((event.get("OldKey") or event["Key"])[0])
+            if event["EventType"] != "delete":
+                held.add(event["Key"][0])
+        assert (held, peer.told) == (set(), [])
+
+
 async def test_who_falls_behind_in_the_midst_of_such_a_transaction_is_told_that_rows_may_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
