@@ -41,8 +41,6 @@ async def may_differ(hub: Hub, store: Store, reader: Reader, position: int) -> b
 
     Rows are judged by the groups that they have as of a position.
     """
-    if position <= hub.known_to:
-        return False
     stale = await changed(hub, store, hub.known_to, position)
     return stale.tables or stale.concerns(reader.principal)
 

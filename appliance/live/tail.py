@@ -250,7 +250,7 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if stale := hub.access.stale(told):
                 await self._rights.renew(stale)
-            hub.known_to = max([hub.known_to, *(each.id for each in told[-1:])])
+            hub.known_to = max(hub.known_to, told[-1].id) if told else hub.known_to
             await self._publish(told, look.rows[: decoded.consumed], look)
             hub.counters.count_read(decoded.events)
             if self._following is not None:

@@ -17,11 +17,12 @@ from appliance.live.course import Course
 from appliance.live.reading import Reading
 from appliance.live.recent import Recent
 from appliance.live.shared import MANY, Shared
+from appliance.live.subscribers import Subscription
 from appliance.store import replay
 from appliance.store.replay import Page
 from appliance.store.wanted import Wanted
 from tests.live.test_facts import peer
-from tests.live.test_reading import FILL, follow_own_rows, served
+from tests.live.test_reading import FILL, Peer, Served, follow_own_rows, served
 
 #: Rows that are given to Ann, and of which one is taken from her again at once, before most of the others.
 MUCH = (
@@ -54,6 +55,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Course | None]:
     monkeypatch.setattr(commits, "STEP", 4)
     monkeypatch.setattr(replay, "PAGE_ROWS", 4)
     return found
+
+
+async def read_from_file(live: Served, whose: Peer, held: Subscription, after: int) -> None:
+    """Read for somebody what has come after a position, of which nothing is remembered."""
+    live.hub.recent.forget(live.hub.position.id)
+    await Reading(live.hub, live.store, whose, [held], after).run()
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -90,8 +97,7 @@ async def test_what_stands_beside_it_in_a_page_is_decided_on_by_itself(
         await live.write(*MUCH)
         await live.caught_up()
         await live.write("INSERT INTO t VALUES(21, 'ann')")
-        live.hub.recent.forget(live.hub.position.id)
-        await Reading(live.hub, live.store, ann, [held], begun).run()
+        await read_from_file(live, ann, held, begun)
         assert len(read) == 1
         assert ([event["Key"][0] for event in ann.sent], ann.told) == ([20, 1, 3, *range(4, 16), 21], [])
 
@@ -104,7 +110,6 @@ async def test_what_is_granted_meanwhile_has_it_read_again(
         begun, access, page = live.hub.position.id, live.hub.access, replay.page
         granted = access._granted
         await live.write(*MUCH)
-        live.hub.recent.forget(live.hub.position.id)
         pages = 0
 
         def page_on(*asked: Any, **options: bool) -> replay.Page:
@@ -115,7 +120,7 @@ async def test_what_is_granted_meanwhile_has_it_read_again(
             return page(*asked, **options)
 
         monkeypatch.setattr(replay, "page", page_on)
-        await Reading(live.hub, live.store, ann, [held], begun).run()
+        await read_from_file(live, ann, held, begun)
         assert len(read) == 2
         assert [event["Key"][0] for event in ann.sent] == [1, 3, *range(4, 16)]
 
@@ -133,8 +138,7 @@ async def test_who_is_told_little_of_what_much_has_happened_to_has_all_of_it_rea
         await live.write(
             "BEGIN", FILL.format(first=1, last=1, value="'ann'"), *others, "UPDATE t SET v = 'ann'", "COMMIT"
         )
-        live.hub.recent.forget(live.hub.position.id)
-        await Reading(live.hub, live.store, ann, [held], begun).run()
+        await read_from_file(live, ann, held, begun)
         assert len(read) == 1
         assert ([event["EventType"] for event in ann.sent], ann.told) == (["create", "delete", "create"], [])
 
@@ -148,8 +152,7 @@ async def test_where_it_is_too_much_who_holds_rows_is_told(
         ann, held = await follow_own_rows(live)
         begun = live.hub.position.id
         await live.write(*MUCH)
-        live.hub.recent.forget(live.hub.position.id)
-        await Reading(live.hub, live.store, ann, [held], begun).run()
+        await read_from_file(live, ann, held, begun)
         assert read == [None]
         assert [event["EventData"]["reason"] for event in ann.told] == ["overrun"]
 
