@@ -112,7 +112,7 @@ class Op(enum.IntEnum):
     UPDATE = 2
     DELETE = 3
     MESSAGE = 4
-    #: Not an event: before it, some tables' events are not complete (``store.breaks``).
+    #: Not an event: before it, some tables' events are not complete (``store.tables.breaks``).
     BREAK = 5
     #: One group that the row of the next ``DELETE`` was joined to: ``v0`` the group, ``v1`` the join row's permission.
     GRANTS = 6

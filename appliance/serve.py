@@ -22,33 +22,34 @@ from appliance import logs, wiring
 from appliance.config import Config
 from appliance.counters import Counters
 from appliance.errors import first_of
-from appliance.live import announcements
-from appliance.live.absence import REAPPEAR_S, taken_away
-from appliance.live.access import Access
-from appliance.live.accounts import Accounts
-from appliance.live.hub import Hub
-from appliance.live.keeper import Keeper
-from appliance.live.rights import Rights
-from appliance.live.session import Backend, SessionLimits
-from appliance.live.sessions import Pings, Sessions
-from appliance.live.survey import survey
-from appliance.live.tail import Tail
-from appliance.live.unsent import Unsent
-from appliance.live.watchman import Watchman
+from appliance.live.fanout.hub import Hub
+from appliance.live.fanout.sessions import Pings, Sessions
+from appliance.live.matching.access import Access
+from appliance.live.session.accounts import Accounts
+from appliance.live.session.session import Backend, SessionLimits
+from appliance.live.tail import announcements
+from appliance.live.tail.absence import REAPPEAR_S, taken_away
+from appliance.live.tail.rights import Rights
+from appliance.live.tail.tail import Tail
+from appliance.live.upkeep.keeper import Keeper
+from appliance.live.upkeep.survey import survey
+from appliance.live.upkeep.watchman import Watchman
+from appliance.live.wire.unsent import Unsent
 from appliance.ops import descriptors, memory
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics, Sources
 from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.signals import Reload, obey
-from appliance.store import incarnation, standard
-from appliance.store.accounts import setup_code
-from appliance.store.bridge import open_bridge
-from appliance.store.catalog import Catalog
-from appliance.store.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
-from appliance.store.incarnation import StoreReplaced
-from appliance.store.secrecy import Secrecy
+from appliance.store.access.accounts import setup_code
+from appliance.store.file import incarnation
+from appliance.store.file.bridge import open_bridge
+from appliance.store.file.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
+from appliance.store.file.incarnation import StoreReplaced
 from appliance.store.store import Store, open_store
+from appliance.store.tables import standard
+from appliance.store.tables.catalog import Catalog
+from appliance.store.tables.secrecy import Secrecy
 from appliance.web.admission import Admission
 from appliance.web.api.entrance import Rates
 from appliance.web.api.paths import paths

@@ -9,10 +9,10 @@ from typing import Final
 from appliance.config import Config
 from appliance.errors import BadConfiguration
 from appliance.protocol.tokens import Issuer, Key
-from appliance.store import keys
-from appliance.store.retention import Retention
-from appliance.store.secrecy import Secrecy
+from appliance.store.access import keys
+from appliance.store.outbox.retention import Retention
 from appliance.store.store import StoreSettings
+from appliance.store.tables.secrecy import Secrecy
 from appliance.web import tls
 from appliance.web.forwarded import Proxies
 from appliance.web.listen import read_address

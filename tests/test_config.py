@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from appliance import config
 from appliance.config import Config, flag, load, settings, variable
 from appliance.errors import BadConfiguration
-from appliance.live.session import SessionLimits
+from appliance.live.session.session import SessionLimits
 from appliance.web.limits import Limits
 
 BY_NAME = {each.name: each for each in settings()}

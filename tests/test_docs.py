@@ -30,8 +30,10 @@ from appliance.errors import (
     StoreLocked,
     StoreUnusable,
 )
-from appliance.live import exchange, notices, outgoing, session
-from appliance.live import frames as live_frames
+from appliance.live.fanout import notices
+from appliance.live.session import exchange, session
+from appliance.live.wire import frames as live_frames
+from appliance.live.wire import outgoing
 from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json

@@ -36,6 +36,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
 }
 
+#: What the rooms of a part, its folders, may import of each other; modules that stand in none are below or above them.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "live": {
+        "upkeep": set(),
+        "session": {"tail"},
+        "tail": {"replay"},
+        "replay": {"fanout"},
+        "fanout": {"matching"},
+        "matching": {"wire"},
+        "wire": set(),
+    },
+    "store": {
+        "access": {"tables"},
+        "outbox": {"tables"},
+        "tables": {"file"},
+        "file": set(),
+    },
+}
+
 PURE = ("capture", "protocol")
 #: What the pure packages have no use for: clocks, randomness, I/O, tasks.
 IMPURE_IMPORTS = frozenset(
@@ -73,12 +92,12 @@ def imports(module: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def reachable(part: str) -> set[str]:
+def reachable(part: str, rule: dict[str, set[str]] = MAY_IMPORT) -> set[str]:
     """Give all that a part may import, directly or because what it imports may."""
     found: set[str] = set()
     waiting = [part]
     while waiting:
-        new = MAY_IMPORT[waiting.pop()] - found
+        new = rule[waiting.pop()] - found
         found |= new
         waiting += new
     return found
@@ -96,12 +115,18 @@ def offences(module: Path) -> list[str]:
         imported = words[1] if words[1] in MAY_IMPORT else "__init__"  # appliance.__version__
         if imported not in allowed:
             found.append(f"{name_of(module)}:{line}: {part} may not import {name}")
+        rooms, room = ROOMS.get(part, {}), module.parent.name
+        if imported == part and room in rooms and words[2] in rooms.keys() - {room} - reachable(room, rooms):
+            found.append(f"{name_of(module)}:{line}: {part}/{room} may not import {name}")
     return found
 
 
 def test_the_import_rule_knows_every_part_and_has_no_circle() -> None:
     assert {part_of(module) for module in modules()} - {"__init__"} == set(MAY_IMPORT)
     assert all(part not in reachable(part) for part in MAY_IMPORT)
+    for part, rooms in ROOMS.items():
+        assert {each.parent.name for each in (PACKAGE / part).glob("*/*.py")} == set(rooms)
+        assert all(room not in reachable(room, rooms) for room in rooms)
 
 
 @pytest.mark.parametrize("module", modules(), ids=name_of)
@@ -115,18 +140,22 @@ def test_imports_run_one_way(module: Path) -> None:
 
 def test_an_import_against_the_direction_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
-    module = tmp_path / "store" / "new.py"
-    module.parent.mkdir()
-    module.write_text("from appliance import __version__, model\ndef late():\n    from appliance.live import hub\n")
+    module = tmp_path / "store" / "file" / "new.py"
+    module.parent.mkdir(parents=True)
+    forbidden = ("from appliance.live.wire import frames", "from appliance.store.tables import watch")
+    module.write_text("\n".join(("from appliance import model", *forbidden)))
 
-    assert offences(module) == ["store/new.py:3: store may not import appliance.live.hub"]
+    assert offences(module) == [
+        "store/file/new.py:2: store may not import appliance.live.wire.frames",
+        "store/file/new.py:3: store/file may not import appliance.store.tables.watch",
+    ]
 
 
 def test_only_the_store_knows_asyncio_and_aiosqlite() -> None:
     foreign = {"aiosqlite", "asyncio", "trio_asyncio"}
     users = {name_of(module) for module in modules() for _, name in imports(module) if name.split(".")[0] in foreign}
 
-    assert users == {"store/bridge.py"}
+    assert users == {"store/file/bridge.py"}
 
 
 @pytest.mark.parametrize("module", [each for each in modules() if part_of(each) in PURE], ids=name_of)

@@ -20,7 +20,8 @@ from appliance.errors import ApplianceError
 from appliance.model import Position
 from appliance.protocol import json as strict_json
 from appliance.protocol.tokens import ADMINISTRATOR
-from appliance.store import keys, offline
+from appliance.store import offline
+from appliance.store.access import keys
 
 #: The exit status after Ctrl-C: 128 and the signal's number.
 INTERRUPTED: Final = 130

@@ -14,9 +14,11 @@ from appliance.protocol import frames
 from appliance.protocol import json as strict_json
 from appliance.protocol.frames import Form
 from appliance.protocol.values import ValueOptions
-from appliance.store import connections, offline, retention
-from appliance.store import history as rows
-from appliance.store.retention import Kept
+from appliance.store import offline
+from appliance.store.file import connections
+from appliance.store.outbox import history as rows
+from appliance.store.outbox import retention
+from appliance.store.outbox.retention import Kept
 
 
 @click.command("history", context_settings={"ignore_unknown_options": True})

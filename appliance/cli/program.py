@@ -16,7 +16,7 @@ from appliance.errors import BadConfiguration
 from appliance.ops import check, machine
 from appliance.ops.build import commit
 from appliance.store import offline
-from appliance.store.secrecy import Secrecy
+from appliance.store.tables.secrecy import Secrecy
 
 
 @click.command("check")

@@ -14,8 +14,10 @@ from appliance.cli.options import config_option, db_option
 from appliance.cli.users import changing
 from appliance.model import ascii_fold, quote_identifier
 from appliance.protocol import permissions
-from appliance.store import accounts, granting, grants, offline, standard
-from appliance.store.secrecy import Secrecy
+from appliance.store import offline
+from appliance.store.access import accounts, granting, grants
+from appliance.store.tables import standard
+from appliance.store.tables.secrecy import Secrecy
 
 log = structlog.get_logger()
 

@@ -20,7 +20,9 @@ from appliance.cli.options import config_option, db_option, duration, seconds, s
 from appliance.config import Config
 from appliance.errors import CommandError, Unauthorized
 from appliance.protocol import tokens
-from appliance.store import accounts, callers, grants, keys, offline, schema
+from appliance.store import offline
+from appliance.store.access import accounts, callers, grants, keys
+from appliance.store.file import schema
 from appliance.wiring import external_keys
 
 log = structlog.get_logger()

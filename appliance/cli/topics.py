@@ -12,7 +12,10 @@ from appliance.errors import CommandError, UnknownTopic
 from appliance.model import Topic, ascii_fold
 from appliance.protocol import permissions, requests
 from appliance.protocol.tokens import ADMINISTRATOR
-from appliance.store import catalog, offline, schema, topics
+from appliance.store import offline
+from appliance.store.file import schema
+from appliance.store.outbox import topics
+from appliance.store.tables import catalog
 
 
 @click.group()

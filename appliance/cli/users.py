@@ -14,7 +14,10 @@ import structlog
 
 from appliance.cli.options import db_option
 from appliance.errors import CommandError
-from appliance.store import accounts, offline, passwords, schema, standard
+from appliance.store import offline
+from appliance.store.access import accounts, passwords
+from appliance.store.file import schema
+from appliance.store.tables import standard
 
 log = structlog.get_logger()
 

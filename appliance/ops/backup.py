@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
-from appliance.store import connections, incarnation, offline, schema
-from appliance.store.locks import is_locked
-from appliance.store.soundness import faults
+from appliance.store import offline
+from appliance.store.file import connections, incarnation, schema
+from appliance.store.file.locks import is_locked
+from appliance.store.file.soundness import faults
 
 #: What SQLite may have beside a file: left there, it would be taken for a part of the file that comes instead.
 _BESIDE: Final = ("-wal", "-shm", "-journal")

@@ -12,7 +12,8 @@ from typing import Final
 
 from appliance.capture.shape import Secret
 from appliance.errors import StoreUnusable
-from appliance.store import connections, offline, schema
+from appliance.store import offline
+from appliance.store.file import connections, schema
 
 #: Less free space than this is a warning, bytes.
 LITTLE_SPACE: Final = 256 << 20

@@ -18,7 +18,7 @@ from typing import Final
 from appliance.errors import BadConfiguration
 from appliance.ops import descriptors
 from appliance.ops.check import Finding
-from appliance.store import keys
+from appliance.store.access import keys
 
 #: A certificate that ends within so many days is a warning: less than what is left when a renewal is due.
 DAYS_LEFT: Final = 14

@@ -21,13 +21,13 @@ import trio
 from appliance import __version__
 from appliance.counters import OTHER_TABLES, Counters, Histogram
 from appliance.errors import CloseCode
-from appliance.live.sessions import NOTHING, Sessions, Traffic
-from appliance.live.tail import TailState
+from appliance.live.fanout.sessions import NOTHING, Sessions, Traffic
+from appliance.live.tail.tail import TailState
 from appliance.model import Op, Position
 from appliance.ops.build import commit
 from appliance.ops.health import Health
 from appliance.protocol.requests import METHODS
-from appliance.store.retention import Kept
+from appliance.store.outbox.retention import Kept
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family

@@ -14,8 +14,10 @@ from pathlib import Path
 from appliance.capture.shape import Secret, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
-from appliance.store import catalog, connections, incarnation, migration, schema, topics, watch
-from appliance.store.secrecy import Secrecy
+from appliance.store.file import connections, incarnation, schema
+from appliance.store.outbox import topics
+from appliance.store.tables import catalog, migration, watch
+from appliance.store.tables.secrecy import Secrecy
 
 BUSY_TIMEOUT_S = 5.0
 

@@ -16,32 +16,23 @@ from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Shape, ascii_fold
-from appliance.store import (
-    borders,
-    breaks,
-    connections,
-    grants,
-    incarnation,
-    keys,
-    migration,
-    schema,
-    standard,
-    topics,
-    watch,
-)  # fmt: skip
-from appliance.store.bridge import connect
-from appliance.store.catalog import Catalog, Settings
-from appliance.store.condition import Condition
-from appliance.store.idempotency import Sent
-from appliance.store.incarnation import LiveFile
-from appliance.store.look import Look, Lookout, open_lookout
-from appliance.store.migration import Suspended
-from appliance.store.place import Place
-from appliance.store.readers import Readers, open_readers
-from appliance.store.resources import Resources
-from appliance.store.retention import Retention
-from appliance.store.secrecy import Secrecy
-from appliance.store.writer import Job, Writer
+from appliance.store.access import grants, keys
+from appliance.store.file import connections, incarnation, schema
+from appliance.store.file.bridge import connect
+from appliance.store.file.condition import Condition
+from appliance.store.file.incarnation import LiveFile
+from appliance.store.file.place import Place
+from appliance.store.file.readers import Readers, open_readers
+from appliance.store.file.writer import Job, Writer
+from appliance.store.outbox import borders, topics
+from appliance.store.outbox.idempotency import Sent
+from appliance.store.outbox.look import Look, Lookout, open_lookout
+from appliance.store.outbox.retention import Retention
+from appliance.store.tables import breaks, migration, standard, watch  # fmt: skip
+from appliance.store.tables.catalog import Catalog, Settings
+from appliance.store.tables.migration import Suspended
+from appliance.store.tables.resources import Resources
+from appliance.store.tables.secrecy import Secrecy
 
 log = structlog.get_logger()
 

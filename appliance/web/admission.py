@@ -12,9 +12,9 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from appliance.errors import CloseCode, Forbidden, RequestError, Unauthorized
-from appliance.live.access import Reader
-from appliance.live.methods import ANSWERS, AT_ONCE, admit
-from appliance.live.session import Backend, Session
+from appliance.live.matching.access import Reader
+from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
+from appliance.live.session.session import Backend, Session
 from appliance.web.credentials import token_of
 from appliance.web.origins import ANY
 from appliance.web.problem import JSON_TYPE, error_body, headers_of

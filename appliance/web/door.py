@@ -1,6 +1,6 @@
 """The one port: it accepts connections, and no connection can hurt another.
 
-The raw socket of each connection is ours, so that ready frames can be written to it (``live.outgoing``).
+The raw socket of each connection is ours, so that ready frames can be written to it (``live.wire.outgoing``).
 """
 
 from __future__ import annotations

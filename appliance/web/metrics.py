@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from appliance.errors import Forbidden
-from appliance.live.access import Access
+from appliance.live.matching.access import Access
 from appliance.ops.metrics import Metrics
 from appliance.web.api.caller import principal_of
 

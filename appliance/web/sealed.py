@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from appliance.live.sending import Straight
+from appliance.live.wire.sending import Straight
 from appliance.web.tcp import READ_SIZE, Tcp
 
 #: What is encrypted at a time, bytes: the most that one TLS record holds (RFC 8446, section 5.1).

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from appliance.live.sending import Straight
+from appliance.live.wire.sending import Straight
 
 READ_SIZE: Final = 64 << 10  # bytes a read, where the reader names no other bound
 #: What the kernel takes of a connection before the network has sent it, bytes: a burst goes in at one stroke, and the
@@ -23,7 +23,7 @@ class Tcp(trio.abc.Stream):
     """The stream of an accepted socket, which it makes non-blocking; on public calls of ``trio.lowlevel`` alone.
 
     One task may read and one may write at a time. Small writes go out at once (TCP_NODELAY). ``read``, ``write`` and
-    ``write_several`` do not wait (``live.sending.Carrier`` says what they promise).
+    ``write_several`` do not wait (``live.wire.sending.Carrier`` says what they promise).
 
     Errors: ``trio.BrokenResourceError`` when the connection broke, ``trio.ClosedResourceError`` after ``aclose``.
     """

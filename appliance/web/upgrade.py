@@ -13,10 +13,10 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from appliance.errors import BadRequest, CloseCode
-from appliance.live.bundles import BundlingGate
-from appliance.live.frames import FrameGate
-from appliance.live.outgoing import LINGER_S, READ_SIZE, Outgoing
-from appliance.live.unsent import Unsent
+from appliance.live.wire.bundles import BundlingGate
+from appliance.live.wire.frames import FrameGate
+from appliance.live.wire.outgoing import LINGER_S, READ_SIZE, Outgoing
+from appliance.live.wire.unsent import Unsent
 from appliance.web.forwarded import Caller
 from appliance.web.head import Request
 from appliance.web.http import Headers, Http

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appliance.capture.outbox import VALUES
 from appliance.protocol.permissions import Verb
-from appliance.store import standard
+from appliance.store.tables import standard
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median, ratio
 from tests.bench.servers import address, ours, subscribe, write_tokens

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from appliance.store import standard
+from appliance.store.tables import standard
 from tests.bench.fanout import CREATE, TABLE, writing
 from tests.bench.figures import Bench, Figure, median
 from tests.bench.servers import OPTIONS, ours, write_tokens

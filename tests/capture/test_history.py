@@ -21,8 +21,9 @@ from appliance.capture import outbox
 from appliance.capture.decode import decode
 from appliance.model import Change, Image, Op, Shape
 from appliance.model import quote_identifier as quote
-from appliance.store import schema, watch
-from appliance.store.connections import open_file, text
+from appliance.store.file import schema
+from appliance.store.file.connections import open_file, text
+from appliance.store.tables import watch
 
 WIDE = ", ".join(f"c{number}" for number in range(30))
 #: Table shapes: each has columns a, b, c to write to, whatever else it has.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.model import quote_identifier as quote
-from appliance.store import schema
+from appliance.store.file import schema
 from tests.capture.support import Captured, Replica
 
 HARDENED = {

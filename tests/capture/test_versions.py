@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import schema, standard
-from appliance.store.standard import USERS, join_table
+from appliance.store.file import schema
+from appliance.store.tables import standard
+from appliance.store.tables.standard import USERS, join_table
 from tests.capture.support import TABLES, WRITES, Captured, check_replay
-from tests.store.test_standard import UUID4
+from tests.store.tables.test_standard import UUID4
 
 #: SQLite's version: better-sqlite3's, its tarball's SHA-256, and where in it the amalgamation is (or an archive of it).
 AMALGAMATIONS = {

@@ -15,7 +15,7 @@ import pytest
 from appliance.capture import outbox
 from appliance.capture.decode import decode
 from appliance.model import Change
-from appliance.store import watch
+from appliance.store.tables import watch
 from tests.capture.support import TABLES, WRITES, Captured, Replica, check_replay
 
 SETTINGS = {

@@ -25,7 +25,7 @@ from trio_websocket import ConnectionClosed
 
 from appliance.config import Config
 from appliance.errors import CloseCode
-from appliance.live.frames import text_frame
+from appliance.live.wire.frames import text_frame
 from appliance.web.door import Door
 from appliance.web.limits import Limits
 from appliance.web.listen import open_listeners

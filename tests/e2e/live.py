@@ -19,7 +19,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from appliance.store import standard
+from appliance.store.tables import standard
 from tests.e2e.server_process import PATIENCE_S, ROOT, ServerProcess
 
 #: What is tested: the source, or the program that this variable names, such as dist/live-appliance. (Taken out of the

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.standard import ADMINISTRATORS, USERS, join_table
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.e2e.live import PROGRAM, ROOT, Live, run, serving, sql, token, until
 
 pytestmark = pytest.mark.e2e

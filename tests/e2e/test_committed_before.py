@@ -18,8 +18,10 @@ import pytest
 from appliance.model import Topic
 from appliance.protocol import tokens
 from appliance.protocol.permissions import TOPIC_DEFAULT
-from appliance.store import keys, schema, topics
-from appliance.store.standard import ADMINISTRATORS, USERS, join_table
+from appliance.store.access import keys
+from appliance.store.file import schema
+from appliance.store.outbox import topics
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.e2e.live import Client, Live, serving
 from tests.e2e.test_rights import Person
 

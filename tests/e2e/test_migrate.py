@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.store import watch
+from appliance.store.tables import watch
 from tests.e2e.live import PROGRAM, Client, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S, ROOT
 

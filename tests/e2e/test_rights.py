@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from appliance.store import connections, schema, standard
-from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from appliance.store.file import connections, schema
+from appliance.store.tables import standard
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 from tests.e2e.live import Client, Live, serving, sql, standing_still, token, until
 
 pytestmark = pytest.mark.e2e

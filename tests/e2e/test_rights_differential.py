@@ -22,8 +22,10 @@ import httpx
 import pytest
 
 from appliance.protocol import tokens
-from appliance.store import connections, granting, schema, standard
-from appliance.store.standard import NewColumn
+from appliance.store.access import granting
+from appliance.store.file import connections, schema
+from appliance.store.tables import standard
+from appliance.store.tables.standard import NewColumn
 from tests.e2e.differential import MEMBERS, USERS, Changes, Data, Row, State, state
 from tests.e2e.live import Client, Live, serving, until
 from tests.e2e.server_process import PATIENCE_S

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.store.standard import join_table
+from appliance.store.tables.standard import join_table
 from tests.e2e.live import Client, Live, serving, sql
 from tests.e2e.test_rights import GROUP_READ, GUEST_READ, Person, begun, group, insert, join, new_notes, taken_up
 

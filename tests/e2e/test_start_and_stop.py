@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import schema
+from appliance.store.file import schema
 from tests.e2e.certificates import write_certificate
 from tests.e2e.live import PROGRAM, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S, ROOT
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_serve_is_refused_and_left_alone(tmp_path: Path, kind
 def test_a_store_of_every_earlier_format_is_served_and_a_copy_of_it_kept(tmp_path: Path, former: int) -> None:
     db = tmp_path / "old.db"
     with closing(sqlite3.connect(db)) as made:
-        made.executescript((ROOT / f"tests/store/format_{former}.sql").read_text())
+        made.executescript((ROOT / f"tests/store/file/format_{former}.sql").read_text())
     before = sql(db, "SELECT * FROM orders")
     with serving(db, "--retention-s", "1e9") as live, live.client() as client:  # its events are of 2026
         assert {"orders", "lobby"} <= set(client.topics())

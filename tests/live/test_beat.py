@@ -11,9 +11,11 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.live import announcements, sessions, watchman
 from appliance.live.beat import next_beat
-from appliance.live.tail import SAFETY_POLL_S
+from appliance.live.fanout import sessions
+from appliance.live.tail import announcements
+from appliance.live.tail.tail import SAFETY_POLL_S
+from appliance.live.upkeep import watchman
 
 
 @given(seconds=st.floats(0, 1e9), every_s=st.floats(0.01, 1000))

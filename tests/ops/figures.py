@@ -7,12 +7,12 @@ from pathlib import Path
 import trio
 
 from appliance.counters import Counters, Histogram
-from appliance.live.sessions import Sessions
-from appliance.live.tail import TailState
+from appliance.live.fanout.sessions import Sessions
+from appliance.live.tail.tail import TailState
 from appliance.model import Position
 from appliance.ops.health import Health
 from appliance.ops.metrics import Sources
-from appliance.store.retention import Kept
+from appliance.store.outbox.retention import Kept
 
 KEPT = Kept(oldest=100, newest=400, bytes=9000, since=0.0)
 

@@ -12,7 +12,8 @@ import pytest
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.ops.backup import backup, restore
-from appliance.store import incarnation, offline, schema
+from appliance.store import offline
+from appliance.store.file import incarnation, schema
 from tests.ops.stores import rows, sql, store
 
 

@@ -10,18 +10,18 @@ import pytest
 import trio
 
 from appliance.errors import ReadOnly, Unavailable
-from appliance.live.access import Access
-from appliance.live.hub import Hub
-from appliance.live.rights import Rights
-from appliance.live.sessions import Sessions
-from appliance.live.tail import Tail, TailState
-from appliance.live.watchman import Watchman
+from appliance.live.fanout.hub import Hub
+from appliance.live.fanout.sessions import Sessions
+from appliance.live.matching.access import Access
+from appliance.live.tail.rights import Rights
+from appliance.live.tail.tail import Tail, TailState
+from appliance.live.upkeep.watchman import Watchman
 from appliance.ops.health import STUCK_S, Health
 from appliance.protocol.values import ValueOptions
-from appliance.store import connections
-from appliance.store.bridge import open_bridge
-from appliance.store.secrecy import Secrecy
+from appliance.store.file import connections
+from appliance.store.file.bridge import open_bridge
 from appliance.store.store import Store, StoreSettings, open_store
+from appliance.store.tables.secrecy import Secrecy
 
 
 async def healthy() -> TailState:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.live.sessions import Traffic
+from appliance.live.fanout.sessions import Traffic
 from appliance.model import Op
 from appliance.ops.metrics import HISTOGRAMS, METRICS, PREFIX, PROCESS, Metrics, Sources
 from tests.ops.figures import sources

@@ -29,7 +29,7 @@ def printed(script: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["appliance.cli", "appliance.protocol.tokens", "appliance.store.keys"])
+@pytest.mark.parametrize("module", ["appliance.cli", "appliance.protocol.tokens", "appliance.store.access.keys"])
 def test_cryptography_is_not_loaded_where_no_key_asks_for_it(module: str) -> None:
     script = f"import {module}\nfrom appliance.protocol.signatures import verifier\nverifier('HS256')\n{LOADED}"
 

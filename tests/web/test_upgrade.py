@@ -10,7 +10,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed
 
 from appliance.errors import CloseCode
-from appliance.live.frames import text_frame
+from appliance.live.wire.frames import text_frame
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade
 from tests.e2e.certificates import write_certificate

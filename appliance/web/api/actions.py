@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.errors import BadJson, BadRequest, RequestError, UnsupportedMedia
-from appliance.live.accounts import Accounts
+from appliance.live.session.accounts import Accounts
 from appliance.model import JSON
 from appliance.protocol.json import decode, encode
 from appliance.protocol.wording import kind, quote, unknown

@@ -9,7 +9,7 @@ import structlog
 
 from appliance.model import ascii_fold
 from appliance.protocol.permissions import bits
-from appliance.store.rows import Found
+from appliance.store.tables.rows import Found
 from appliance.web.api import documents, rules
 from appliance.web.api.opened import Opened
 

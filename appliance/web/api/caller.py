@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from appliance.errors import NotFound, Unauthorized
-from appliance.live.access import Reader
+from appliance.live.matching.access import Reader
 from appliance.model import Principal
 from appliance.web.credentials import token_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
-from appliance.store.accounts import NAME_LIMIT
-from appliance.store.passwords import LONGEST, SHORTEST
-from appliance.store.standard import USER_ACCOUNT, USERGROUP, WORLD
+from appliance.store.access.accounts import NAME_LIMIT
+from appliance.store.access.passwords import LONGEST, SHORTEST
+from appliance.store.tables.standard import USER_ACCOUNT, USERGROUP, WORLD
 
 Schema = dict[str, Any]
 

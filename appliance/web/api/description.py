@@ -12,9 +12,9 @@ from starlette.responses import Response
 from appliance.errors import Unauthorized
 from appliance.model import JSON, Principal
 from appliance.protocol.json import encode
-from appliance.store import rows
-from appliance.store.rights import rights_of
+from appliance.store.access.rights import rights_of
 from appliance.store.store import Store
+from appliance.store.tables import rows
 from appliance.web.api import documents
 from appliance.web.api.caller import names_nobody
 from appliance.web.api.entrance import Entrance

@@ -15,8 +15,8 @@ from appliance.protocol.assignments import stored
 from appliance.protocol.json import decode, encode
 from appliance.protocol.values import ValueOptions, legible
 from appliance.protocol.wording import kind, quote, unknown
-from appliance.store.resources import Resource
-from appliance.store.rows import Found
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Found
 
 MEDIA_TYPE: Final = "application/vnd.api+json"
 JSONAPI: Final[JSON] = {"version": "1.1"}

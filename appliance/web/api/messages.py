@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
-from appliance.live import durable
-from appliance.live.access import Reader
-from appliance.live.hub import Hub
-from appliance.live.methods import REFUSALS, bounded
-from appliance.live.tail import Tail
+from appliance.live.fanout.hub import Hub
+from appliance.live.matching.access import Reader
+from appliance.live.session import durable
+from appliance.live.session.methods import REFUSALS, bounded
+from appliance.live.tail.tail import Tail
 from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import decode, encode
 from appliance.protocol.permissions import Verb

@@ -11,11 +11,11 @@ from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
 from appliance.protocol.operators import OPERATORS
 from appliance.protocol.permissions import MOST, Verb
 from appliance.protocol.values import legible
-from appliance.store.grants import TableGrant, TableKind
-from appliance.store.idempotency import KEY_LIMIT
-from appliance.store.resources import Resource
-from appliance.store.rights import Rights
-from appliance.store.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
+from appliance.store.access.grants import TableGrant, TableKind
+from appliance.store.access.rights import Rights
+from appliance.store.outbox.idempotency import KEY_LIMIT
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
 from appliance.web.api import rules
 from appliance.web.api.components import COMPONENTS, STRICT, SYSTEM, Schema
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of

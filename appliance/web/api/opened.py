@@ -10,11 +10,11 @@ from appliance.errors import NotFound
 from appliance.model import Principal, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
-from appliance.store import catalog, rows
-from appliance.store.grants import TableGrant
-from appliance.store.resources import Resource
-from appliance.store.rights import Rights, no_row, rights_of
-from appliance.store.rows import Found
+from appliance.store.access.grants import TableGrant
+from appliance.store.access.rights import Rights, no_row, rights_of
+from appliance.store.tables import catalog, rows
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Found
 from appliance.web.api import documents
 from appliance.web.api.documents import Relationship
 

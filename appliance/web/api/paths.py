@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.routing import BaseRoute, Route
 
-from appliance.live.accounts import Accounts
-from appliance.live.hub import Hub
-from appliance.live.tail import Tail
+from appliance.live.fanout.hub import Hub
+from appliance.live.session.accounts import Accounts
+from appliance.live.tail.tail import Tail
 from appliance.protocol.values import ValueOptions
 from appliance.store.store import Store
 from appliance.web.api.actions import Actions

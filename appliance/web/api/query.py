@@ -16,9 +16,9 @@ from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.filters import RowFilter, compile_table
 from appliance.protocol.json import decode, encode
 from appliance.protocol.wording import quote, unknown
-from appliance.store import rows
-from appliance.store.resources import Resource
-from appliance.store.rows import Clause, Term
+from appliance.store.tables import rows
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Clause, Term
 
 #: Rows of a page unless ``page[size]`` says otherwise, and at most.
 PAGE_SIZE: Final = 50

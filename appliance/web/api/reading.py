@@ -16,9 +16,9 @@ from appliance.model import JSON, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions, legible
 from appliance.protocol.wording import quote, unknown
-from appliance.store import rows
-from appliance.store.resources import Resource
-from appliance.store.rows import Found
+from appliance.store.tables import rows
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Found
 from appliance.web.api import documents, query
 from appliance.web.api.documents import JSONAPI, Relationship
 from appliance.web.api.opened import Opened

@@ -12,12 +12,12 @@ from appliance.model import JSON, SQLiteValue, ascii_fold
 from appliance.protocol.json import identity
 from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
 from appliance.protocol.wording import quote
-from appliance.store import grants
-from appliance.store.grants import TableGrant, TableKind
-from appliance.store.resources import Resource
-from appliance.store.rights import Rights, may_refer
-from appliance.store.rows import Clause, Found
-from appliance.store.standard import BUILT_IN, GUESTS, USERS, WORLD
+from appliance.store.access import grants
+from appliance.store.access.grants import TableGrant, TableKind
+from appliance.store.access.rights import Rights, may_refer
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Clause, Found
+from appliance.store.tables.standard import BUILT_IN, GUESTS, USERS, WORLD
 from appliance.web.api.documents import Asked, Relationship, value_of
 
 #: Columns of a standard table that nobody writes; ``version`` may be named, as the one that the writer has seen.

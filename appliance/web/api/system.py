@@ -13,13 +13,14 @@ from appliance.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from appliance.model import JSON, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import ROW_DEFAULT, TABLE_DEFAULT
 from appliance.protocol.wording import kind, quote, unknown
-from appliance.store import accounts, grants, rows, standard
-from appliance.store.accounts import NAME_LIMIT, address
-from appliance.store.grants import TableGrant, TableKind
-from appliance.store.resources import Resource
-from appliance.store.rights import Rights
-from appliance.store.rows import Clause, Found
-from appliance.store.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
+from appliance.store.access import accounts, grants
+from appliance.store.access.accounts import NAME_LIMIT, address
+from appliance.store.access.grants import TableGrant, TableKind
+from appliance.store.access.rights import Rights
+from appliance.store.tables import rows, standard
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Clause, Found
+from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
 from appliance.web.api.documents import escaped, value_of
 
 #: What a new table is described by.

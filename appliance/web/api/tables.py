@@ -19,18 +19,18 @@ from appliance.errors import (
     NotFound,
     RequestError,
 )
-from appliance.live.accounts import Accounts
+from appliance.live.session.accounts import Accounts
 from appliance.model import JSON, Principal, ascii_fold
 from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
 from appliance.protocol.wording import quote
-from appliance.store import rows
-from appliance.store.resources import Resource
-from appliance.store.rights import has_system
-from appliance.store.rows import Found
-from appliance.store.standard import USER_ACCOUNT, WORLD
+from appliance.store.access.rights import has_system
 from appliance.store.store import Store
+from appliance.store.tables import rows
+from appliance.store.tables.resources import Resource
+from appliance.store.tables.rows import Found
+from appliance.store.tables.standard import USER_ACCOUNT, WORLD
 from appliance.web.api import documents, headers, query, reading, rules, system
 from appliance.web.api.audit import Deed, deed
 from appliance.web.api.caller import segments

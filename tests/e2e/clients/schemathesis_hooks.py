@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import schemathesis
 
-from appliance.store.passwords import LONGEST, SHORTEST
+from appliance.store.access.passwords import LONGEST, SHORTEST
 
 #: So many passwords are hashed, which takes longer than all else that an account's requests come to.
 HASHED: Final = 12

@@ -12,22 +12,23 @@ import httpx
 import trio
 
 from appliance.config import SECRET_COLUMNS, Config
-from appliance.live.access import Access
-from appliance.live.accounts import Accounts
-from appliance.live.hub import Hub
-from appliance.live.rights import Rights
-from appliance.live.sessions import Sessions
-from appliance.live.tail import Tail
+from appliance.live.fanout.hub import Hub
+from appliance.live.fanout.sessions import Sessions
+from appliance.live.matching.access import Access
+from appliance.live.session.accounts import Accounts
+from appliance.live.tail.rights import Rights
+from appliance.live.tail.tail import Tail
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics
 from appliance.protocol import tokens
 from appliance.protocol.permissions import ROW_DEFAULT
 from appliance.protocol.values import ValueOptions
-from appliance.store import connections, schema, standard
-from appliance.store.bridge import open_bridge
-from appliance.store.secrecy import Secrecy
-from appliance.store.standard import NewColumn
+from appliance.store.file import connections, schema
+from appliance.store.file.bridge import open_bridge
 from appliance.store.store import Store, StoreSettings, open_store
+from appliance.store.tables import standard
+from appliance.store.tables.secrecy import Secrecy
+from appliance.store.tables.standard import NewColumn
 from appliance.web.api.entrance import Rates
 from appliance.web.api.paths import paths
 from appliance.web.metrics import MetricsPage

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from appliance.model import Op
-from appliance.store.accounts import setup_code
-from appliance.store.standard import NewColumn
+from appliance.store.access.accounts import setup_code
+from appliance.store.tables.standard import NewColumn
 from tests.web.api.application import Served, ids, served
 
 PASSWORD = "correct horse"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from appliance.store.standard import NewColumn
+from appliance.store.tables.standard import NewColumn
 from tests.web.api.application import ORIGINS, Served, served
 
 TABLES = {"room": (NewColumn("name", "text", required=True),), "note": (NewColumn("room_id", "room"),)}

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from appliance.store import rows
-from appliance.store.standard import NewColumn
+from appliance.store.tables import rows
+from appliance.store.tables.standard import NewColumn
 from tests.web.api.application import Served, code, served
 
 TABLES = {

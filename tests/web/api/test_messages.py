@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from appliance.live.audience import Wish
+from appliance.live.matching.audience import Wish
 from appliance.model import Topic
-from appliance.store import topics
-from tests.live.test_reading import Peer
+from appliance.store.outbox import topics
+from tests.live.replay.test_reading import Peer
 from tests.web.api.application import Served, served
 
 BODY = {"content": b'{"hello": "w\\u00f6rld"}', "headers": {"Content-Type": "application/json"}}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
-from appliance.store.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 from tests.web.api.application import Served, code, ids, served
 
 TODO = {"todo": (NewColumn("title", "text"),)}

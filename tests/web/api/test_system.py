@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from appliance.store.standard import ADMINISTRATORS, USERS, join_table
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.web.api.application import Served, code, ids, served
 
 PASSWORD = "correct horse"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from appliance.protocol.values import ValueOptions
-from appliance.store.standard import NewColumn
+from appliance.store.tables.standard import NewColumn
 from appliance.web.api import reading
 from tests.web.api.application import MEDIA, code, ids, served
 

@@ -1,0 +1,134 @@
+"""All open sessions: counted, kept alive, and ended together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+import trio
+
+from appliance.errors import CloseCode
+from appliance.live.beat import next_beat
+from appliance.live.matching.access import Reader
+from appliance.model import Principal
+
+#: How often every session is looked at, seconds.
+CHECK_EVERY_S: Final = 1.0
+#: When the server stops, sessions are closed one after another within at most this many seconds, so that their
+#: clients do not all come back at the same moment.
+SPREAD_S: Final = 4.0
+#: The pause between two of them is no longer than this, seconds.
+SPREAD_STEP_S: Final = 0.005
+
+
+#: An issuer and its subject.
+User: TypeAlias = tuple[str, str]
+
+
+class Traffic(NamedTuple):
+    """What sessions have: subscriptions, batches of events that they were handed, bytes that they took and sent."""
+
+    subscriptions: int
+    batches: int
+    bytes_out: int
+    bytes_in: int
+
+
+NOTHING: Final = Traffic(0, 0, 0, 0)
+
+
+class Pings(NamedTuple):
+    """After which silence a client is pinged, and how long it has to answer, seconds."""
+
+    every_s: float = 25.0
+    within_s: float = 10.0
+
+
+PINGS: Final = Pings()
+
+
+class Session(Protocol):
+    """A session as all of them together see it."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Give what this session has been sent and has sent until now."""
+
+    def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
+        """Ping the peer, or end the session, if it is time."""
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """Close the session."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it is known whom it acts for."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whom it acts for; asked only once that is known."""
+
+    def become(self, reader: Reader) -> None:
+        """Act with other rights."""
+
+
+class Sessions:
+    """The sessions that are open now, and whose they are: ``None`` until the first frame has brought a token."""
+
+    def __init__(self, pings: Pings = PINGS) -> None:
+        self.pings = pings
+        #: Whether it is known whose it is.
+        self._open: dict[Session, bool] = {}
+        self._by_user: Counter[User] = Counter()
+        self._gone = NOTHING
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def traffic(self) -> Traffic:
+        """Sum up the subscriptions there are, and what has gone to and come from all sessions ever."""
+        return _sum([self._gone, *(session.traffic for session in self._open)])
+
+    def all(self) -> list[Session]:
+        """Give all sessions that are open now."""
+        return list(self._open)
+
+    def of(self, user: User) -> int:
+        """Count one user's sessions."""
+        return self._by_user[user]
+
+    def add(self, session: Session, user: User | None) -> None:
+        """Take a session up, or note whose it is; ``remove`` is to follow."""
+        self._open[session] = user is not None
+        if user is not None:
+            self._by_user[user] += 1
+
+    def remove(self, session: Session) -> None:
+        """Forget a session."""
+        known = self._open.pop(session)
+        self._gone = _sum([self._gone, session.traffic._replace(subscriptions=0)])
+        if known:
+            user = session.principal.issuer, session.principal.subject
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
+
+    async def keep(self) -> None:
+        """Ping the silent, end the dead and the expired, for as long as the server lives."""
+        while True:
+            await trio.sleep_until(next_beat(CHECK_EVERY_S))
+            now = trio.current_time()
+            for session in tuple(self._open):
+                session.check(now, self.pings.every_s, self.pings.within_s)
+
+    async def end_all(self) -> None:
+        """Tell every client that the server stops (1012), spread out over a short time."""
+        ending = tuple(self._open)
+        pause = min(SPREAD_STEP_S, SPREAD_S / max(1, len(ending)))
+        for session in ending:
+            session.end(CloseCode.RESTART, "the server stops or restarts: connect again")
+            await trio.sleep(pause)
+
+
+def _sum(traffic: list[Traffic]) -> Traffic:
+    return Traffic(*map(sum, zip(*traffic, strict=True)))

@@ -1,0 +1,189 @@
+"""Every subscription there is, by topic: who is fed by the hub, and who is read for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from appliance.counters import Counters
+from appliance.errors import BadFilter
+from appliance.live.fanout import notices
+from appliance.live.matching.access import Access, Reader, Sight
+from appliance.live.matching.audience import Audience, Wish
+from appliance.live.matching.audiences import Audiences
+from appliance.live.wire.sending import Straight
+from appliance.model import Shape, ascii_fold
+
+
+class Way(Protocol):
+    """The way to one client, as far as what is to go over it at once concerns it (``live.wire.sending``)."""
+
+    straight: Straight | None
+    sent: int
+    delivered: int
+
+    def went(self, data: bytes, sent: int, /) -> None:
+        """Take note of how much of whole frames has been taken; the rest follows."""
+
+
+class Receiver(Protocol):
+    """A session as the hub sees it."""
+
+    @property
+    def way(self) -> Way:
+        """Where its frames go, for as long as it lives."""
+
+    @property
+    def reader(self) -> Reader:
+        """Whose rights count."""
+
+    def deliver(self, frames: bytes) -> bool:
+        """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
+
+    def tell(self, frame: bytes) -> None:
+        """Send a notice, whatever waits already. Never raises and never waits."""
+
+    def fall_behind(self) -> None:
+        """Take note that the hub feeds this receiver no more, from its present position on."""
+
+    def missed(self, topic: str, count: int) -> None:
+        """Take note that messages of a topic that is not durable were not sent."""
+
+    def forget(self, topic: str) -> None:
+        """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One receiver's interest in one topic.
+
+    ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
+    a snapshot has sent.
+    """
+
+    receiver: Receiver
+    topic: str
+    wish: Wish
+    position: int | None
+    ended: bool = False
+    shown: int = 0
+    #: Set by ``Subscribers.join``, with whose rights it was joined.
+    audience: Audience[Subscription] = field(init=False)
+    reader: Reader = field(init=False)
+    #: The receiver's, a step nearer for what goes to a thousand of these (``handing``).
+    way: Way = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.way = self.receiver.way
+
+
+class Subscribers:
+    """The audiences of all topics. Synchronous, as the hub is."""
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, Audiences[Subscription]] = {}
+        #: Topics (folded) that have an audience to whom the rows say what it may read; and those of them whose rows
+        #: somebody holds. Asked for each batch of events, so they are kept.
+        self.by_row: set[str] = set()
+        self.live_sets: set[str] = set()
+        #: How often a topic has come to one of these.
+        self.grown = 0
+
+    def topics(self) -> list[str]:
+        """Name (folded) the topics that have subscribers."""
+        return list(self._by_topic)
+
+    def audiences(self, folded: str) -> Audiences[Subscription] | None:
+        """Give the audiences of a topic."""
+        return self._by_topic.get(folded)
+
+    def of(self, name: str) -> list[Subscription]:
+        """Give all subscriptions to a topic."""
+        audiences = self._by_topic.get(ascii_fold(name), ())
+        return [each for audience in audiences for each in (*audience.members, *audience.waiting)]
+
+    def forget(self, name: str) -> list[Subscription]:
+        """Give all subscriptions to a topic, which are in no audience any more."""
+        found = self.of(name)
+        self._by_topic.pop(ascii_fold(name), None)
+        self._note(ascii_fold(name))
+        return found
+
+    def join(self, subscription: Subscription, shape: Shape | None, reader: Reader, sight: Sight) -> None:
+        """Put a subscription that is in none into its audience: fed, if it has no position. Raises ``BadFilter``."""
+        folded = ascii_fold(subscription.topic)
+        audiences = self._by_topic.get(folded) or Audiences(shape)
+        subscription.reader = reader
+        subscription.audience = audiences.join(subscription, subscription.wish, sight)
+        self._by_topic[folded] = audiences
+        self._note(folded)
+        if subscription.position is None:
+            self.feed(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Take a subscription out of its audience."""
+        folded = ascii_fold(subscription.topic)
+        audiences = self._by_topic.get(folded)
+        if audiences is not None:
+            audiences.leave(subscription, subscription.audience)
+            if not audiences:
+                del self._by_topic[folded]
+            self._note(folded)
+
+    def feed(self, subscription: Subscription) -> None:
+        """Have the hub feed a subscription."""
+        subscription.position = None
+        subscription.audience.feed(subscription)
+
+    def wait(self, subscription: Subscription, position: int) -> None:
+        """Have a subscription wait where it has been read to."""
+        subscription.position = position
+        subscription.audience.wait(subscription)
+
+    def _note(self, folded: str) -> None:
+        audiences = self._by_topic.get(folded)
+        for topics, counted in (
+            (self.by_row, audiences.by_row if audiences else 0),
+            (self.live_sets, audiences.live_sets if audiences else 0),
+        ):
+            if counted:
+                self.grown += folded not in topics
+                topics.add(folded)
+            else:
+                topics.discard(folded)
+
+
+def drop(subscription: Subscription, frame: bytes) -> None:
+    """Tell why a subscription, which is in no audience any more, has ended."""
+    subscription.ended = True
+    subscription.receiver.forget(ascii_fold(subscription.topic))
+    subscription.receiver.tell(frame)
+
+
+def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Counters) -> None:
+    """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
+    left = []
+    for subscription in subscribers.forget(shape.table):
+        reader = subscription.receiver.reader
+        try:
+            subscribers.join(subscription, shape, reader, access.sight(reader, shape))
+        except BadFilter as error:
+            # Its column is gone: nothing can be matched any more, and silence would look like quiet.
+            drop(subscription, notices.because(notices.TABLE_DROPPED, shape.table, "filter", message=error.message))
+        else:
+            left.append(subscription)
+    resync(left, counters, "schema")
+
+
+def resync(subscriptions: Iterable[Subscription], counters: Counters, reason: str) -> None:
+    """Tell these that what they hold of their topic may not be what there is."""
+    for each in subscriptions:
+        counters.resyncs += 1
+        each.receiver.tell(notices.because(notices.RESYNC, each.topic, reason))
+
+
+def doubt(subscriptions: Iterable[Subscription], counters: Counters) -> None:
+    """Tell those who hold rows that are theirs by what these say that they may hold too many of them."""
+    holders = (each for each in subscriptions if each.wish.live_set and each.audience.sight is Sight.BY_ROW)
+    resync((each for each in holders if not each.ended), counters, "overrun")

@@ -1,0 +1,207 @@
+"""What the changes of a transaction say of each other: which are of the same row, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+
+from appliance.live.matching.facts import End, Joining, Joins, Name, common, guard_of, name_of, undone, value_of
+from appliance.live.matching.telling import Told
+from appliance.model import Change, Image, ascii_fold
+from appliance.protocol.permissions import Guarded, Verb, both
+from appliance.store.access.grants import TableGrant, TableKind
+
+
+class _Row:
+    """The changes of one row in a transaction: by their ids, from what guarded it, if it was there, to the last."""
+
+    __slots__ = ("first", "grant", "ids", "last")
+
+    def __init__(self, grant: TableGrant, first: Guarded | None) -> None:
+        self.grant = grant
+        self.first = first
+        self.ids: list[int] = []
+        self.last: Change | None = None
+
+    def end(self) -> Guarded:
+        """Say what guards it in the end: as it is, or was before if it is deleted, or else as it came and went."""
+        change = self.last
+        assert change is not None  # noqa: S101 – asked of rows with more than one
+        if change.new is not None:
+            return guard_of(self.grant, change, change.new)
+        assert change.old is not None  # noqa: S101 – no change is without both
+        return self.first or guard_of(self.grant, change, change.old)
+
+
+class Course:
+    """What the changes of transactions say of each other, or whatever is decided upon as if it were one: see ``Facts``.
+
+    It is of the rows of these tables (folded), by what is granted on them. It is given what has happened a part at a
+    time (``add``), and where a transaction ends (``end``); of the changes themselves it keeps next to nothing but those
+    of join tables. ``lacking`` are the tables (folded) of which there is more that counts, and was not given.
+    """
+
+    __slots__ = (
+        "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics", "_transactions",
+        "between", "changes", "joining", "lacking", "last", "narrowed",
+    )  # fmt: skip
+
+    def __init__(
+        self, topics: Collection[str], grant: Callable[[str], TableGrant], lacking: Collection[str] = ()
+    ) -> None:
+        self.lacking = frozenset(lacking)
+        #: How many it is of.
+        self.changes = 0
+        self.narrowed: dict[int, Joins] = {}
+        self.last: dict[int, Guarded] = {}
+        self.between: set[int] = set()
+        #: By row, what joins it to groups or parts it from them, in order.
+        self.joining: dict[Name, list[Joining]] = {}
+        self._topics = topics
+        self._grant = grant
+        self._ends: dict[Name, list[End]] | None = None
+        self._ended: list[tuple[Name, End]] = []
+        #: By which events rows of standard tables got their name; and those that have another since, by which event.
+        self._named: dict[Name, list[int]] = {}
+        self._renamed: dict[Name, int] = {}
+        # Of the transaction that has not ended yet: its rows by what tells them from others, those whose place another
+        # has taken or that are gone, and the deletions.
+        self._transactions = 0
+        self._rows: dict[Hashable, _Row] = {}
+        self._over: list[_Row] = []
+        self._gone: list[tuple[Name, End]] = []
+
+    def add(self, events: Iterable[Told]) -> None:
+        """Take up what comes next of a transaction."""
+        for told in events:
+            change = told.event
+            if isinstance(change, Change):
+                grant = self._grant(change.shape.table)
+                judge = told.topic if grant.object_table is None else ascii_fold(grant.object_table)
+                if judge in self._topics:
+                    self.changes += 1
+                    if grant.object_table is None:
+                        self._change(change, grant)
+                    else:
+                        self._join(change, judge, str(grant.object_column))
+
+    def end(self) -> None:
+        """End the transaction: what it has done to each row is known."""
+        for row in (*self._over, *self._rows.values()):
+            if len(row.ids) > 1:
+                self.last.update(dict.fromkeys(row.ids, row.end()))
+        for name, end in self._gone:
+            guard = end.guard
+            if guard.joins:
+                joins = self._since_before(name, end)
+                if joins != guard.joins:
+                    self.narrowed[end.id] = joins
+                    guard = guard._replace(joins=joins)
+            if end.id in self.between:  # whom an update gave the row is not told of its deletion
+                guard = both(guard, self.last[end.id], Verb.READ)
+            self._ended.append((name, end._replace(guard=guard)))
+        self._transactions += 1
+        self._rows, self._over, self._gone, self._ends = {}, [], [], None
+
+    def ends(self) -> Mapping[Name, list[End]]:
+        """Give the rows that were deleted, in order."""
+        if self._ends is None:
+            self._ends = {}
+            for name, end in self._ended:
+                self._ends.setdefault(name, []).append(end._replace(taken=self._taken(name, end.id)))
+        return self._ends
+
+    def first_ends(self) -> dict[Name, End]:
+        """Give which row of each name was deleted first, with the groups that it had before all of this.
+
+        That is when whoever holds it by what happened before was told of it last.
+        """
+        found: dict[Name, End] = {}
+        for name, ends in self.ends().items():
+            joins = self._undone(name, ends[0].joins, ends[0].id)
+            found[name] = ends[0]._replace(guard=ends[0].guard._replace(joins=joins), joins=joins)
+        return found
+
+    def renamed(self) -> frozenset[str]:
+        """Give the tables in which a row was given another name."""
+        return frozenset(table for table, _ in self._renamed)
+
+    def doubtful(self, guards: Mapping[Name, Guarded | None]) -> frozenset[str]:
+        """Give the tables in which another row has the name of one that was renamed."""
+        others = (name for name, at in self._renamed.items() if self._taken(name, at) or guards.get(name) is not None)
+        return frozenset(table for table, _ in others)
+
+    def _join(self, change: Change, table: str, column: str) -> None:
+        images = [image for image in (change.old, change.new) if image is not None]
+        for reference in {str(value_of(change, image, column)) for image in images}:
+            self.joining.setdefault((table, reference), []).append(Joining(self._transactions, change, column))
+
+    def _change(self, change: Change, grant: TableGrant) -> None:
+        old, new = change.old, change.new
+        row = None if old is None else self._rows.pop(_row_of(change, old), None)
+        if row is None:
+            row = _Row(grant, None if old is None else guard_of(grant, change, old))
+        else:
+            self.between.add(change.id)
+            row.last = change
+        row.ids.append(change.id)
+        if new is None:
+            self._over.append(row)
+        else:
+            place = _row_of(change, new)
+            if place in self._rows:
+                self._over.append(self._rows[place])
+            self._rows[place] = row
+        if grant.kind is not TableKind.PLAIN:
+            self._follow(change, grant)
+
+    def _follow(self, change: Change, grant: TableGrant) -> None:
+        old = None if change.old is None else name_of(change, change.old)
+        if change.new is None:
+            if old is not None and change.old is not None:
+                self._gone.append((old, End(change.id, guard_of(grant, change, change.old), change.joins)))
+            return
+        new = name_of(change, change.new)
+        if new != old:
+            self._named.setdefault(new, []).append(change.id)
+            if old is not None:
+                self._renamed[old] = change.id
+
+    def _since_before(self, name: Name, end: End) -> Joins:
+        """Give those of a deleted row's groups that it was joined to since before the transaction.
+
+        Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
+        """
+        return common(end.joins, self._undone(name, end.joins, end.id, self._transactions))
+
+    def _undone(self, name: Name, joins: Joins, before: int, transaction: int = 0) -> Joins:
+        """Give the groups of a row before this transaction and those behind it, if it had these before an event."""
+        begun = max((each for each in self._named.get(name, ()) if each < before), default=0)
+        _, reference = name
+        for each in reversed(self.joining.get(name, ())):
+            if each.transaction < transaction or each.change.id < begun:
+                break
+            if each.change.id < before:
+                joins = undone(each.change, each.column, reference, joins)
+        return joins
+
+    def _taken(self, name: Name, after: int) -> int:
+        """Give by which event a row got this name next; 0: by none."""
+        return next((each for each in self._named.get(name, ()) if each > after), 0)
+
+
+def is_renamed(change: Change) -> bool:
+    """Whether a change gives a row another key."""
+    old, new = change.old, change.new
+    return old is not None and new is not None and _row_of(change, old) != _row_of(change, new)
+
+
+def _row_of(change: Change, image: Image) -> Hashable:
+    """Name a row; where its table has no key that is captured, its values do."""
+    shape = change.shape
+    if shape.rowid:
+        name: Hashable = image.rowid
+    elif len(shape.key) == 1:
+        name = image.values[shape.key[0]]
+    else:
+        name = tuple([image.values[position] for position in shape.key]) or image.values
+    return ascii_fold(shape.table), name

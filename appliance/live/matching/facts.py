@@ -1,0 +1,274 @@
+"""What decisions on rows need beside the rows: read once for a batch of events, before any of it is delivered."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple, TypeAlias
+
+from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.protocol.permissions import Guarded, bits, owner_of
+from appliance.store.access import grants
+from appliance.store.access.grants import TableGrant, TableKind
+from appliance.store.file import schema
+from appliance.store.tables import snapshot, standard
+
+#: Groups, each with the join row's permission.
+Joins: TypeAlias = tuple[tuple[str, int], ...]
+#: A row of a standard table: the table (folded) and its ``reference_id``.
+Name: TypeAlias = tuple[str, str]
+
+
+class End(NamedTuple):
+    """That a row was deleted, by the event ``id``: its name may be another row's by now, by the event ``taken``.
+
+    ``guard`` is what guarded it then, without what only the same transaction had given; ``joins`` all its groups.
+    ``taken`` is 0 where nobody has taken its name by the events that are known.
+    """
+
+    id: int
+    guard: Guarded
+    joins: Joins
+    taken: int = 0
+
+
+class Groups(NamedTuple):
+    """The groups of a row before the transaction that has changed them, and before and after one change in it."""
+
+    first: Joins
+    before: Joins
+    after: Joins
+
+
+class Joining(NamedTuple):
+    """A change of a join table, as one of a row that its ``column`` names, in one of several transactions."""
+
+    transaction: int
+    change: Change
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows of standard tables as they are now, by table (folded) and ``reference_id``.
+
+    ``guards``: what guards a row, with the groups that it is joined to; ``None`` where it is not there any more.
+    ``rows``: its values, where they are needed. Whether it is the row that an event is of says ``end``.
+    """
+
+    guards: Mapping[Name, Guarded | None] = field(default_factory=dict)
+    rows: Mapping[Name, Image] = field(default_factory=dict)
+    #: When a row that is there was made, as its table says: it tells it from others that have had its name, but for
+    #: those of the same millisecond.
+    made: Mapping[Name, SQLiteValue] = field(default_factory=dict)
+    #: The groups that join rows are for whose row is not there: one that was renamed by a writer without foreign keys.
+    left: Mapping[Name, Joins] = field(default_factory=dict)
+    #: The rows that were deleted by one of these events, in order.
+    ended: Mapping[Name, Sequence[End]] = field(default_factory=dict)
+    #: By event id, of deletions whose row was joined to some of its groups by one of these events, the other groups.
+    narrowed: Mapping[int, Joins] = field(default_factory=dict)
+    #: By event id, what guards the row after the last of these events that is of it, where that is another one.
+    last: Mapping[int, Guarded] = field(default_factory=dict)
+    #: The events that found their row as another of these had left it.
+    between: Collection[int] = ()
+    #: What joins rows to groups or parts them from these, in order, where it is needed. By event id and
+    #: ``reference_id``: the groups of a row that one of them joined or parted.
+    joining: Mapping[Name, Sequence[Joining]] = field(default_factory=dict)
+    joined: Mapping[tuple[int, str], Groups] = field(default_factory=dict)
+    #: The newest position when this was read, and whether that is after these events.
+    newest: int = 0
+    newer: bool = False
+    #: The tables of whose rows it cannot be decided for sure: too little is known of what counts as one transaction, or
+    #: it cannot be said of some event which row it is of, as one was renamed and another has its name.
+    doubtful: frozenset[str] = frozenset()
+
+    def end(self, name: Name, event: int) -> End | None:
+        """Give how the row ended that had this name when a join row did this; ``None``: it has not, as far as is known.
+
+        Behind its end it is the same row, too, until another has its name: its join rows may outlive it.
+        """
+        ends = self.ended.get(name, ())
+        return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
+
+    def own_end(self, name: Name, event: int) -> End | None:
+        """Give how the row ended to which this happened; behind its end nothing happens to a row itself."""
+        return next((each for each in self.ended.get(name, ()) if event <= each.id), None)
+
+    def has(self, change: Change) -> bool:
+        """Whether it was read what guards the row of a change, and it goes on, as far as is known."""
+        image = change.old or change.new
+        if image is None or (name := name_of(change, image)) not in self.guards:
+            return False
+        return self.own_end(name, change.id) is None
+
+    def is_another(self, change: Change) -> bool:
+        """Whether the row that is there under the name of this one seems to be another."""
+        image = change.new or change.old
+        if image is None or (there := self.made.get(name_of(change, image))) is None:
+            return False
+        return value_of(change, image, "created_at") not in (there, None)
+
+
+NOTHING = Facts()
+
+
+def read_facts(
+    db: sqlite3.Connection,
+    wanted: Collection[Name],
+    rows: Collection[Name],
+    shapes: Mapping[str, Shape],
+) -> Facts:
+    """Read at one moment what guards the ``wanted`` rows, and the values of these ``rows``, whose tables these are."""
+    db.execute("BEGIN")
+    try:
+        found: dict[Name, Guarded | None] = dict.fromkeys(wanted)
+        made: dict[Name, SQLiteValue] = {}
+        left: dict[Name, Joins] = {}
+        for table in {table for table, _ in wanted}:
+            references = [each for name, each in wanted if name == table]
+            there = grants.guarded_rows(db, table, references)
+            found.update({(table, reference): guard for reference, (_, guard) in there.items()})
+            made.update({(table, reference): at for reference, (at, _) in there.items()})
+            if gone := [each for each in references if each not in there]:
+                joined = grants.joins(db, table, gone, standard.registered(db))
+                left.update({(table, reference): groups for reference, groups in joined.items()})
+        images = {
+            (table, reference): image
+            for table, reference in rows
+            if table in shapes and (image := snapshot.row(db, shapes[table], reference)) is not None
+        }
+        newest = schema.highest(db)
+    finally:
+        db.execute("COMMIT")
+    return Facts(found, images, made, left, newest=newest)
+
+
+class Places:
+    """Where the columns of a shape are, by folded name."""
+
+    __slots__ = ("_by_name", "_shape")
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._by_name = {ascii_fold(column.name): place for place, column in enumerate(shape.columns)}
+
+    def value(self, image: Image, column: str) -> SQLiteValue:
+        """Give a column's value in a row; ``None`` also where the shape has no such column, or it was cut."""
+        place = self._by_name.get(ascii_fold(column))
+        return None if place is None or place in image.cut else image.values[place]
+
+    @classmethod
+    def of(cls, shape: Shape) -> Places:
+        """Find them once for each shape; by identity, as hashing a shape costs more than what is looked up."""
+        found = _places.get(id(shape))
+        if found is None:
+            if len(_places) >= _LIMIT:
+                _places.clear()
+            found = _places[id(shape)] = cls(shape)
+        return found
+
+
+# A Places holds its shape, so an id cannot be another's while its entry stands.
+_places: dict[int, Places] = {}
+_LIMIT = 4096  # shapes remembered
+
+
+def value_of(change: Change, image: Image, column: str) -> SQLiteValue:
+    """Give a column's value in an image of a change."""
+    return Places.of(change.shape).value(image, column)
+
+
+def names_in(change: Change, column: str) -> set[str]:
+    """Give what a column says before a change and after it."""
+    return {str(value_of(change, image, column)) for image in (change.old, change.new) if image is not None}
+
+
+def name_of(change: Change, image: Image) -> Name:
+    """Name a row of a standard table."""
+    return ascii_fold(change.shape.table), str(value_of(change, image, "reference_id"))
+
+
+def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
+    """Give what an image itself says of who may read the row; not of a join row, which is judged by what it joins."""
+    if grant.kind is TableKind.PLAIN:
+        if grant.owner_column is None:
+            return grant.guarded
+        permission, _, joins = grant.guarded
+        return Guarded(permission, owner_of(value_of(change, image, grant.owner_column)), joins)
+    owner = value_of(change, image, "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id")
+    return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
+
+
+def groups_of(change: Change, image: Image, facts: Facts) -> Joins:
+    """Give the groups of a row of a standard table by which it is judged, but for those that its deletion names."""
+    if change.new is None:
+        return ()
+    name = name_of(change, image)
+    if (end := facts.own_end(name, change.id)) is not None:
+        # Who has held it by what it had when it went may hold it since before this.
+        return end.guard.joins if image is change.old else ()
+    if (now := facts.guards.get(name)) is not None:
+        return now.joins
+    return facts.left.get(name, ()) if _renamed(change, image) else ()
+
+
+def _renamed(change: Change, image: Image) -> bool:
+    """Whether an image is a row as it was before an update that has named it otherwise."""
+    new = change.new
+    if new is None or image is not change.old:
+        return False
+    return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
+
+
+def partings(facts: Facts) -> dict[tuple[int, str], Groups]:
+    """Say of each change of a join table which groups the row had before and after: from the last one back.
+
+    Nothing of one behind the end of its row: whoever held it is told of that, and whoever holds the next of its name.
+    """
+    found: dict[tuple[int, str], Groups] = {}
+    for name, joining in facts.joining.items():
+        _, reference = name
+        guard, state = facts.guards.get(name), dict[int, Joins]()  # by the row's end, as others may have had its name
+        for _, transaction in groupby(reversed(joining), attrgetter("transaction")):
+            rows: dict[int, int] = {}
+            for _, change, column in transaction:
+                end = facts.end(name, change.id)
+                if end is not None and end.id < change.id:
+                    continue
+                row = rows[change.id] = 0 if end is None else end.id
+                joins = end.joins if end is not None else guard.joins if guard is not None else ()
+                after = state.get(row, joins)
+                before = state[row] = undone(change, column, reference, after)
+                found[change.id, reference] = Groups(before, before, after)
+            for each, row in rows.items():
+                found[each, reference] = found[each, reference]._replace(first=state[row])
+    return found
+
+
+def undone(change: Change, column: str, reference: str, after: Joins) -> Joins:
+    """Give the groups of a row as they were before one change of them."""
+    joins = list(after)
+    if change.new is not None and str(value_of(change, change.new, column)) == reference:
+        group = str(value_of(change, change.new, "usergroup_id"))
+        joins = [each for each in joins if each[0] != group]
+    if change.old is not None and str(value_of(change, change.old, column)) == reference:
+        joins.append(_given(change, change.old))
+    return tuple(joins)
+
+
+def _given(change: Change, image: Image) -> tuple[str, int]:
+    return str(value_of(change, image, "usergroup_id")), bits(value_of(change, image, "permission"))
+
+
+def common(joins: Joins, others: Joins) -> Joins:
+    """Give the groups that are among both, each with the permission that both give it."""
+    given = dict(others)
+    return tuple((group, held & given[group]) for group, held in joins if group in given)
+
+
+def given_by(change: Change) -> Joins:
+    """Give what a new or changed row of a join table gives by itself."""
+    return () if change.new is None else (_given(change, change.new),)

@@ -1,0 +1,54 @@
+"""What of the outbox subscriptions want: what SQLite is asked for, before their filters decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from appliance.errors import BadFilter
+from appliance.live.fanout.hub import Hub
+from appliance.live.fanout.subscribers import Subscription
+from appliance.live.matching.access import Sight
+from appliance.model import Shape, ascii_fold
+from appliance.protocol.filters import RowFilter
+from appliance.store.outbox.wanted import Wanted
+
+#: Of more subscriptions at once SQLite is not asked which events they want: everything is read.
+ASKED_FOR: Final = 32
+
+
+def of(hub: Hub, subscriptions: Sequence[Subscription]) -> Wanted:
+    """Want what any of some subscriptions wants."""
+    if len(subscriptions) > ASKED_FOR:
+        return Wanted.everything(hub.shapes.values())
+    return Wanted.any_of([_of(hub, each) for each in subscriptions])
+
+
+def tables(hub: Hub, subscriptions: Sequence[Subscription]) -> frozenset[str]:
+    """Name (folded) the topics of whose events some subscriptions are told, and the tables that join their rows."""
+    joining = (_joining(hub, each) for each in subscriptions)
+    return frozenset(ascii_fold(each.topic) for each in subscriptions).union(each for each in joining if each)
+
+
+def _of(hub: Hub, subscription: Subscription) -> Wanted:
+    folded = ascii_fold(subscription.topic)
+    if hub.table(folded) is None:
+        return Wanted.messages(subscription.topic)
+    asked: list[tuple[Shape, RowFilter | None]] = []
+    joining = _joining(hub, subscription)
+    for shape in hub.shapes.values():
+        if ascii_fold(shape.table) == joining:
+            asked.append((shape, None))
+        elif ascii_fold(shape.table) == folded:
+            try:
+                asked.append((shape, subscription.audience.row_filter(shape)))
+            except BadFilter:
+                continue  # of that shape it is told nothing
+    return Wanted.rows(asked)
+
+
+def _joining(hub: Hub, subscription: Subscription) -> str | None:
+    """Name (folded) the table that joins a subscription's rows to groups, if it is told of these, too."""
+    if not subscription.wish.live_set or subscription.audience.sight is not Sight.BY_ROW:
+        return None
+    return hub.access.joining(subscription.topic)

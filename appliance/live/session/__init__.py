@@ -1,0 +1,1 @@
+"""One client: its requests, and what each of them does."""

@@ -1,0 +1,1 @@
+"""Chores beside delivery: bounds kept, the file watched, old blocks looked through."""

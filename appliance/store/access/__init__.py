@@ -1,0 +1,1 @@
+"""Accounts, groups, grants and keys."""

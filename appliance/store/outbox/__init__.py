@@ -1,0 +1,1 @@
+"""The outbox: read on, read again, kept within bounds; the messages in it."""

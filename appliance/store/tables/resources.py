@@ -1,0 +1,129 @@
+"""What the HTTP API must know of each table: all of its columns, its key, what it refers to.
+
+Read from the schema, and again when that has changed. Works: plain functions on an open connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from appliance.capture.shape import Secret, Table, shape_of
+from appliance.model import Affinity, Column, Shape, ascii_fold, quote_identifier
+from appliance.store.tables import catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key of one column: ``column`` holds the ``target_column`` of a row of ``table``."""
+
+    column: str
+    table: str
+    target_column: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One table as the API has it.
+
+    ``shape`` are the columns that are sent. ``not_null`` and ``defaulted`` are folded names: columns that take no NULL,
+    and those that have a value of their own when none is given. ``references`` are its foreign keys of one column.
+    """
+
+    table: Table
+    shape: Shape
+    not_null: frozenset[str] = frozenset()
+    defaulted: frozenset[str] = frozenset()
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The table's name as it is spelled in the schema."""
+        return self.table.name
+
+    @cached_property
+    def sent(self) -> Mapping[str, Column]:
+        """The columns that are sent, by folded name."""
+        return {ascii_fold(column.name): column for column in self.shape.columns}
+
+    @cached_property
+    def columns(self) -> Mapping[str, Column]:
+        """All columns, those that are never sent included, by folded name."""
+        every = {
+            ascii_fold(each.name): Column(each.name, each.declared, Affinity.of(each.declared), each.collation)
+            for each in self.table.columns
+        }
+        return every | dict(self.sent)
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The names of the columns that are never sent."""
+        return frozenset(each.name for each in self.table.columns if ascii_fold(each.name) not in self.sent)
+
+    @cached_property
+    def generated(self) -> frozenset[str]:
+        """The folded names of the columns that are computed."""
+        return frozenset(ascii_fold(each.name) for each in self.table.columns if each.generated or each.virtual)
+
+    @cached_property
+    def needed(self) -> frozenset[str]:
+        """The folded names of the columns that must not be NULL in a row that is to be found again.
+
+        SQLite lets NULL into a primary key, any number of times; such a row would have no address.
+        """
+        keys = {ascii_fold(each.name) for each in self.table.key if each.name != self.table.integer_key}
+        return self.not_null | keys
+
+    @cached_property
+    def place(self) -> tuple[str, ...]:
+        """The SQL expressions that say which row is which: the rowid, or the key of a table that has none."""
+        if self.table.rowid is not None:
+            return (self.table.rowid,)
+        return tuple(quote_identifier(each.name) for each in self.table.key)
+
+
+class Resources:
+    """The resources of a file, read once for each version of its schema."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+        self._known: tuple[int, Mapping[str, Resource]] = (-1, {})
+
+    def read(self, db: sqlite3.Connection) -> Mapping[str, Resource]:
+        """Give them by folded name, as ``db`` sees the schema now, whichever connection that is."""
+        (version,) = db.execute("PRAGMA schema_version").fetchone()
+        known = self._known
+        if known[0] != version:
+            # One assignment, because readers do this in threads of their own.
+            known = self._known = (version, _read(db, self._secret))
+        return known[1]
+
+
+def _read(db: sqlite3.Connection, secret: Secret) -> Mapping[str, Resource]:
+    return {ascii_fold(table.name): _resource(db, table, secret) for table in catalog.tables(db)}
+
+
+def _resource(db: sqlite3.Connection, table: Table, secret: Secret) -> Resource:
+    name = quote_identifier(table.name)
+    not_null, defaulted = set(), set()
+    for _, column, _, required, default, key, _ in db.execute(f"PRAGMA main.table_xinfo({name})").fetchall():
+        if required or (key and table.without_rowid):
+            not_null.add(ascii_fold(column))
+        if default is not None or column == table.integer_key:
+            defaulted.add(ascii_fold(column))
+    foreign: dict[int, list[tuple[str, str, str | None]]] = {}
+    for number, _, target, column, target_column, *_ in db.execute(f"PRAGMA main.foreign_key_list({name})").fetchall():
+        foreign.setdefault(number, []).append((column, target, target_column))
+    return Resource(
+        table=table,
+        shape=shape_of(table, 0, secret),
+        not_null=frozenset(not_null),
+        defaulted=frozenset(defaulted),
+        references=tuple(
+            Reference(column, target, target_column)
+            for ((column, target, target_column), *more) in foreign.values()
+            if not more and target_column is not None
+        ),
+    )

@@ -1,0 +1,83 @@
+"""Rows are judged by the groups that they have now, and so are those who may read them: never by one of before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from appliance.live.matching.audience import Wish
+from appliance.live.replay.reading import Reading
+from appliance.protocol.permissions import GROUP_SHIFT, Verb
+from appliance.store.tables.standard import NewColumn, join_table
+from tests.live.matching.test_facts import caught_up
+from tests.live.replay.test_reading import Peer
+from tests.web.api.application import USERS, Served, served
+
+#: Ann leaves the group, and then a row is joined to it: it is no row of hers at any time.
+LEAVES = f"DELETE FROM {join_table('user_account')} WHERE usergroup_id = 'staff'"
+JOINS = (
+    f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) "
+    f"VALUES('r', 'staff', {Verb.READ << GROUP_SHIFT})"
+)
+
+
+@asynccontextmanager
+async def with_a_member(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Served, Peer, trio.Event]]:
+    """Serve a private row beside a group with one member, whose tail looks no more; and tell when it is waited for."""
+    async with served(path, tables={"todo": (NewColumn("text", "text"),)}) as live:
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('staff', 'staff')")
+        live.sql("INSERT INTO todo(reference_id, text, permission) VALUES('r', 'secret', 0)")
+        members = f"{join_table('user_account')}(user_account_id, usergroup_id)"
+        live.sql(f"INSERT INTO {members} VALUES(?, 'staff')", USERS[0])
+        await caught_up(live)
+        reader = await live.hub.access.reader(await live.hub.access.principal(live.token(USERS[0])))
+        assert "staff" in reader.groups
+        look, reached, waited_for = live.store.look, live.hub.reached, trio.Event()
+
+        async def look_never(*asked: Any) -> Any:
+            await trio.sleep_forever()
+            return await look(*asked)
+
+        async def wait(position: int) -> None:
+            if position > live.hub.position.id:
+                waited_for.set()
+            await reached(position)
+
+        monkeypatch.setattr(live.store, "look", look_never)
+        monkeypatch.setattr(live.hub, "reached", wait)
+        for statement in (LEAVES, JOINS):
+            live.sql(statement)
+        yield live, Peer(reader), waited_for
+
+
+async def read(live: Served, ann: Peer, wish: Wish, waited_for: trio.Event, *, after: int) -> None:
+    """Read for her until it is known that something has happened that the hub does not know of."""
+    subscription = live.hub.subscribe(ann, "todo", wish)
+    async with trio.open_nursery() as nursery:
+        begun = Reading(live.hub, live.store, ann, [subscription], after, scan=wish.live_set)
+        nursery.start_soon(begun.run)
+        with trio.fail_after(5):
+            await waited_for.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_snapshot_shows_no_row_that_has_come_to_a_group_behind_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with with_a_member(tmp_path / "a.db", monkeypatch) as (live, ann, waited_for):
+        await read(live, ann, Wish(live_set=True), waited_for, after=live.hub.position.id)
+        assert ann.sent == []
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_replay_shows_none_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool) -> None:
+    async with with_a_member(tmp_path / "a.db", monkeypatch) as (live, ann, waited_for):
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        await read(live, ann, Wish(), waited_for, after=0)
+        assert ann.sent == []

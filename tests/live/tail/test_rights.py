@@ -1,0 +1,106 @@
+"""Rights that change: whose subscriptions are looked at again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from appliance.live.fanout.hub import Hub
+from appliance.live.fanout.sessions import Sessions
+from appliance.live.fanout.subscribers import Subscription
+from appliance.live.matching.access import Access
+from appliance.live.matching.stale import EVERYTHING, Stale
+from appliance.live.tail.rights import Rights
+from appliance.protocol.values import ValueOptions
+from appliance.store.access import granting
+from appliance.store.file.bridge import open_bridge
+from appliance.store.store import StoreSettings, open_store
+from appliance.store.tables.secrecy import Secrecy
+from appliance.store.tables.standard import NewColumn, create
+from tests.live.replay.test_reading import served
+from tests.web.api import application
+
+
+async def test_what_is_granted_on_a_table_concerns_its_subscribers_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        open_bridge(),
+        open_store(StoreSettings(tmp_path / "a.db", Secrecy((), ()), busy_timeout_s=5, accounts=True)) as store,
+    ):
+        await store.commit_alone(lambda db: create(db, "note", [NewColumn("title", "text")]))
+        access = Access(store)
+        await access.read_grants()
+        hub = Hub(await store.synchronise(), await store.position(), ValueOptions(), access)
+        rights, asked = Rights(access, hub, Sessions()), []
+
+        def subscriptions_to(topics: Iterable[str]) -> list[Subscription]:
+            asked.append(set(topics))
+            return []
+
+        monkeypatch.setattr(hub, "subscriptions_to", subscriptions_to)
+
+        async def after(work: Any) -> set[str]:
+            await store.commit_alone(work)
+            await rights.renew(Stale(tables=True))
+            return asked.pop()
+
+        assert await after(lambda db: create(db, "other", [NewColumn("title", "text")])) == {
+            "other", "other_other_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
+        assert await after(lambda db: granting.grant(db, "note", "users", granting.verbs(["create"]))) == {
+            "note", "note_note_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
+        assert await after(lambda db: db.execute("CREATE TABLE plain(a)")) == {"plain"}
+        assert await after(lambda db: db.execute("DELETE FROM plain")) == set()
+        assert await after(lambda db: db.execute("UPDATE world SET permission=0 WHERE table_name='other'")) == {
+            "other", "other_other_id_has_usergroup_usergroup_id",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        renewed: list[Stale] = []
+        handed_out = live.store.handed_out
+
+        async def renew(stale: Stale = EVERYTHING) -> None:
+            renewed.append(stale)
+            if failing and len(renewed) == 1:
+                raise sqlite3.OperationalError("disk I/O error")
+
+        def once(highest: int) -> None:
+            monkeypatch.setattr(live.store, "handed_out", handed_out)
+            live.tail.distrust()
+            handed_out(highest)
+
+        monkeypatch.setattr(live.tail._rights, "renew", renew)
+        monkeypatch.setattr(live.store, "handed_out", once)
+        await live.write("INSERT INTO t VALUES(1, 'a')")
+        await live.tail.caught_up()
+        with trio.fail_after(5):
+            while len(renewed) < 1 + failing:
+                await trio.lowlevel.checkpoint()
+        assert renewed == [EVERYTHING] * (1 + failing)
+
+
+async def test_rights_that_were_changed_by_events_that_are_lost_are_read_anew(tmp_path: Path) -> None:
+    async with application.served(tmp_path / "a.db", tables={"todo": (NewColumn("title", "text"),)}) as live:
+        with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
+            another.execute("BEGIN")
+            another.execute("UPDATE world SET permission = 3 WHERE table_name = 'todo'")
+            another.execute("INSERT INTO todo(title) VALUES('the rest of it')")
+            # As a transaction does that is larger than what is kept.
+            another.execute("DELETE FROM _appliance_outbox WHERE id < (SELECT max(id) FROM _appliance_outbox)")
+            another.execute("COMMIT")
+            ((highest,),) = another.execute("SELECT max(id) FROM _appliance_outbox").fetchall()
+        await live.hub.reached(highest)
+        assert live.hub.access.grant("todo").guarded.permission == 3

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import StoreInUse
+from appliance.store.file import incarnation, locks, schema
+from appliance.store.file.connections import open_file
+from appliance.store.file.incarnation import Guard, LiveFile, Record
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    connection = open_file(tmp_path / "a.db", busy_timeout_s=1)
+    schema.prepare(connection)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveFile]:
+    with incarnation.hold(tmp_path / "a.db") as held:
+        yield held
+
+
+def add_events(db: sqlite3.Connection, count: int) -> None:
+    db.executemany("INSERT INTO _appliance_outbox(op) VALUES(?)", [(4,)] * count)
+
+
+def test_the_epoch_is_kept_when_nothing_can_be_given_out_twice(db: sqlite3.Connection, live: LiveFile) -> None:
+    first, epoch = incarnation.begin(db, live, schema.highest(db))
+    add_events(db, 3)
+    live.note(3)
+    second, again = incarnation.begin(db, live, schema.highest(db))  # a kill: no clean mark, the same boot
+    assert (again, second != first) == (epoch, True)
+    incarnation.end(db)
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
+@pytest.mark.parametrize("damage", ["no file", "garbage", "other incarnation", "ids went back", "power cut"])
+def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
+    db: sqlite3.Connection, live: LiveFile, damage: str
+) -> None:
+    own, epoch = incarnation.begin(db, live, schema.highest(db))
+    add_events(db, 3)
+    live.note(3)
+    record = live.read()
+    assert record == Record(own, 3, record.boot if record else "")
+    if damage == "no file":
+        live.write(Record("", 0, ""))
+    elif damage == "garbage":
+        import os
+
+        os.pwrite(live._descriptor, b"\0" * incarnation.SIZE, 0)
+    elif damage == "other incarnation":
+        live.write(Record("another", 3, record.boot))
+    elif damage == "ids went back":
+        db.execute("DELETE FROM _appliance_outbox WHERE id > 2")
+    else:
+        live.write(Record(own, 3, "another boot"))
+    assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
+
+
+def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, live: LiveFile) -> None:
+    own, epoch = incarnation.begin(db, live, schema.highest(db))
+    incarnation.end(db)
+    live.write(Record(own, 0, "another boot"))
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
+@pytest.mark.parametrize("held_s", [1.9, 3600.0])
+def test_an_end_waits_for_another_program_s_lock_and_not_for_long(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, held_s: float
+) -> None:
+    incarnation.begin(db, live, schema.highest(db))
+    db.execute("PRAGMA busy_timeout=0").fetchall()
+    now = 0.0
+
+    class Clock:
+        """Time passes only in sleep; the other program ends its transaction after ``held_s``."""
+
+        monotonic = staticmethod(lambda: now)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            if now >= held_s and other.in_transaction:
+                other.execute("ROLLBACK")
+
+    monkeypatch.setattr(locks, "time", Clock)
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        if held_s < 2:
+            incarnation.end(db)
+        else:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                incarnation.end(db)
+    assert (schema.get(db, "clean"), now < 2.5) == (int(held_s < 2), True)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_start_that_is_killed_in_its_midst_keeps_the_epoch(
+    db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    _, epoch = incarnation.begin(db, live, schema.highest(db))
+    add_events(db, 3)
+    live.note(3)
+    incarnation.end(db)
+    write = LiveFile.write
+
+    def killed_behind_the_commit(self: LiveFile, record: Record) -> None:
+        if record.coming is None:
+            raise KeyboardInterrupt
+        write(self, record)
+
+    def killed_before_it(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if committed:
+            patched.setattr(LiveFile, "write", killed_behind_the_commit)
+        else:
+            patched.setattr(schema, "put", killed_before_it)
+        with pytest.raises(KeyboardInterrupt):
+            incarnation.begin(db, live, schema.highest(db))
+    assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
+def test_one_server_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    assert not incarnation.is_held(path)
+    with incarnation.hold(path):
+        assert incarnation.is_held(path)
+        with pytest.raises(StoreInUse), incarnation.hold(path):
+            pass
+    with incarnation.hold(path):
+        pass
+
+
+def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path: Path, db: sqlite3.Connection) -> None:
+    path = tmp_path / "a.db"
+    with incarnation.hold(path) as live:
+        _, epoch = incarnation.begin(db, live, schema.highest(db))
+        add_events(db, 3)
+        live.note(3)
+        live.keep()
+        Path(f"{path}-live").unlink()
+        assert not incarnation.is_held(path)
+        live.keep()
+        assert incarnation.is_held(path)
+    with incarnation.hold(path) as live:
+        assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+
+
+def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with incarnation.hold(path) as first:
+        Path(f"{path}-live").unlink()
+        with incarnation.hold(path), pytest.raises(StoreInUse):
+            first.keep()
+
+
+def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
+    tmp_path: Path, db: sqlite3.Connection
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    with incarnation.hold(path) as live:
+        db.execute("PRAGMA journal_mode=WAL")
+        own, _ = incarnation.begin(db, live, schema.highest(db))
+        add_events(db, 3)
+        with closing(sqlite3.connect(backup)) as target:
+            db.backup(target)
+        add_events(db, 1)
+        assert incarnation.is_same(path, own, 4)
+        db.execute("PRAGMA wal_checkpoint").fetchone()
+        assert incarnation.is_same(path, own, 4)
+        assert not incarnation.is_same(path, "another", 4)
+        shutil.copyfile(backup, path)  # keeps the inode
+        assert schema.highest(db) == 4
+        assert not incarnation.is_same(path, own, 4)
+        backup.write_bytes(b"")
+        shutil.copyfile(backup, path)
+        assert not incarnation.is_same(path, own, 4)
+
+
+def test_a_copy_that_lacks_what_our_connection_has_seen_is_not_ours_though_nothing_of_that_was_handed_out(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    db.execute("PRAGMA journal_mode=WAL")
+    own, _ = incarnation.begin(db, live, schema.highest(db))
+    guard = Guard(path, own, live)
+    with closing(sqlite3.connect(backup)) as target:
+        db.backup(target)
+    add_events(db, 3)
+    db.execute("PRAGMA wal_checkpoint").fetchone()
+    assert guard.is_ours(db)
+    shutil.copyfile(backup, path)
+    assert not guard.is_ours(db)
+    path.unlink()
+    assert not guard.is_ours(db)
+
+
+@pytest.mark.parametrize("checkpoint", ["PASSIVE", "TRUNCATE"])
+def test_a_copy_that_is_longer_than_the_file_was_is_not_ours(
+    tmp_path: Path, db: sqlite3.Connection, live: LiveFile, checkpoint: str
+) -> None:
+    path, backup = tmp_path / "a.db", tmp_path / "backup.db"
+    db.execute("PRAGMA journal_mode=WAL")
+    own, _ = incarnation.begin(db, live, schema.highest(db))
+    guard = Guard(path, own, live)
+    db.execute("CREATE TABLE long(v)")
+    db.execute("INSERT INTO long VALUES(zeroblob(1000000))")
+    db.execute("CREATE TABLE last(v)")
+    with closing(sqlite3.connect(backup)) as target:
+        db.backup(target)
+    db.execute("DROP TABLE long")
+    db.execute("VACUUM")
+    add_events(db, 3)
+    db.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
+    assert guard.is_ours(db)
+    shutil.copyfile(backup, path)
+    assert not guard.is_ours(db)
+    damaged = bytearray(backup.read_bytes())
+    damaged[100:8192] = b"\xff" * 8092
+    path.write_bytes(damaged)
+    with pytest.raises(sqlite3.DatabaseError):
+        guard.is_ours(db)
