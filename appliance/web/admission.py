@@ -13,6 +13,7 @@ from trio_websocket import WebSocketConnection
 
 from appliance.errors import CloseCode, Forbidden, RequestError, Unauthorized
 from appliance.live.matching.access import Reader
+from appliance.live.session.exchange import Exchange
 from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session.session import Backend, Session
 from appliance.web.credentials import token_of
@@ -64,7 +65,7 @@ class Admission:
             try:
                 if renewed != rights.renewed:  # rights have changed since the token was looked at
                     await self._backend.rights.renew_of(session)
-                await session.run(ANSWERS, AT_ONCE)
+                await session.run(Exchange(session, ANSWERS, AT_ONCE))
             finally:
                 subject = session.principal.subject if session.authenticated else None
                 code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))

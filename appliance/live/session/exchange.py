@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 import trio
 
 from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
+from appliance.live.session.session import Session
 from appliance.live.wire.frames import text_frame
-from appliance.live.wire.outgoing import Outgoing
 from appliance.model import JSON
 from appliance.protocol import frames
 from appliance.protocol.requests import Authenticate, NewMessage, Refused, Request, parse
-
-if TYPE_CHECKING:
-    from appliance.live.session.session import Session
 
 log = structlog.get_logger()
 
@@ -53,11 +50,9 @@ class Exchange:
         "_session",
     )  # fmt: skip
 
-    def __init__(
-        self, session: Session, outgoing: Outgoing, answers: dict[type, Answer], at_once: dict[type, AtOnce]
-    ) -> None:
+    def __init__(self, session: Session, answers: dict[type, Answer], at_once: dict[type, AtOnce]) -> None:
         self._session = session
-        self._outgoing = outgoing
+        self._outgoing = session.way
         self._answers = answers
         self._at_once = at_once
         self._replies: list[bytes] = []

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -25,7 +25,6 @@ from appliance.live.fanout.sessions import Sessions, Traffic
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Reader
 from appliance.live.replay.reading import Reading
-from appliance.live.session.exchange import Answer, AtOnce, Exchange
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
 from appliance.live.wire.frames import PING
@@ -69,6 +68,19 @@ class Backend:
     unsent: Unsent
     rights: Rights
     tail: Tail
+
+
+class Answering(Protocol):
+    """What answers a session's requests (``exchange``)."""
+
+    async def authenticate(self, message: str | bytes) -> None:
+        """Answer the first frame of a client that has no token yet; only a request that brings one is done."""
+
+    def __call__(self, texts: Sequence[bytes]) -> int:
+        """Answer requests right where they are received, as many as need not wait; give how many."""
+
+    async def answer(self, messages: Sequence[str | bytes]) -> None:
+        """Answer what came as one message of the WebSocket library."""
 
 
 class Session:
@@ -228,10 +240,9 @@ class Session:
 
     # -- its life ----------------------------------------------------------------------------------------
 
-    async def run(self, answers: dict[type, Answer], at_once: dict[type, AtOnce]) -> None:
+    async def run(self, exchange: Answering) -> None:
         """Answer requests until the client leaves or ``end`` is called, and the connection is closed."""
         try:
-            exchange = Exchange(self, self.way, answers, at_once)
             if self._reader is None:
                 await self._await_token(exchange)
             self.way.answer_at_once(exchange)
@@ -250,7 +261,7 @@ class Session:
         if self._closed is not None:
             await self._closed.wait()
 
-    async def _answer(self, exchange: Exchange, messages: Sequence[str | bytes]) -> None:
+    async def _answer(self, exchange: Answering, messages: Sequence[str | bytes]) -> None:
         if self.ending is not None:
             return
         with trio.CancelScope() as self._answering:
@@ -267,7 +278,7 @@ class Session:
         finally:
             closed.set()
 
-    async def _await_token(self, exchange: Exchange) -> None:
+    async def _await_token(self, exchange: Answering) -> None:
         """Read the first frame, which must bring a token."""
         others: Sequence[str | bytes] = ()
         with trio.move_on_after(AUTHENTICATE_S):
