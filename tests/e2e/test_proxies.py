@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -92,8 +93,9 @@ def caddy(folder: Path, server: int, files: tuple[str, str]) -> Iterator[int]:
     recipe = changed(
         (ROOT / "packaging/caddy/Caddyfile").read_text(),
         ("127.0.0.1:6336", f"127.0.0.1:{server}"),
-        ("\nlive.example.com {", f"\n{{\n\tadmin off\n\tauto_https off\n}}\n"
-                                 f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {files[0]} {files[1]}"),
+        ("\n{\n", "\n{\n\tadmin off\n\tauto_https off\n"),
+        ("\nlive.example.com {",
+         f"\nhttps://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {files[0]} {files[1]}"),
     )  # fmt: skip
     (folder / "Caddyfile").write_text(recipe)
     command = [str(shutil.which("caddy", path=SYSTEM)), "run", "--config", str(folder / "Caddyfile")]
@@ -156,8 +158,34 @@ def test_a_websocket_through_the_proxy(
             pass
         assert unauthorised.value.response.status_code == 401
         assert json.loads(unauthorised.value.response.body)["error"]["code"] == "unauthorized"
-    for log in (tmp_path / "access.log", tmp_path / f"{run.__name__}.log"):  # type: ignore[attr-defined]
-        assert not log.exists() or live.token not in log.read_text()
+    assert_no_token_is_logged(tmp_path, live.token)
+
+
+def assert_no_token_is_logged(folder: Path, token: str) -> None:
+    for log in folder.glob("*.log"):
+        assert token.rpartition(".")[2] not in log.read_text(), log
+
+
+@pytest.mark.parametrize("run", PROXIES)
+def test_no_token_is_logged_when_the_server_is_down(
+    run: object, tmp_path: Path, certificate_files: tuple[str, str]
+) -> None:
+    context = trusting(certificate_files[0])
+    db = tmp_path / "db" / "shop.db"
+    db.parent.mkdir()
+    with serving(db, "--trusted-proxies", "127.0.0.1") as live:
+        token = live.token
+        with run(tmp_path, live.port, certificate_files) as port:  # type: ignore[operator]
+            url = f"wss://localhost:{port}/live?token={token}"
+            with connect(url, ssl=context, open_timeout=PATIENCE_S) as socket_:
+                Client(socket_).done("ping")
+                assert live.stop(signal.SIGKILL) == -signal.SIGKILL
+                assert Client(socket_).close_code() != 1000
+            with pytest.raises(InvalidStatus) as refused, connect(url, ssl=context):
+                pass
+            assert refused.value.response.status_code == 502
+            assert httpx.get(f"https://localhost:{port}/api/world?token={token}", verify=context).status_code == 502
+        assert_no_token_is_logged(tmp_path, token)
 
 
 @pytest.mark.parametrize("run", PROXIES)
