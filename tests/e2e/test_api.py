@@ -131,7 +131,7 @@ def test_schemathesis_finds_nothing_that_the_description_does_not_say(tmp_path: 
             "SCHEMATHESIS_HOOKS": "tests.e2e.clients.schemathesis_hooks", "PYTHONPATH": str(ROOT), "COLUMNS": "160",
         }  # fmt: skip
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240, check=False
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=360, check=False
         )
 
         assert done.returncode == 0, done.stdout + done.stderr

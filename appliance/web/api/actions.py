@@ -31,6 +31,19 @@ _FIELDS_LIMIT: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """The attributes that an action takes: those that must be there, and those that may."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+SIGN_UP: Final = Form(("email", "password"), ("name", "passwordConfirm"))
+SIGN_IN: Final = Form(("email", "password"))
+_SET_UP: Final = Form(("email", "password"), ("name",))
+
+
+@dataclass(frozen=True, slots=True)
 class Actions:
     """Answers for accounts."""
 
@@ -40,7 +53,7 @@ class Actions:
     async def sign_up(self, request: Request) -> Response:
         """Make an account. Raises ``RequestError``."""
         self.entrance.anybody(request)
-        given = _attributes(await _json(request), ("email", "password"), ("name", "passwordConfirm"))
+        given = _attributes(await _json(request), SIGN_UP)
         if given.get("passwordConfirm", given["password"]) != given["password"]:
             raise BadRequest("the two passwords are not the same")
         await self.accounts.sign_up(
@@ -51,7 +64,7 @@ class Actions:
     async def sign_in(self, request: Request) -> Response:
         """Give a token. Raises ``RequestError``."""
         self.entrance.anybody(request)
-        given = _attributes(await _json(request), ("email", "password"), ())
+        given = _attributes(await _json(request), SIGN_IN)
         token = await self.accounts.sign_in(given["email"], given["password"], client=address_of(request))
         return _signed_in(token)
 
@@ -62,7 +75,7 @@ class Actions:
             code = request.query_params.get("code", "")
             return Response(_page(_form(code)), headers=_PAGE_HEADERS, media_type="text/html")
         if _media_type(request) != _FORM:
-            given = _attributes(await _json(request), ("email", "password"), ("name",), beside=("code",))
+            given = _attributes(await _json(request), _SET_UP, beside=("code",))
             return _signed_in(await self._set_up(request, given))
         fields = _fields(await request.body())
         try:
@@ -91,20 +104,18 @@ async def _json(request: Request) -> dict[str, JSON]:
     return given
 
 
-def _attributes(
-    given: dict[str, JSON], required: tuple[str, ...], optional: tuple[str, ...], *, beside: tuple[str, ...] = ()
-) -> dict[str, str]:
+def _attributes(given: dict[str, JSON], form: Form, *, beside: tuple[str, ...] = ()) -> dict[str, str]:
     """Give the attributes, and what stands ``beside`` them. Raises ``BadRequest``; no message holds a value."""
     attributes = given.get("attributes")
     if not isinstance(attributes, dict):
         raise BadRequest('"attributes" must be there and be an object')
     found: dict[str, str] = {}
-    for name in (*required, *beside):
+    for name in (*form.required, *beside):
         if name not in (given if name in beside else attributes):
             raise BadRequest(f"{quote(name)} must be given")
     for name, value in (*attributes.items(), *((name, given[name]) for name in beside)):
-        if name not in (*required, *optional, *beside):
-            raise BadRequest(unknown(name, "an attribute here", (*required, *optional)))
+        if name not in (*form.required, *form.optional, *beside):
+            raise BadRequest(unknown(name, "an attribute here", (*form.required, *form.optional)))
         if not isinstance(value, str):
             raise BadRequest(f"{quote(name)} is a string, not {kind(value)}")
         found[name] = value

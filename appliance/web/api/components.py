@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
+from appliance.protocol.operators import ITEMS_LIMIT, OPERATORS
 from appliance.store.access.accounts import NAME_LIMIT
 from appliance.store.access.passwords import LONGEST, SHORTEST
 from appliance.store.tables.standard import USER_ACCOUNT, USERGROUP, WORLD
@@ -13,8 +14,51 @@ Schema = dict[str, Any]
 
 _BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
+#: Operators by what they take.
+_EQUALITIES, _LISTS, _SEARCHES, _YES_OR_NO = ("eq", "ne"), ("in", "nin"), ("contains", "startswith"), "null"
+
+
+def _version(name: str, described: str) -> Schema:
+    return {"name": name, "in": "header", "description": described, "schema": {"type": "string"}}
+
+
+def _written(name: str) -> Schema:
+    """Describe an operator's operand in a query, where all is text."""
+    described = {"description": OPERATORS[name].sql}
+    if name == _YES_OR_NO:
+        return {"enum": ["true", "false"]} | described
+    if name in _LISTS:
+        return {"type": "string", "description": f"{OPERATORS[name].sql}; commas between the values, or a JSON list"}
+    return {"type": "string"} | described
+
+
+def _condition(ordered: list[str]) -> Schema:
+    """Describe what a filter in JSON wants of one column, whose values compare with these types."""
+    value: Schema = {"type": [*ordered, "null"]}
+    values: Schema = {"type": "array", "items": value, "maxItems": ITEMS_LIMIT}
+
+    def operand(name: str) -> Schema:
+        if name in _LISTS:
+            return values
+        if name in _SEARCHES or name == _YES_OR_NO:
+            return {"type": "string" if name in _SEARCHES else "boolean"}
+        return value if name in _EQUALITIES else {"type": ordered}
+
+    operators: Schema = {
+        "type": "object",
+        "minProperties": 1,
+        "properties": {name: operand(name) for name in OPERATORS},
+        "additionalProperties": False,
+    }
+    return {"anyOf": [value, values, operators]}
+
+
 COMPONENTS: Final[Schema] = {
     "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+    "parameters": {
+        "if_match": _version("If-Match", "Only if the row still has this ETag; else 412."),
+        "if_none_match": _version("If-None-Match", "Only if the row has another ETag by now; else 304."),
+    },
     "schemas": {
         "errors": {
             "type": "object",
@@ -63,6 +107,14 @@ COMPONENTS: Final[Schema] = {
             "properties": {"$real": {"enum": ["Infinity", "-Infinity"]}},
             "additionalProperties": False,
         },
+        "operators": {
+            "type": "object",
+            "description": "filter[column][operator]=operand; filter[column]=operand is eq.",
+            "properties": {name: _written(name) for name in OPERATORS},
+            "additionalProperties": False,
+        },
+        "condition": _condition(["string", "number", "boolean"]),
+        "text_condition": _condition(["string", "number"]),
     },
 }
 

@@ -74,10 +74,15 @@ class Messages:
 
 
 def _key(request: Request) -> str | None:
-    """Give the idempotency key; in quotation marks (draft-ietf-httpapi-idempotency-key-header) or bare."""
+    """Give the idempotency key; in quotation marks (draft-ietf-httpapi-idempotency-key-header) or bare.
+
+    Raises ``BadRequest`` for what is not ASCII: a header does not say which encoding that would be.
+    """
     key = request.headers.get("idempotency-key")
     if key is not None and len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
+    if key is not None and not key.isascii():
+        raise BadRequest("an Idempotency-Key has only ASCII characters", header="Idempotency-Key")
     return key
 
 

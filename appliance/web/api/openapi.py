@@ -6,23 +6,20 @@ from typing import Any, Final
 
 from appliance import __version__
 from appliance.model import JSON, Column, ascii_fold
-from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.json import INTEGER_MAX, INTEGER_MIN
-from appliance.protocol.operators import OPERATORS
 from appliance.protocol.permissions import MOST, Verb
 from appliance.protocol.values import legible
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
-from appliance.store.outbox.idempotency import KEY_LIMIT
 from appliance.store.tables.resources import Resource
 from appliance.store.tables.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
 from appliance.web.api import rules
 from appliance.web.api.components import COMPONENTS, STRICT, SYSTEM, Schema
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of
-from appliance.web.api.query import NUMBER_LIMIT, PAGE_LIMIT, PAGE_SIZE, SORT_LIMIT
+from appliance.web.api.parameters import IF_MATCH, IF_NONE_MATCH, list_parameters, row_parameters
 from appliance.web.api.reading import TOTAL_LIMIT
+from appliance.web.api.standing import STANDING
 
-_JSON: Final = "application/json"
 #: The kinds of tables whose rows a column of a new table may refer to.
 _REFERRED: Final = (TableKind.STANDARD, TableKind.ACCOUNT)
 _ERRORS: Final[Schema] = {"$ref": "#/components/schemas/errors"}
@@ -30,7 +27,7 @@ _ERRORS: Final[Schema] = {"$ref": "#/components/schemas/errors"}
 
 def describe(tables: list[tuple[Resource, TableGrant, list[Relationship]]], rights: Rights | None) -> JSON:
     """Give the description. ``rights`` are the reader's; ``None`` for one who has not said who it is."""
-    paths: dict[str, Any] = {"/live/topics/{topic}/messages": {"post": _publish()}}
+    paths: dict[str, Any] = dict(STANDING)
     for resource, grant, related in tables:
         if rights is not None:
             paths |= _paths(resource, grant, related, rights)
@@ -51,16 +48,16 @@ def _paths(resource: Resource, grant: TableGrant, related: list[Relationship], r
     row = _answer(resource, related, "The row", one=True)
     one: dict[str, Any] = {
         "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
-        "get": _operation(resource, "read", row, [_fields(resource, related), *_include(related)]),
+        "get": _operation(resource, "read", row | _NOT_CHANGED, [*row_parameters(resource, related), IF_NONE_MATCH]),
     }
     if _ever(rights, grant, Verb.UPDATE):
         changed = _answer(resource, related, "The row as it then is", one=True)
         body = _body(resource, related, rights, new=False)
-        one["patch"] = _operation(resource, "change", changed | _NOTHING, body=body)
+        one["patch"] = _operation(resource, "change", changed | _NOTHING, [IF_MATCH], body)
     if _ever(rights, grant, Verb.DELETE):
-        one["delete"] = _operation(resource, "delete", _NOTHING)
+        one["delete"] = _operation(resource, "delete", _NOTHING, [IF_MATCH])
     rows = _answer(resource, related, "A page of the rows that you may read", one=False)
-    several: dict[str, Any] = {"get": _operation(resource, "list", rows, _list_parameters(resource, related))}
+    several: dict[str, Any] = {"get": _operation(resource, "list", rows, list_parameters(resource, related))}
     if rules.may_ever_create(rights, grant):
         created = _answer(resource, related, "The new row", one=True, status="201")
         found = {"id": "$response.body#/data/id"}
@@ -100,47 +97,10 @@ def _operation(
 
 _REFUSAL: Final[Schema] = {"description": "A refusal", "content": {MEDIA_TYPE: {"schema": _ERRORS}}}
 _NOTHING: Final[Schema] = {"204": {"description": "It is done"}}
+_NOT_CHANGED: Final[Schema] = {"304": {"description": "The row is as If-None-Match says"}}
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
-
-
-def _list_parameters(resource: Resource, related: list[Relationship]) -> list[Schema]:
-    columns = [each for each in resource.shape.columns if each.collation.upper() in COLLATIONS]
-    # A name with a comma in it cannot be one of several; the cursor of ``page[after]`` is nobody's to make up.
-    names = [legible(each.name) for each in columns if "," not in each.name and not each.name.startswith("-")]
-    order = [*names, *(f"-{name}" for name in names)]
-    parameters = [
-        _parameter("page[size]", {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_SIZE}),
-        _parameter("page[number]", {"type": "integer", "minimum": 1, "maximum": NUMBER_LIMIT}),
-        _parameter("page[total]", {"type": "boolean"}) | {"description": f"Count them, up to {TOTAL_LIMIT}."},
-        _fields(resource, related),
-        *_include(related),
-    ]
-    if order:
-        items = {"type": "array", "items": {"enum": order}, "minItems": 1, "maxItems": SORT_LIMIT}
-        parameters.append(_parameter("sort", items) | {"style": "form", "explode": False})
-    described = f"Equals it. Other operators: filter[column][operator], one of {', '.join(OPERATORS)}."
-    filters = [each.name for each in columns if each.name.isprintable() and not set(each.name) & set("[]")]
-    return parameters + [
-        _parameter(f"filter[{name}]", {"type": "string"}) | {"description": described} for name in filters
-    ]
-
-
-def _fields(resource: Resource, related: list[Relationship]) -> Schema:
-    names = [legible(each.name) for each in resource.shape.columns] + [each.name for each in related]
-    items = {"type": "array", "items": {"enum": [each for each in names if "," not in each]}}
-    return _parameter(f"fields[{legible(resource.name)}]", items) | {"style": "form", "explode": False}
-
-
-def _include(related: list[Relationship]) -> list[Schema]:
-    names = [each.name for each in related if "," not in each.name]
-    described = {"style": "form", "explode": False, "description": "Have the rows that these refer to beside them."}
-    return [_parameter("include", {"type": "array", "items": {"enum": names}}) | described] if names else []
-
-
-def _parameter(name: str, schema: Schema) -> Schema:
-    return {"name": name, "in": "query", "schema": schema}
 
 
 def _body(resource: Resource, related: list[Relationship], rights: Rights, *, new: bool) -> Schema:
@@ -289,29 +249,3 @@ def _answer(resource: Resource, related: list[Relationship], words: str, *, one:
     tag: Schema = {"ETag": {"description": "The row's version, for If-Match", "schema": {"type": "string"}}}
     answer: Schema = {"description": words, "content": {MEDIA_TYPE: {"schema": document}}}
     return {status: answer | ({"headers": tag} if one else {})}
-
-
-def _publish() -> Schema:
-    topic = {"name": "topic", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Sent again with the same key, the message is delivered once; durable topics only.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LIMIT, "pattern": "^[A-Za-z0-9_-]+$"},
-    }
-    sent = {
-        "type": "object",
-        "required": ["topic", "EventId"],
-        "properties": {"topic": {"type": "string"}, "EventId": {"type": ["integer", "null"]}},
-    }
-    error = {"description": "A refusal", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/error"}}}}
-    return {
-        "tags": ["messages"],
-        "operationId": "send_message",
-        "parameters": [topic, key],
-        "requestBody": {"required": True, "content": {_JSON: {"schema": {"description": "any JSON value"}}}},
-        "responses": {
-            "201": {"description": "It is committed", "content": {_JSON: {"schema": sent}}},
-            "default": error,
-        },
-    }
