@@ -25,7 +25,7 @@ from appliance.errors import BadFilter, BadRequest, UnknownTopic
 from appliance.live.fanout import notices
 from appliance.live.fanout.handing import Due, hand_out
 from appliance.live.fanout.milestones import Milestones
-from appliance.live.fanout.notices import RESYNC, TABLE_DROPPED, TOPIC_DESTROYED
+from appliance.live.fanout.notices import TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.fanout.recent import Recent
 from appliance.live.fanout.shared import Shared
 from appliance.live.fanout.subscribers import Receiver, Subscribers, Subscription, drop, reshape, resync
@@ -143,7 +143,7 @@ class Hub:
                 unwatched = folded in catalog.settings.unwatched
                 self._end(shape.table, TABLE_DROPPED, "unwatched" if unwatched else "dropped")
             elif now.id != shape.id or now.table in catalog.changed:
-                reshape(self.subscribers, now, self.access, self.counters)
+                reshape(self.subscribers, now, self.access, self.counters, self.position.id)
 
     def refresh_topics(self, settings: Settings) -> None:
         """Take over which user topics there are; tell those whose topic is gone."""
@@ -175,8 +175,7 @@ class Hub:
             self.subscribers.join(subscription, shape, reader, sight)
             by_row = sight is Sight.BY_ROW and (groups != reader.groups or ascii_fold(name) in others)
             if subscription.wish.live_set and (by_row or sight is not before):
-                self.counters.resyncs += 1
-                subscription.receiver.tell(notices.because(RESYNC, name, "permission"))
+                resync([subscription], self.counters, "permission", self.position.id)
 
     def subscriptions_to(self, topics: Iterable[str]) -> list[Subscription]:
         """Give every subscription that there is to these topics (folded)."""
@@ -187,7 +186,7 @@ class Hub:
         self.position = Position(self.position.epoch, highest)
         self.recent.forget(highest)
         for folded in filter(self.is_durable, self.subscribers.topics()):
-            resync(self.subscribers.of(folded), self.counters, "overrun")
+            resync(self.subscribers.of(folded), self.counters, "overrun", highest)
         self._milestones.passed(self.position.id)
 
     # -- subscriptions -----------------------------------------------------------------------------------

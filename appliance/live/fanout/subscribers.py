@@ -59,7 +59,8 @@ class Subscription:
     """One receiver's interest in one topic.
 
     ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
-    a snapshot has sent.
+    a snapshot has sent. ``owed`` are the notices that stand behind events that are still to be read for it, in order,
+    each with its position.
     """
 
     receiver: Receiver
@@ -68,6 +69,7 @@ class Subscription:
     position: int | None
     ended: bool = False
     shown: int = 0
+    owed: list[tuple[int, bytes]] | None = None
     #: Set by ``Subscribers.join``, with whose rights it was joined.
     audience: Audience[Subscription] = field(init=False)
     reader: Reader = field(init=False)
@@ -76,6 +78,24 @@ class Subscription:
 
     def __post_init__(self) -> None:
         self.way = self.receiver.way
+
+    def notify(self, notice: bytes, position: int) -> None:
+        """Tell what happened at a position: behind all events of before, whoever is still to send them."""
+        if self.position is None or self.position >= position:
+            self.receiver.tell(notice)
+        else:
+            self.owed = [*(self.owed or ()), (position, notice)]
+
+    def read_upto(self, position: int) -> bool:
+        """Take note that it has been read for up to here; give whether it was owed a notice, which it is told."""
+        self.position = position
+        if self.owed is None:
+            return False
+        due = [notice for at, notice in self.owed if at <= position]
+        self.owed = self.owed[len(due) :] or None
+        for notice in due:
+            self.receiver.tell(notice)
+        return bool(due)
 
 
 class Subscribers:
@@ -161,8 +181,11 @@ def drop(subscription: Subscription, frame: bytes) -> None:
     subscription.receiver.tell(frame)
 
 
-def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Counters) -> None:
-    """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed."""
+def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Counters, position: int) -> None:
+    """Compile the filters of a table's subscribers for its new shape, and tell them that it has changed.
+
+    Up to the ``position`` all events are of the former one.
+    """
     left = []
     for subscription in subscribers.forget(shape.table):
         reader = subscription.receiver.reader
@@ -173,17 +196,20 @@ def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Co
             drop(subscription, notices.because(notices.TABLE_DROPPED, shape.table, "filter", message=error.message))
         else:
             left.append(subscription)
-    resync(left, counters, "schema")
+    resync(left, counters, "schema", position)
 
 
-def resync(subscriptions: Iterable[Subscription], counters: Counters, reason: str) -> None:
-    """Tell these that what they hold of their topic may not be what there is."""
+def resync(subscriptions: Iterable[Subscription], counters: Counters, reason: str, position: int) -> None:
+    """Tell these that what they hold of their topic by the events up to a position may not be what there is.
+
+    Who loads it again at that notice, with whatever is committed by now, is sent nothing older behind it.
+    """
     for each in subscriptions:
         counters.resyncs += 1
-        each.receiver.tell(notices.because(notices.RESYNC, each.topic, reason))
+        each.notify(notices.because(notices.RESYNC, each.topic, reason), position)
 
 
-def doubt(subscriptions: Iterable[Subscription], counters: Counters) -> None:
+def doubt(subscriptions: Iterable[Subscription], counters: Counters, position: int) -> None:
     """Tell those who hold rows that are theirs by what these say that they may hold too many of them."""
     holders = (each for each in subscriptions if each.wish.live_set and each.audience.sight is Sight.BY_ROW)
-    resync((each for each in holders if not each.ended), counters, "overrun")
+    resync((each for each in holders if not each.ended), counters, "overrun", position)

@@ -137,7 +137,7 @@ class Reading:
 
     def _hand_over(self) -> None:
         for subscription in self._subscriptions:
-            subscription.position = self._hub.position.id
+            subscription.read_upto(self._hub.position.id)
             self._hub.attach(subscription)
             if self._announce:
                 self._feed.tell(notices.live(subscription.topic, self._hub.position, subscription.shown))
@@ -197,8 +197,10 @@ class Reading:
         for first in range(0, max(1, len(events)), STEP):
             some = events[first : first + STEP]
             facts = await self._commits.facts(some, course)
+            last = end if first + STEP >= len(events) else some[-1].id
             if doubtful := facts.doubtful & by_row - self._doubted:
-                doubt([each for each in self._subscriptions if ascii_fold(each.topic) in doubtful], self._hub.counters)
+                concerned = [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful]
+                doubt(concerned, self._hub.counters, last)
                 self._doubted |= doubtful
             self._failing = False
             # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
@@ -207,7 +209,7 @@ class Reading:
             if await changed_upto(self._hub, self._store, self._subscriptions[0].reader, facts.newest):
                 await self._hub.reached(facts.newest)  # rows are judged as of then, and by then it is known who may
                 return False
-            if not await self._send(some, facts, end if first + STEP >= len(events) else some[-1].id):
+            if not await self._send(some, facts, last):
                 return False
         return True
 
@@ -224,7 +226,12 @@ class Reading:
         """
         due: list[tuple[Subscription, bytes]] = []
         size = 0
+        owed = sorted({at for each in self._subscriptions for at, _ in each.owed or ()})
         for told in events:
+            while owed and owed[0] < told.id:  # a notice that stands before this event
+                if not self._replay(due, owed.pop(0)):
+                    return False
+                size = 0
             for subscription in self._subscriptions:
                 if subscription.ended:
                     continue
@@ -232,17 +239,20 @@ class Reading:
                     due.append((subscription, frame))
                     size += len(frame)
             if size > STRETCH:
-                if not self._deliver(due, told.id):
+                if not self._replay(due, told.id) or self._feed.busy:
                     return False
-                self._hub.counters.replayed_events += len(due)
-                due.clear()
                 size = 0
-                if self._feed.busy:
-                    return False
-        if not self._deliver(due, end):
+        if not self._replay(due, end):
+            return False
+        await trio.lowlevel.checkpoint()
+        return True
+
+    def _replay(self, due: list[tuple[Subscription, bytes]], position: int) -> bool:
+        """Send what is due of events up to a position, as ``_deliver`` does; then none is any more."""
+        if not self._deliver(due, position):
             return False
         self._hub.counters.replayed_events += len(due)
-        await trio.lowlevel.checkpoint()
+        due.clear()
         return True
 
     def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
@@ -254,7 +264,7 @@ class Reading:
             subscription.shown += 1
         self._position = position
         for subscription in self._subscriptions:
-            subscription.position = position
+            subscription.read_upto(position)
         return True
 
     def _trimmed(self) -> None:
@@ -268,7 +278,8 @@ class Reading:
         """Go on from where the hub is, with a resync."""
         self._position = self._hub.position.id
         for subscription in self._subscriptions:
-            self._feed.tell(notices.because(notices.RESYNC, subscription.topic, reason))
+            if not subscription.read_upto(self._position):
+                self._feed.tell(notices.because(notices.RESYNC, subscription.topic, reason))
 
     async def _fails(self, error: Exception) -> None:
         if not self._failing:

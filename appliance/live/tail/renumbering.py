@@ -67,7 +67,7 @@ class Renumbering:
 
     def _tell(self, tables: Collection[str]) -> None:
         for table in tables:
-            resync(self._hub.subscribers.of(table), self._hub.counters, "schema")
+            resync(self._hub.subscribers.of(table), self._hub.counters, "schema", self._hub.position.id)
 
     def _unkeyed(self, shape_id: object) -> Shape | None:
         shape = self._hub.shapes.get(shape_id) if isinstance(shape_id, int) else None

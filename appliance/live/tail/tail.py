@@ -267,6 +267,7 @@ class Tail:
         while rows:
             before = hub.position.id
             done = hub.publish(told, highest, size, facts)
+            doubt(hub.subscriptions_to(facts.doubtful), hub.counters, hub.position.id)
             delivered = bisect_right(rows, hub.position.id, key=_id)
             # Readings ask for what is up to the hub's position; none of them has had its turn since that moved.
             share = size * delivered // len(rows)
@@ -286,10 +287,9 @@ class Tail:
             asked = frozenset(by_row)
             course = await self._commits.coming(told, newest, asked)
             facts = await self._commits.facts(told, course)
-            if not by_row <= asked or await self._rights.renew_to(self._store, facts.newest):
-                continue  # of another table, too, it is to be known what is done to its rows; or rights are others
-            doubt(self._hub.subscriptions_to(facts.doubtful), self._hub.counters)
-            return facts
+            # Of another table, too, it is to be known what is done to its rows; or rights are others.
+            if by_row <= asked and not await self._rights.renew_to(self._store, facts.newest):
+                return facts
 
     async def _renew_settings(self) -> None:
         """Take up what a command or request has set; only if that concerns tables, the schema is looked at, too."""

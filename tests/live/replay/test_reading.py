@@ -742,6 +742,28 @@ async def test_events_of_a_new_shape_come_after_their_resync(
         assert [event["EventData"].get("w", "none") for event in peer.sent] == ["none", 0]
 
 
+@pytest.mark.parametrize("made_anew", [False, True])
+async def test_who_is_behind_is_told_of_a_new_shape_behind_what_happened_before_it(
+    tmp_path: Path, made_anew: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer(takes=1)
+        reading = live.reading(peer, live.subscribe(peer), live.hub.position.id)
+        await live.write(FILL.format(first=1, last=60, value="printf('%.*c', 50000, 'x')"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reading.run)
+            await peer.awaited.wait()
+            former = live.hub.table("t")
+            anew = ("DROP TABLE t", "CREATE TABLE t(id INTEGER PRIMARY KEY, v, w)")
+            await live.write("BEGIN", *(anew if made_anew else ("ALTER TABLE t ADD COLUMN w",)), "COMMIT")
+            while live.hub.table("t") == former:
+                await trio.lowlevel.checkpoint()
+            await live.write("INSERT INTO t VALUES(61, 0, 0)")
+            assert len(peer.came) < 60
+            peer.take(float("inf"))
+        assert [event["EventType"] for event in peer.came] == [*["create"] * 60, "resync", "create", "live"]
+
+
 async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_path: Path) -> None:
     async with served(tmp_path / "a.db") as live:
         live.file.writer.execute(f"CREATE TABLE wide({', '.join(f'c{number}' for number in range(2 * WIDTH))})")
