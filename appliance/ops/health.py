@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from appliance.live.tail.tail import TailState
+from appliance.live.tail.state import TailState
 
 #: A tail that has not looked for so long is stuck, seconds. It looks at least every second.
 STUCK_S: Final = 10.0

@@ -22,7 +22,7 @@ from appliance import __version__
 from appliance.counters import OTHER_TABLES, Counters, Histogram
 from appliance.errors import CloseCode
 from appliance.live.fanout.sessions import NOTHING, Sessions, Traffic
-from appliance.live.tail.tail import TailState
+from appliance.live.tail.state import TailState
 from appliance.model import Op, Position
 from appliance.ops.build import commit
 from appliance.ops.health import Health

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from appliance.live.beat import next_beat
-from appliance.live.tail.tail import TailState
+from appliance.live.tail.state import TailState
 
 log = structlog.get_logger()
 

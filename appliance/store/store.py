@@ -341,6 +341,8 @@ def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
         found_version=synced.found_version,
         schema_version=synced.schema_version,
         foreign=synced.foreign,
+        found_texts=synced.found_texts,
+        texts=synced.texts,
         highest=schema.highest(db),
         changed=synced.changed,
         dropped=synced.dropped,

@@ -8,7 +8,7 @@ import trio
 
 from appliance.counters import Counters, Histogram
 from appliance.live.fanout.sessions import Sessions
-from appliance.live.tail.tail import TailState
+from appliance.live.tail.state import TailState
 from appliance.model import Position
 from appliance.ops.health import Health
 from appliance.ops.metrics import Sources

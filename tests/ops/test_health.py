@@ -14,7 +14,8 @@ from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Sessions
 from appliance.live.matching.access import Access
 from appliance.live.tail.rights import Rights
-from appliance.live.tail.tail import Tail, TailState
+from appliance.live.tail.state import TailState
+from appliance.live.tail.tail import Tail
 from appliance.live.upkeep.watchman import Watchman
 from appliance.ops.health import STUCK_S, Health
 from appliance.protocol.values import ValueOptions

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.live.tail.tail import TailState
+from appliance.live.tail.state import TailState
 from appliance.ops.notify import ServiceManager, watchdog_s
 
 

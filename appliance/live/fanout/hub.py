@@ -29,6 +29,7 @@ from appliance.live.fanout.notices import TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.fanout.recent import Recent
 from appliance.live.fanout.shared import Shared
 from appliance.live.fanout.subscribers import Receiver, Subscribers, Subscription, drop, reshape, resync
+from appliance.live.fanout.withheld import Withheld
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.audience import Wish
 from appliance.live.matching.course import Course
@@ -77,6 +78,7 @@ class Hub:
         self.known_to = position.id
         #: What readings have in common.
         self.shared = Shared(self.recent)
+        self.withheld = Withheld()
         self._passing: list[Message] = []
         self._milestones = Milestones()
 
@@ -100,8 +102,7 @@ class Hub:
 
     def is_durable(self, name: str) -> bool:
         """Whether what happens in a topic can be read again."""
-        topic = self.topic(name)
-        return topic is None or topic.durable
+        return (topic := self.topic(name)) is None or topic.durable
 
     def add_topic(self, topic: Topic, generation: int) -> None:
         """Take a user topic up that the store has committed as its ``generation``."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -175,9 +176,10 @@ class Reading:
 
     async def _read(self, after: int, upto: int, wanted: Wanted, *, complete: bool) -> Page:
         shapes, contents = self._hub.shapes, self._store.contents
-        return await self._store.read(
+        page = await self._store.read(
             lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
         )
+        return replace(page, events=[each for each in page.events if not self._hub.withheld.has(each)])
 
     async def _send_all(self, found: Sequence[Told], end: int) -> None:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -26,8 +26,9 @@ from appliance.live.matching.stale import Stale, stale
 from appliance.live.matching.telling import Told
 from appliance.live.replay.commits import Commits
 from appliance.live.tail.absence import Absence
-from appliance.live.tail.renumbering import Renumbering
+from appliance.live.tail.ground import Ground
 from appliance.live.tail.rights import Rights
+from appliance.live.tail.state import TailState
 from appliance.live.tail.turns import Turns
 from appliance.model import Op
 from appliance.store.file.incarnation import StoreReplaced
@@ -48,24 +49,6 @@ RECHECKS_S: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.
 RETRY_S: Final = 0.25
 
 
-@dataclass(slots=True)
-class TailState:
-    """How the tail is, for whoever must say whether the server is ready. Times are ``trio.current_time()``.
-
-    ``last_look`` is when the store was last read, or a turn of what it held delivered; ``last_turn`` when a look was
-    last begun, whether or not it could be; ``last_whole`` when all that it held had been delivered. ``behind_rows`` is
-    how many rows had not been.
-    """
-
-    last_look: float = 0.0
-    last_whole: float = 0.0
-    behind_rows: int = 0
-    last_turn: float = 0.0
-    failing: str | None = None
-    behind: bool = False
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
 class Tail:
     """Reads the outbox from the hub's position on. ``wake`` may be called from anywhere in the trio thread."""
 
@@ -81,7 +64,7 @@ class Tail:
         self._commits = Commits(hub, store)
         self._generation = catalog.settings.generation
         self._distrusted = False
-        self._schema = Renumbering(hub, store, catalog)
+        self._schema = Ground(hub, store, catalog)
         self._unwatched = catalog.settings.unwatched
         self._changed: set[str] = set()
         self._told = True
@@ -250,6 +233,7 @@ class Tail:
             told = [Told(event) for event in decoded.events]
             if changed := stale(told):
                 await self._rights.renew(changed)
+            told = [each for each in told if not hub.withheld.has(each.event)]
             hub.known_to = max(hub.known_to, told[-1].id) if told else hub.known_to
             await self._publish(told, look.rows[: decoded.consumed], look)
             hub.counters.count_read(decoded.events)
@@ -305,9 +289,9 @@ class Tail:
         catalog = await self._store.synchronise()
         # Remembered until everybody has been told, even if reading fails in between.
         self._changed.update(catalog.changed)
-        if renumbered := self._schema.by(catalog):
-            self._changed.update(renumbered)
-            await self._store.break_off(renumbered)
+        if moved := self._schema.moved_by(catalog):
+            self._changed.update(moved)
+            await self._store.break_off(moved)
         self._schema.take_up(catalog)
         self._told = False
         self._hub.shapes = catalog.shapes

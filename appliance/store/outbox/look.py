@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -11,7 +11,7 @@ from appliance.capture import outbox
 from appliance.model import SQLiteValue
 from appliance.store.file import connections
 from appliance.store.file.bridge import Database
-from appliance.store.tables import watch
+from appliance.store.tables import standing, watch
 
 #: How many outbox rows one look fetches, and about how many bytes of values it stops at: a bound for memory, and
 #: for how long one read keeps the WAL from being reset.
@@ -31,7 +31,7 @@ class Look:
 
     ``rows`` are the outbox rows after the position it asked for, in order, as far as the bounds allow, each with as
     many values as the widest of them can have; ``size`` is about how many bytes of values they hold, ``full`` says that
-    there may be more.
+    there may be more. ``texts`` are those of our triggers then (``standing.texts``).
     """
 
     data_version: int | None
@@ -42,6 +42,7 @@ class Look:
     rows: Sequence[OutboxRow]
     size: int
     full: bool
+    texts: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,23 @@ class Beyond:
     data_version: int | None
 
 
-class Within(NamedTuple):
-    """What a look is to stay within: so many rows, and the schema of this version."""
+class Seen(NamedTuple):
+    """The schema as a connection knows it: its version, and the texts of our triggers."""
 
-    rows: int
     schema_version: int | None
+    texts: Mapping[int, int]
 
 
-def glance(db: sqlite3.Connection, after: int, known: int | None, schema_version: int | None) -> Look | Beyond | None:
+def glance(db: sqlite3.Connection, after: int, known: int | None, schema: Seen) -> Look | Beyond | None:
     """Read what comes after the event id ``after``, if it is little; ``None``: there was no commit since ``known``.
 
-    Little is no look at a schema of another version than this: to read that takes 50 ms where there are 100 tables.
+    Little is no look at another ``schema`` than this: to read that takes 50 ms where there are 100 tables.
     """
     (version,) = db.execute("PRAGMA data_version").fetchone()
     if version == known:
         return None
-    within = Within(GLANCE_ROWS, schema_version)
-    return _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, within=within) or Beyond(version)
+    seen = _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, schema=schema, within=GLANCE_ROWS)
+    return seen or Beyond(version)
 
 
 class Lookout:
@@ -77,8 +78,7 @@ class Lookout:
         self._database = database
         self._connection = connection
         self._busy_timeout_s = busy_timeout_s
-        #: The version of the schema that the connection knows.
-        self._schema_version: int | None = None
+        self._schema = Seen(None, {})
 
     async def look(self, after: int, known: int | None, at_least: int) -> Look | None:
         """Read what comes after the event id ``after``, as ``Store.look`` says; one look after another.
@@ -89,13 +89,13 @@ class Lookout:
         this a checkpoint.
         """
         try:
-            seen = glance(self._connection, after, known, self._schema_version)
+            seen = glance(self._connection, after, known, self._schema)
         except sqlite3.Error:
             seen = Beyond(None)
         if isinstance(seen, Beyond) or (at_least and seen is not None):
             version = seen.data_version
             seen = await self._database.run(lambda db: self._look(db, version, after, at_least))
-            self._schema_version = seen.schema_version
+            self._schema = Seen(seen.schema_version, seen.texts)
         return seen
 
     def quiet(self, known: int | None) -> bool:
@@ -108,7 +108,7 @@ class Lookout:
     def _look(self, db: sqlite3.Connection, version: int | None, after: int, at_least: int) -> Look:
         db.execute(f"PRAGMA busy_timeout={int(self._busy_timeout_s * 1000)}").fetchall()
         try:
-            seen = _read(db, version, after, max(LOOK_ROWS, at_least), LOOK_BYTES, at_least)
+            seen = _read(db, version, after, max(LOOK_ROWS, at_least), LOOK_BYTES, at_least, schema=self._schema)
         finally:
             db.execute("PRAGMA busy_timeout=0").fetchall()
         assert seen is not None  # noqa: S101 – nothing is beyond this
@@ -134,7 +134,7 @@ def behind(db: sqlite3.Connection, after: int, most: int, most_bytes: int) -> Lo
 
     Raises ``sqlite3.Error``.
     """
-    seen = _read(db, None, after, most, most_bytes)
+    seen = _read(db, None, after, most, most_bytes, schema=None)
     assert seen is not None  # noqa: S101 – nothing is beyond this
     return seen
 
@@ -146,24 +146,31 @@ def _read(
     most: int,
     most_bytes: int,
     at_least: int = 0,
-    within: Within | None = None,
+    *,
+    schema: Seen | None,
+    within: int | None = None,
 ) -> Look | None:
-    """Read rows as far as the bounds allow; ``None``: there is more than ``within``."""
+    """Read rows as far as the bounds allow; ``None``: there are more than ``within``, or it is another ``schema``.
+
+    Without a ``schema`` nobody asks for the texts of our triggers.
+    """
     # One read transaction, so that rows, schema and settings are of one moment. ``data_version`` was read before it:
     # a commit in between is then seen twice rather than never.
     db.execute("BEGIN")
     try:
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
-        if within is not None and schema_version != within.schema_version:
+        known = schema is None or schema_version == schema.schema_version
+        if within is not None and not known:
             return None
         generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
-        if within is not None and highest - after > within.rows:
+        if within is not None and highest - after > within:
             return None
         rows: list[OutboxRow] = []
         size, full = 0, False
         if highest > after:
             width = _width(db, incarnation, newest_shape)
             rows, size, full = connections.tolerant(db, lambda: _rows(db, after, most, most_bytes, at_least, width))
+        texts = standing.texts(standing.ours(db)) if not known else schema.texts if schema is not None else {}
     finally:
         db.execute("COMMIT")
     return Look(
@@ -175,6 +182,7 @@ def _read(
         rows=rows,
         size=size,
         full=full,
+        texts=texts,
     )
 
 

@@ -44,7 +44,8 @@ class Catalog:
     the user topics that ended because a table has their name. ``skipped`` and ``warnings`` say which tables are not,
     or not fully, captured and why. Events up to ``highest`` may be of the catalogue before.
     ``found_version`` and ``schema_version`` are the schema's before and after our own changes to it, ``foreign``
-    is all of it that is not ours: SQL by type and name.
+    is all of it that is not ours: SQL by type and name. ``found_texts`` and ``texts`` are our triggers' before and
+    after (``standing.texts``).
     """
 
     tables: Mapping[str, Shape]
@@ -53,6 +54,8 @@ class Catalog:
     found_version: int
     schema_version: int
     foreign: Mapping[str, str | None]
+    found_texts: Mapping[int, int]
+    texts: Mapping[int, int]
     highest: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()

@@ -15,9 +15,10 @@ from typing import Final
 from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
 from appliance.capture.triggers import triggers
-from appliance.model import INTERNAL_PREFIX, Shape, ascii_fold, quote_identifier
+from appliance.model import Shape, ascii_fold, quote_identifier
 from appliance.store.file import schema
-from appliance.store.tables import breaks, catalog, migration, removal
+from appliance.store.tables import breaks, catalog, migration, removal, standing
+from appliance.store.tables.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,19 @@ class Synced:
     ``dropped`` (folded) are those whose triggers were still there and that are captured no more: unwatched or renamed;
     a table that is dropped takes its triggers with it. ``found_version`` is the schema's
     version before it, less what ``capture`` has moved it, ``schema_version`` after it; ``foreign`` is all of the schema
-    that is not ours.
+    that is not ours. ``found_texts`` and ``texts`` are those of our triggers before and after it (``standing.texts``).
     """
 
     shapes: Mapping[str, Shape]
     found_version: int
     schema_version: int
     foreign: Mapping[str, str | None]
+    found_texts: Mapping[int, int]
+    texts: Mapping[int, int]
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One of our triggers as it stands in the schema."""
-
-    name: str
-    table: str
-    sql: str
-    place: int
 
 
 def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[str], bool]) -> Synced:
@@ -89,7 +82,7 @@ def found(db: sqlite3.Connection) -> tuple[int, dict[str, str | None]]:
     """Give the schema's ``found_version`` and what of it is ``foreign``, as ``Synced`` has them."""
     db.execute("BEGIN")
     try:
-        return _version(db) - _steps(db), _foreign(db)
+        return _version(db) - _steps(db), standing.foreign(db)
     finally:
         db.execute("COMMIT")
 
@@ -97,7 +90,7 @@ def found(db: sqlite3.Connection) -> tuple[int, dict[str, str | None]]:
 def break_off_unkeyed(db: sqlite3.Connection) -> None:
     """Note that captured tables without a key may have other rowids than their events say."""
     shapes = load_shapes(db)
-    captured = {shapes[shape_id] for shape_id in map(_shape_id, _ours(db)) if shape_id in shapes}
+    captured = {shapes[shape_id] for shape_id in map(standing.shape_id, standing.ours(db)) if shape_id in shapes}
     if unkeyed := sorted(shape.table for shape in captured if shape.rowid):
         with schema.transaction(db):
             breaks.note(db, unkeyed)
@@ -106,7 +99,7 @@ def break_off_unkeyed(db: sqlite3.Connection) -> None:
 def suspend(db: sqlite3.Connection) -> bool:
     """Take our triggers off all tables, for whoever holds the migration; whether there were any."""
     with schema.transaction(db):
-        triggers = _ours(db)
+        triggers = standing.ours(db)
         for trigger in triggers:
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
         migration.mark(db)
@@ -169,6 +162,7 @@ class _Plan:
     known: frozenset[str]
     version: int
     steps: int
+    texts: Mapping[int, int]
 
     @property
     def is_done(self) -> bool:
@@ -209,7 +203,9 @@ class _Plan:
             shapes=self.right,
             found_version=self.version - self.steps,
             schema_version=_version(db),
-            foreign=_foreign(db),
+            foreign=standing.foreign(db),
+            found_texts=self.texts,
+            texts=self.texts if self.is_done else standing.texts(standing.ours(db)),
             changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
             skipped=skipped,
@@ -218,15 +214,15 @@ class _Plan:
 
 
 def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]) -> _Plan:
-    found = _ours(db)
-    foreign = _newest_foreign(db)
+    found = standing.ours(db)
+    foreign = standing.newest_foreign(db)
     shapes = load_shapes(db)
     by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
-    captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(_shape_id, found) if shape_id in shapes}
+    captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(standing.shape_id, found) if shape_id in shapes}
     known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
-    plan = _Plan({}, {}, [], [], frozenset(captured), known, _version(db), _steps(db))
+    plan = _Plan({}, {}, [], [], frozenset(captured), known, _version(db), _steps(db), standing.texts(found))
     kept: set[str] = set()
-    by_table: dict[str, list[_Found]] = {}
+    by_table: dict[str, list[Standing]] = {}
     for each in found:
         by_table.setdefault(ascii_fold(each.table), []).append(each)
     for table in catalog.tables(db):
@@ -270,41 +266,11 @@ def _is_refusal(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM)
 
 
-def _in_place(there: list[_Found], wanted: tuple[Trigger, ...], newest_foreign: int) -> bool:
+def _in_place(there: list[Standing], wanted: tuple[Trigger, ...], newest_foreign: int) -> bool:
     """Whether exactly these triggers are there, in this order, and all newer than anybody else's on the table."""
     if [(each.name, each.sql) for each in there] != [(each.name, each.sql) for each in wanted]:
         return False
     return not there or there[0].place > newest_foreign
-
-
-def _ours(db: sqlite3.Connection) -> list[_Found]:
-    rows = db.execute(
-        "SELECT name, tbl_name, sql, rowid FROM main.sqlite_schema WHERE type='trigger' "
-        "AND name LIKE '\\_appliance\\_%' ESCAPE '\\' AND tbl_name <> '_appliance_outbox' ORDER BY rowid"
-    )
-    return [_Found(*row) for row in rows.fetchall()]
-
-
-def _shape_id(trigger: _Found) -> int:
-    digits = trigger.name.removeprefix(INTERNAL_PREFIX).partition("_")[0]
-    return int(digits) if digits.isdecimal() else -1
-
-
-def _newest_foreign(db: sqlite3.Connection) -> dict[str, int]:
-    """Give, by table, the place of the newest trigger that is not ours: SQLite fires the newest first."""
-    rows = db.execute(
-        "SELECT tbl_name, rowid FROM main.sqlite_schema WHERE type='trigger' "
-        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\' ORDER BY rowid"
-    )
-    return {ascii_fold(table): place for table, place in rows.fetchall()}
-
-
-def _foreign(db: sqlite3.Connection) -> dict[str, str | None]:
-    """Give the SQL of everything in the schema that is not ours, by its type and name."""
-    rows = db.execute(
-        "SELECT type || ' ' || name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
-    )
-    return dict(rows.fetchall())
 
 
 def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:
@@ -331,12 +297,12 @@ def _encoding(db: sqlite3.Connection) -> str:
 
 def captured(db: sqlite3.Connection) -> list[str]:
     """Name the tables that have our triggers."""
-    return sorted({each.table for each in _ours(db)})
+    return sorted({each.table for each in standing.ours(db)})
 
 
 def release(db: sqlite3.Connection, table: str) -> None:
     """Take our triggers off one table."""
-    for trigger in _ours(db):
+    for trigger in standing.ours(db):
         if ascii_fold(trigger.table) == ascii_fold(table):
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
 
@@ -344,7 +310,7 @@ def release(db: sqlite3.Connection, table: str) -> None:
 def remove(db: sqlite3.Connection) -> list[str]:
     """Take all our triggers and all ``_appliance_*`` tables out of the file; give what ``remove_unused`` says."""
     with schema.transaction(db):
-        for trigger in _ours(db):
+        for trigger in standing.ours(db):
             db.execute(f"DROP TRIGGER main.{quote_identifier(trigger.name)}")
         left = removal.remove_unused(db)
         ours = db.execute(

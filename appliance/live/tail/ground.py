@@ -1,8 +1,10 @@
-"""Whether VACUUM may have given the rows of tables without a key other rowids, and telling of it in time.
+"""What the tail knows of the schema, and what it makes of events that may be of another one than they say.
 
-It changes nothing that a trigger could tell of, but moves the schema's version by one, as each statement does that
-changes the schema. So there was none only if the version has moved no further than by the fewest statements that make
-the difference.
+One is what somebody's RENAME leaves of our triggers: see ``fanout.withheld``.
+
+The other is VACUUM, which may give the rows of tables without a key other rowids. It changes nothing that a trigger
+could tell of, but moves the schema's version by one, as each statement does that changes the schema. So there was none
+only if the version has moved no further than by the fewest statements that make the difference.
 
 What was written after it names rows as they are named since. A look that sees such events sees the version, too: it is
 one transaction. So their readers are told before it is delivered, and once more when the change of the schema is taken
@@ -11,7 +13,7 @@ up (``Tail._renew``): of what one look brings nobody knows whether it was writte
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.subscribers import resync
@@ -22,8 +24,8 @@ from appliance.store.tables import watch
 from appliance.store.tables.catalog import Catalog, statements
 
 
-class Renumbering:
-    """What the tail knows of the schema: its ``version``, and by which statements it could have come about."""
+class Ground:
+    """The schema as the tail has taken it up: its ``version``, and by which statements it could have come about."""
 
     def __init__(self, hub: Hub, store: Store, catalog: Catalog) -> None:
         self.version = catalog.schema_version
@@ -33,8 +35,25 @@ class Renumbering:
         #: At which version it was asked, and the tables whose readers were told: ``None``, when nobody was to be.
         self._judged = self.version
         self._warned: set[str] | None = None
+        #: Our triggers by shape, and the shapes of those that somebody's RENAME has changed since.
+        self._texts = catalog.texts
+        self._renamed: set[int] = set()
 
-    def by(self, catalog: Catalog) -> list[str]:
+    def moved_by(self, catalog: Catalog) -> list[str]:
+        """Name the tables whose events up to now are not the whole story, or were withheld, besides those changed.
+
+        What was written under a name of before is withheld from now on.
+        """
+        self._withhold(catalog.found_texts, catalog.highest)
+        renamed = {self._hub.shapes[each].table for each in self._renamed if each in self._hub.shapes}
+        there = {shape.table for shape in catalog.tables.values()}
+        return sorted({*self._renumbered(catalog), *(renamed & there - {*catalog.changed})})
+
+    def _withhold(self, texts: Mapping[int, int], highest: int) -> None:
+        self._renamed |= {each for each, text in texts.items() if self._texts.get(each, text) != text}
+        self._hub.withheld.note(self._renamed, self._hub.position.id, highest)
+
+    def _renumbered(self, catalog: Catalog) -> list[str]:
         """Name the tables whose rows may have other rowids since the schema was otherwise than it is now."""
         if catalog.found_version - self.version <= statements(self._foreign, catalog.foreign):
             return []
@@ -47,12 +66,16 @@ class Renumbering:
         """Take over what the schema is now."""
         self.version, self._foreign = catalog.schema_version, catalog.foreign
         self._judged, self._warned = self.version, None
+        self._texts, self._renamed = catalog.texts, set()
 
     async def forewarn(self, look: Look) -> None:
-        """Tell those who follow such a table that it may have been renumbered before some of these events.
+        """Withhold what was written under a name of before.
 
-        Whoever comes back from before them has missed it, too. Raises ``sqlite3.Error``.
+        And tell those who follow a table without a key that it may have been renumbered before some of these events:
+        whoever comes back from before them has missed it, too. Raises ``sqlite3.Error``.
         """
+        if look.schema_version != self.version:
+            self._withhold(look.texts, look.highest)
         if self.version < 0 or (look.schema_version == self._judged and self._warned is None):
             return  # nor is it known while somebody migrates
         tables = {shape.table for each in {row[1] for row in look.rows} if (shape := self._unkeyed(each)) is not None}
