@@ -12,24 +12,28 @@ from appliance.store.access.grants import TableGrant, TableKind
 
 
 class _Row:
-    """The changes of one row in a transaction: by their ids, from what guarded it, if it was there, to the last."""
+    """The changes of one row in a transaction: by their ids, from what guarded it to the last.
 
-    __slots__ = ("first", "grant", "ids", "last")
+    ``first`` guarded it before the transaction or, where it was not there (``made``), as it came.
+    """
 
-    def __init__(self, grant: TableGrant, first: Guarded | None) -> None:
+    __slots__ = ("first", "grant", "ids", "last", "made")
+
+    def __init__(self, grant: TableGrant, first: Guarded, *, made: bool) -> None:
         self.grant = grant
         self.first = first
+        self.made = made
         self.ids: list[int] = []
         self.last: Change | None = None
 
     def end(self) -> Guarded:
-        """Say what guards it in the end: as it is, or was before if it is deleted, or else as it came and went."""
+        """Say what guards it in the end: as it is, or was before if it is deleted, or else both as it came and went."""
         change = self.last
         assert change is not None  # noqa: S101 – asked of rows with more than one
         if change.new is not None:
             return guard_of(self.grant, change, change.new)
         assert change.old is not None  # noqa: S101 – no change is without both
-        return self.first or guard_of(self.grant, change, change.old)
+        return both(self.first, guard_of(self.grant, change, change.old), Verb.READ) if self.made else self.first
 
 
 class Course:
@@ -41,8 +45,8 @@ class Course:
     """
 
     __slots__ = (
-        "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics", "_transactions",
-        "between", "changes", "joining", "lacking", "last", "narrowed",
+        "_begun", "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics",
+        "_transactions", "between", "changes", "joining", "lacking", "last", "narrowed",
     )  # fmt: skip
 
     def __init__(
@@ -63,8 +67,9 @@ class Course:
         #: By which events rows of standard tables got their name; and those that have another since, by which event.
         self._named: dict[Name, list[int]] = {}
         self._renamed: dict[Name, int] = {}
-        # Of the transaction that has not ended yet: its rows by what tells them from others, those whose place another
-        # has taken or that are gone, and the deletions.
+        # Of the transaction that has not ended yet: its first event, its rows by what tells them from others, those
+        # whose place another has taken or that are gone, and the deletions.
+        self._begun = 0
         self._transactions = 0
         self._rows: dict[Hashable, _Row] = {}
         self._over: list[_Row] = []
@@ -79,6 +84,7 @@ class Course:
                 judge = told.topic if grant.object_table is None else ascii_fold(grant.object_table)
                 if judge in self._topics:
                     self.changes += 1
+                    self._begun = self._begun or change.id
                     if grant.object_table is None:
                         self._change(change, grant)
                     else:
@@ -100,7 +106,7 @@ class Course:
                 guard = both(guard, self.last[end.id], Verb.READ)
             self._ended.append((name, end._replace(guard=guard)))
         self._transactions += 1
-        self._rows, self._over, self._gone, self._ends = {}, [], [], None
+        self._rows, self._over, self._gone, self._ends, self._begun = {}, [], [], None, 0
 
     def ends(self) -> Mapping[Name, list[End]]:
         """Give the rows that were deleted, in order."""
@@ -139,7 +145,9 @@ class Course:
         old, new = change.old, change.new
         row = None if old is None else self._rows.pop(_row_of(change, old), None)
         if row is None:
-            row = _Row(grant, None if old is None else guard_of(grant, change, old))
+            begun = old or new
+            assert begun is not None  # noqa: S101 – no change is without both
+            row = _Row(grant, guard_of(grant, change, begun), made=old is None)
         else:
             self.between.add(change.id)
             row.last = change
@@ -169,8 +177,13 @@ class Course:
     def _since_before(self, name: Name, end: End) -> Joins:
         """Give those of a deleted row's groups that it was joined to since before the transaction.
 
-        Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
+        Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it. None of
+        them is its own, if the transaction has given it the name that another row had: they are the other's.
         """
+        named = max((each for each in self._named.get(name, ()) if self._begun <= each < end.id), default=0)
+        before = [self._renamed.get(name, 0), *(other.id for gone, other in self._gone if gone == name)]
+        if any(self._begun <= each < named for each in before):
+            return ()
         return common(end.joins, self._undone(name, end.joins, end.id, self._transactions))
 
     def _undone(self, name: Name, joins: Joins, before: int, transaction: int = 0) -> Joins:

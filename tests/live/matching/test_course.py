@@ -76,6 +76,10 @@ async def test_a_row_that_comes_and_goes_is_told_to_whose_it_was() -> None:
     assert await shown((None, row("a")), (row("a"), None)) == [("", "a"), ("a", "")]
 
 
+async def test_a_row_that_is_somebody_elses_only_between_its_coming_and_its_going_is_told_to_nobody() -> None:
+    assert await shown((None, row("b")), (row("b"), row("a")), (row("a"), None)) == [("", ""), ("", ""), ("", "")]
+
+
 async def test_another_row_under_the_same_key_is_another_row() -> None:
     changes = ((row("a"), None), (None, row("b")), (row("b"), None), (None, row("c")))
     assert await shown(*changes) == [("a", ""), ("", "b"), ("b", ""), ("", "c")]

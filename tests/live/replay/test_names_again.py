@@ -91,6 +91,27 @@ async def test_a_live_set_ends_with_what_may_be_read(
         assert held_by(dan, set()) == bool(club)
 
 
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+@pytest.mark.parametrize("live_set", [False, True])
+@pytest.mark.parametrize("former", ["UPDATE todo SET reference_id = 'z' WHERE reference_id = 'r'", GOES])
+async def test_a_row_that_takes_the_name_of_a_groups_row_and_goes_is_not_shown_to_the_group(
+    tmp_path: Path, how: str, live_set: bool, former: str
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, carl, held):
+        live.hub.unsubscribe(held)
+        private = "INSERT INTO todo(reference_id, text, permission) VALUES('p', 'private', 0)"
+        taken = "UPDATE todo SET reference_id = 'r' WHERE reference_id = 'p'"
+        subscription, begun = live.hub.subscribe(carl, "todo", Wish(live_set=live_set)), live.hub.position.id
+        if how == "fed":
+            live.hub.attach(subscription)
+        await run(live, (former, private, taken, "DELETE FROM todo WHERE reference_id = 'r'"), at_once=True, keys="OFF")
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        if how != "fed":
+            await Reading(live.hub, live.store, carl, [subscription], begun).run()
+        assert "private" not in str(carl.sent)
+
+
 @pytest.mark.parametrize("how", ["remembered", "read"])
 @pytest.mark.parametrize("groups", [("staff",), ("staff", "club"), ("club",)])
 async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_leaves_whoever_held_it(
