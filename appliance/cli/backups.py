@@ -39,4 +39,6 @@ def restore_command(source: Path, db: Path) -> None:
 
 def _words(copy: Copy) -> str:
     events = "not a store yet" if copy.position is None else f"up to event {copy.position}"
-    return f"{copy.bytes} bytes, verified, {events}"
+    unchecked = ", ".join(f"{table} ({reason})" for table, reason in copy.unchecked.items())
+    verified = f"verified but for what only an application can check: {unchecked}" if unchecked else "verified"
+    return f"{copy.bytes} bytes, {verified}, {events}"

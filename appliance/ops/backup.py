@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.store import offline
 from appliance.store.file import connections, incarnation, schema
 from appliance.store.file.locks import is_locked
-from appliance.store.file.soundness import faults
+from appliance.store.file.soundness import look
 
 #: What SQLite may have beside a file: left there, it would be taken for a part of the file that comes instead.
 _BESIDE: Final = ("-wal", "-shm", "-journal")
@@ -28,11 +28,15 @@ _BESIDE: Final = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy that was made. ``position`` is the last event in it; ``None``: the file is no store yet."""
+    """A copy that was made.
+
+    ``position`` is the last event in it; ``None``: the file is no store yet. ``unchecked`` is as in ``Soundness``.
+    """
 
     path: Path
     bytes: int
     position: int | None
+    unchecked: Mapping[str, str]
 
 
 def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
@@ -57,7 +61,7 @@ def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
             _unfinished(destination, like=database) as unfinished,
         ):
             schema.check_format(source)
-            position = _copy(source, unfinished)
+            position, unchecked = _copy(source, unfinished)
             _remove_beside(destination)
             _put(unfinished, destination)
     except sqlite3.Error as error:
@@ -67,7 +71,7 @@ def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
         ) from error
     except OSError as error:
         raise CommandError(f"{destination} cannot be written: {error.strerror}") from error
-    return Copy(destination, destination.stat().st_size, position)
+    return Copy(destination, destination.stat().st_size, position, unchecked)
 
 
 def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
@@ -87,9 +91,11 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
         raise CommandError(f"there is no directory {database.parent}; make it, or name another file with --db")
     with incarnation.hold(database) as live:
         try:
-            with closing(_open_backup(source)) as db, _unfinished(database, like=_owner(database)) as unfinished:
+            # It may be on a medium that cannot be written.
+            opened = connections.open_again(source, busy_timeout_s=offline.BUSY_TIMEOUT_S, mode="ro")
+            with closing(opened) as db, _unfinished(database, like=_owner(database)) as unfinished:
                 schema.check_format(db)
-                position = _copy(db, unfinished, wal=schema.exists(db))
+                position, unchecked = _copy(db, unfinished, wal=schema.exists(db))
                 kept = _set_aside(database) if database.exists() else None
                 _remove_beside(database)
                 live.forget()
@@ -99,12 +105,7 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
         except OSError as error:
             raise CommandError(f"{database} cannot be written: {error.strerror}") from error
         _own(Path(f"{database}-live"), like=database)
-    return Copy(database, database.stat().st_size, position), kept
-
-
-def _open_backup(source: Path) -> sqlite3.Connection:
-    """Open a backup, which may be on a medium that cannot be written."""
-    return sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    return Copy(database, database.stat().st_size, position, unchecked), kept
 
 
 @contextlib.contextmanager
@@ -123,21 +124,23 @@ def _unfinished(destination: Path, *, like: Path) -> Iterator[Path]:
         _remove_beside(unfinished)
 
 
-def _copy(source: sqlite3.Connection, unfinished: Path, *, wal: bool = False) -> int | None:
-    """Copy everything as of one moment, and look at all of the copy; give the position of its last event.
+def _copy(source: sqlite3.Connection, unfinished: Path, *, wal: bool = False) -> tuple[int | None, Mapping[str, str]]:
+    """Copy everything as of one moment, and look at all of the copy; give ``Copy.position`` and ``unchecked``.
 
     With ``wal`` the copy is in WAL mode, as a store is that is served; without, it can be read where nothing can be
     written. Raises ``StoreUnusable``.
     """
-    with closing(sqlite3.connect(unfinished, isolation_level=None)) as target:
+    with closing(connections.connect(unfinished)) as target:
         source.backup(target)  # in one step, so in one read transaction
         target.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}").fetchall()
-        if found := faults(target, "integrity_check", 3):
+        found = look(target, "integrity_check", 3)
+        if found.faults:
             raise StoreUnusable(
-                f"the copy is not sound, so it is not kept; what it was made of has this fault: {'; '.join(found)}; "
+                "the copy is not sound, so it is not kept; what it was made of has this fault: "
+                f"{'; '.join(found.faults)}; "
                 "recover what can be with the sqlite3 shell's .recover, or take an older backup"
             )
-        return schema.highest(target) if schema.exists(target) else None
+        return schema.highest(target) if schema.exists(target) else None, found.unchecked
 
 
 def _set_aside(database: Path) -> Path:

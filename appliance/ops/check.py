@@ -44,13 +44,15 @@ def examine(path: Path, secret: Secret) -> list[Finding]:
 
 def _findings(path: Path, secret: Secret) -> Iterator[Finding]:
     yield _sqlite()
-    connections.inspect(path, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=True)
+    unchecked = connections.inspect(path, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=True)
     if not path.exists():
         yield Finding("warning", f"there is no file {path} yet: serve makes one; or name another with --db")
         return
     with closing(connections.open_reader(path, busy_timeout_s=offline.BUSY_TIMEOUT_S)) as db:
         schema.check_format(db)
         yield Finding("ok", f"{path} is a sound SQLite file that can be written")
+        for name, reason in unchecked.items():
+            yield Finding("warning", f"table {name}: only its application can check whether it is sound ({reason})")
         free = shutil.disk_usage(path.parent).free
         if free < LITTLE_SPACE:
             yield Finding("warning", f"only {free >> 20} MiB are free on its disk; make room")

@@ -239,10 +239,12 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     Raises ``StoreInUse`` and ``StoreUnusable``.
     """
     path, busy = settings.path, settings.busy_timeout_s
-    await trio.to_thread.run_sync(
+    unchecked = await trio.to_thread.run_sync(
         lambda: connections.inspect(path, busy_timeout_s=busy, create=True, content=lambda db: _check(db, settings)),
         abandon_on_cancel=False,
     )
+    for table, reason in unchecked.items():
+        log.warning("table_not_checked", table=table, reason=reason)
     store: Store | None = None
     with incarnation.hold(path) as live:
         try:

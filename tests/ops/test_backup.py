@@ -51,7 +51,13 @@ def test_what_only_its_application_can_compare_is_backed_up_and_the_rest_of_the_
         theirs.create_collation("theirs", lambda one, other: (one > other) - (one < other))
         theirs.execute("CREATE TABLE read(k TEXT COLLATE theirs PRIMARY KEY) WITHOUT ROWID")
         theirs.execute("INSERT INTO read VALUES('a')")
-        assert backup(db, tmp_path / "b.db").path.exists()
+        theirs.create_function("mine", 1, str, deterministic=True)
+        theirs.execute("CREATE TABLE said(k TEXT CHECK(mine(k) > ''), o)")
+        theirs.execute("CREATE INDEX i ON said(mine(o))")
+        theirs.execute("INSERT INTO said VALUES('a', 'b')")
+        assert backup(db, tmp_path / "b.db").unchecked == {
+            "read": "no such collation sequence: theirs", "said": "unknown function: mine()",
+        }  # fmt: skip
         theirs.execute("INSERT INTO t VALUES(NULL)")
         theirs.execute("PRAGMA writable_schema=ON")
         theirs.execute("UPDATE sqlite_schema SET sql='CREATE TABLE t(a NOT NULL)' WHERE name='t'")

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusable
 from appliance.store.file.locks import Connection, begin_immediate, is_locked
-from appliance.store.file.soundness import faults
+from appliance.store.file.soundness import Soundness, look
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ OLD_SQLITE_BUGS = (
 #: ``quick_check`` at the start only for files up to this size: about a second at 100 MB/s. Bytes.
 QUICK_CHECK_LIMIT = 64 << 20
 
+#: How SQLite's words begin where the schema holds what it cannot read: a newer SQLite's syntax, as a rule.
+UNREADABLE_SCHEMA = "malformed database schema"
+
 #: File systems whose locks SQLite cannot trust (https://sqlite.org/howtocorrupt.html, section 2.1).
 NETWORK_FILE_SYSTEMS = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2",
@@ -43,16 +46,25 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def open_file(path: Path, *, busy_timeout_s: float, synchronous: str = "NORMAL") -> sqlite3.Connection:
-    """Open ``path`` in autocommit mode, ready for any of our connections.
+def connect(database: str | Path, *, busy_timeout_s: float = 0.0, uri: bool = False) -> sqlite3.Connection:
+    """Connect to a file of the user's in autocommit mode; any thread may use it. Raises ``sqlite3.Error``.
 
-    ``trusted_schema`` is off: a schema that somebody else wrote must not call what it likes in our process.
+    Its schema is trusted, whatever SQLite was compiled for: untrusted, it may in 3.40, which Debian 12 has, not use
+    SQLite's own JSON functions, FTS and R*Tree either, and one CHECK that does makes the whole file unreadable. What a
+    schema must not call in our process is not there: we register no function and no module; what no schema may call,
+    such as ``load_extension``, SQLite refuses there all the same.
     """
     db = sqlite3.connect(
-        path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, factory=Connection
+        database, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, factory=Connection, uri=uri
     )
+    db.execute("PRAGMA trusted_schema=ON")
+    return db
+
+
+def open_file(path: Path, *, busy_timeout_s: float, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """Open ``path``, ready for any of our connections."""
+    db = connect(path, busy_timeout_s=busy_timeout_s)
     try:
-        db.execute("PRAGMA trusted_schema=OFF")
         db.execute(f"PRAGMA synchronous={synchronous}")
         db.execute("PRAGMA foreign_keys=ON")
     except BaseException:
@@ -85,7 +97,7 @@ def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Conne
     ``ro&immutable=1`` what is in the WAL is not seen, and what it says of the file not believed.
     """
     uri = f"{path.resolve().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    return connect(uri, busy_timeout_s=busy_timeout_s, uri=True)
 
 
 def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
@@ -103,8 +115,8 @@ def is_unwritable(error: sqlite3.Error) -> bool:
 
 def inspect(
     path: Path, *, busy_timeout_s: float, create: bool, content: Callable[[sqlite3.Connection], None] = lambda db: None
-) -> None:
-    """Refuse what cannot serve as a store, before anything is written.
+) -> Mapping[str, str]:
+    """Refuse what cannot serve as a store, before anything is written; give the tables that cannot be checked, and why.
 
     Raises ``StoreUnusable``: no such file or directory, not SQLite, corrupt, not writable, on a network file
     system, locked, or SQLite itself too old; and what ``content`` raises, which looks at what is in the file. The file
@@ -118,8 +130,7 @@ def inspect(
         _look_at(path, create)
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be looked at ({error.strerror}); give this user the right to") from error
-    if path.exists():
-        _examine(path, busy_timeout_s, content)
+    return _examine(path, busy_timeout_s, content) if path.exists() else {}
 
 
 def _look_at(path: Path, create: bool) -> None:
@@ -143,20 +154,27 @@ def _look_at(path: Path, create: bool) -> None:
         raise StoreUnusable(f"{path} or its directory cannot be written; give this user write permission on both")
 
 
-def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None]) -> None:
+def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None]) -> Mapping[str, str]:
+    found = Soundness((), {})
     try:
-        with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as db:
-            db.execute("PRAGMA trusted_schema=OFF")
+        with closing(connect(path, busy_timeout_s=busy_timeout_s)) as db:
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             pages, size = db.execute("PRAGMA page_count").fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
-            if pages * size <= QUICK_CHECK_LIMIT and (found := faults(db, "quick_check", 1)):
-                raise StoreUnusable(f"{path} is corrupt ({found[0]}); restore a backup, or recover it with "
-                                    f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+            if pages * size <= QUICK_CHECK_LIMIT:
+                found = look(db, "quick_check", 1)
+            if found.faults:
+                raise _corrupt(path, found.faults[0])
             content(db)
             begin_immediate(db)
             db.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise refusal(path, error) from error
+    return found.unchecked
+
+
+def _corrupt(path: Path, fault: str) -> StoreUnusable:
+    return StoreUnusable(f"{path} is corrupt ({fault}); restore a backup, or recover it with "
+                         f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
 
 
 def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
@@ -164,9 +182,12 @@ def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file with --db")
+    if code == sqlite3.SQLITE_CORRUPT and str(error).startswith(UNREADABLE_SCHEMA):
+        return StoreUnusable(f"SQLite {sqlite3.sqlite_version} cannot read the schema of {path} ({error}); if a newer "
+                             "SQLite can, serve it with that one, or drop there what is named; if none can, restore a "
+                             "backup")  # fmt: skip
     if code == sqlite3.SQLITE_CORRUPT:
-        return StoreUnusable(f"{path} is corrupt ({error}); restore a backup, or recover it with "
-                             f"`sqlite3 {path} .recover | sqlite3 recovered.db`")  # fmt: skip
+        return _corrupt(path, str(error))
     if is_locked(error):
         return StoreLocked(f"{path} is locked by another program ({error}); stop that program, or end its transaction, "
                            "and start again")  # fmt: skip
@@ -263,7 +284,7 @@ def keep_copy(db: sqlite3.Connection, suffix: str) -> Path:
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         unfinished.chmod(path.stat().st_mode & 0o666)
-        with closing(sqlite3.connect(unfinished)) as target:
+        with closing(connect(unfinished)) as target:
             db.backup(target)  # in one step, so in one read transaction
             target.execute("PRAGMA journal_mode=DELETE").fetchall()  # a copy is one file
         unfinished.replace(copy)

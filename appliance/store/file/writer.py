@@ -87,7 +87,8 @@ class Writer:
         known what became of it.
 
         Raises: what ``work`` raises; ``Unavailable`` when the database is locked for longer than the busy
-        timeout, ``ReadOnly`` when it cannot be written, ``Conflict`` when a constraint of the file's refuses it.
+        timeout, ``ReadOnly`` when it cannot be written, ``Conflict`` when the file's constraints or
+        its schema, which may need what only an application has, refuse it.
         """
         if job.done:
             await trio.lowlevel.checkpoint()
@@ -236,8 +237,10 @@ def _translated(error: sqlite3.Error) -> ApplianceError:
         translated: ApplianceError = Unavailable("the database is locked by another program; send the request again")
     elif is_unwritable(error):
         translated = ReadOnly("the database cannot be written just now (disk full or read-only); nothing was changed")
-    elif isinstance(error, sqlite3.IntegrityError) or is_foreign(error):
+    elif isinstance(error, sqlite3.IntegrityError):
         translated = Conflict(f"the database refuses the write: {error}")
+    elif is_foreign(error):
+        translated = Conflict(f"the write needs what only the database's own application may have: {error}")
     else:
         translated = Internal("the database refused the write; the server's log names the reason")
     translated.__cause__ = error
