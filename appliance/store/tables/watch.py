@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from appliance.capture.images import Trigger
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
-from appliance.capture.triggers import triggers
+from appliance.capture.triggers import fingerprint, fingerprint_of, triggers
 from appliance.model import Shape, ascii_fold, quote_identifier
 from appliance.store.file import schema
 from appliance.store.tables import breaks, catalog, migration, removal, standing
@@ -233,7 +232,7 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
         layout = dump(draft)
         shape = by_layout.get((table.name, layout))
         there = by_table.get(ascii_fold(table.name), [])
-        if shape is not None and _in_place(there, triggers(table, shape), foreign.get(ascii_fold(table.name), 0)):
+        if shape is not None and _in_place(there, fingerprint(table, shape), foreign.get(ascii_fold(table.name), 0)):
             plan.right[table.name] = shape
             kept.update(each.name for each in there)
         else:
@@ -266,9 +265,9 @@ def _is_refusal(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM)
 
 
-def _in_place(there: list[Standing], wanted: tuple[Trigger, ...], newest_foreign: int) -> bool:
+def _in_place(there: list[Standing], wanted: bytes, newest_foreign: int) -> bool:
     """Whether exactly these triggers are there, in this order, and all newer than anybody else's on the table."""
-    if [(each.name, each.sql) for each in there] != [(each.name, each.sql) for each in wanted]:
+    if fingerprint_of((each.name, each.sql) for each in there) != wanted:
         return False
     return not there or there[0].place > newest_foreign
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.capture.triggers import fingerprint
 from appliance.store.file import schema
 from appliance.store.tables import watch
 from tests.capture.support import Captured, everything, nothing_secret
@@ -51,6 +52,15 @@ def check_capture(file: Captured, table: str = "t", key: str = "id") -> None:
     db.execute(f"UPDATE {name} SET a = 'w' WHERE {key} = 2")
     db.execute(f"DELETE FROM {name} WHERE {key} = 1")
     assert [event.op.name for event in file.events()] == ["CREATE", "CREATE", "UPDATE", "UPDATE", "DELETE"]
+
+
+def test_a_change_of_one_table_costs_no_trigger_of_another(file: Captured) -> None:
+    settle(file)
+    before = fingerprint.cache_info().misses
+    file.writer.execute("CREATE TABLE more(id INTEGER PRIMARY KEY)")
+    settle(file)
+
+    assert fingerprint.cache_info().misses == before + 1
 
 
 def test_nothing_is_written_when_nothing_is_to_do(file: Captured) -> None:
