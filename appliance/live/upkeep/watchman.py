@@ -18,6 +18,7 @@ import trio
 
 from appliance.errors import ApplianceError
 from appliance.live.beat import next_beat
+from appliance.live.upkeep.keeper import MARK_EVERY_S
 from appliance.store.file import connections
 from appliance.store.file.incarnation import StoreReplaced
 from appliance.store.store import Store
@@ -26,8 +27,9 @@ log = structlog.get_logger()
 
 #: Seconds between two looks.
 LOOK_S: Final = 1.0
-#: When nothing was written for so long, what is in the WAL is moved into the file, seconds.
-QUIET_S: Final = 30.0
+#: When nothing was written for so long, what is in the WAL is moved into the file, seconds. The last that is written is
+#: a mark of the keeper's: so it is done half a minute after anybody else's last write.
+QUIET_S: Final = 30.0 - MARK_EVERY_S - 2 * LOOK_S
 #: SQLite's own checkpoints, at a writer's commit, keep the WAL at about 4 MiB (1000 pages). From this length on we
 #: help: something keeps it from being begun anew. Bytes.
 LONG_WAL: Final = 16 << 20
@@ -104,8 +106,8 @@ class Watchman:
                 await self._shorten()
         elif wal.st_mtime != self._settled and time.time() - wal.st_mtime > QUIET_S:
             # So that the file is whole by itself, for whoever copies it, or copies another over it.
-            await trio.to_thread.run_sync(connections.checkpoint, self._store.path)
-            self._settled = wal.st_mtime
+            left = await trio.to_thread.run_sync(connections.checkpoint, self._store.path)
+            self._settled = wal.st_mtime if left.whole else self._settled
 
     async def _shorten(self) -> None:
         """Have the WAL begun anew, after moving most of it into the file while nobody has to wait."""

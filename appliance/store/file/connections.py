@@ -240,10 +240,14 @@ def enter_wal(db: sqlite3.Connection, path: Path, *, patience_s: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wal:
-    """What a checkpoint has left: the WAL's length in pages, 0 where it was begun anew."""
+    """What a checkpoint has left: the WAL's length in pages, 0 where it was begun anew.
+
+    ``whole``: the file is whole without it, because no reader was in the way.
+    """
 
     pages: int
     page_bytes: int
+    whole: bool
 
     @property
     def bytes(self) -> int:
@@ -262,8 +266,8 @@ def checkpoint(path: Path, *, patience_s: float | None = None) -> Wal:
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
         (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
         how = "PASSIVE" if patience_s is None else "TRUNCATE"
-        _, pages, _ = db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
-        return Wal(max(0, pages), page_bytes)
+        _, pages, moved = db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+        return Wal(max(0, pages), page_bytes, moved == pages)
 
 
 def file_of(db: sqlite3.Connection) -> Path:

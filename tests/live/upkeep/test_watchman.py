@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 import trio
 
 from appliance.live.upkeep import watchman
-from appliance.live.upkeep.watchman import PATIENCE_S, Watchman
+from appliance.live.upkeep.keeper import MARK_EVERY_S
+from appliance.live.upkeep.watchman import LOOK_S, PATIENCE_S, Watchman
 from appliance.store.file.bridge import open_bridge
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.tables.secrecy import Secrecy
@@ -102,6 +105,36 @@ async def test_a_reader_that_stays_is_left_alone_for_ever_longer(tmp_path: Path)
         keeper._not_before = 0.0
         await keeper.look()
         assert wal_bytes(path) == 0
+
+
+def in_the_file(path: Path) -> list[tuple[int]]:
+    """Give what is in the file without its WAL, which is what a copy over it meets."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+        return db.execute("SELECT a FROM kept").fetchall()
+
+
+async def test_half_a_minute_after_the_last_write_the_file_is_whole_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
+        keeper = Watchman(store, checkpoints=True)
+        with closing(connect(path)) as writer, closing(connect(path)) as reader:
+            writer.executescript("CREATE TABLE kept(a); PRAGMA wal_checkpoint; INSERT INTO kept VALUES(1)")
+            await keeper.look()
+            assert in_the_file(path) == []
+            # The keeper's mark comes up to so much later than what it is of, and a look up to a second after its time.
+            mark = time.time() - 30 + MARK_EVERY_S + LOOK_S
+            os.utime(f"{path}-wal", (mark, mark))
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM kept").fetchone()
+            await keeper.look()
+            assert in_the_file(path) == [(1,)]
+            writer.execute("INSERT INTO kept VALUES(2)")
+            os.utime(f"{path}-wal", (mark - 1, mark - 1))
+            await keeper.look()
+            assert in_the_file(path) == [(1,)]  # the reader is in the way
+            reader.execute("COMMIT")
+            await keeper.look()
+            assert in_the_file(path) == [(1,), (2,)]
 
 
 async def test_a_wal_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
