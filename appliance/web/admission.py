@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
-from appliance.errors import CloseCode, Forbidden, RequestError, Unauthorized
+from appliance.errors import Forbidden, RequestError, Unauthorized
 from appliance.live.matching.access import Reader
 from appliance.live.session.exchange import Exchange
 from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
@@ -55,18 +54,19 @@ class Admission:
             lines = [(name.encode(), value.encode()) for name, value in headers.items()]
             await upgrade.reject(error.status, error_body(error.code, error.message), lines)
             return
-        remote = upgrade.remote
-        async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
-            session = Session(connection, outgoing, self._backend, reader)
-            principal = reader and reader.principal
-            opened = trio.current_time()
-            counters.websockets += 1
-            log.info("connected", remote=remote, subject=principal and principal.subject)
-            try:
+        remote, opened = upgrade.remote, trio.current_time()
+        session: Session | None = None
+        try:
+            async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
+                session = Session(connection, outgoing, self._backend, reader)
+                principal = reader and reader.principal
+                counters.websockets += 1
+                log.info("connected", remote=remote, subject=principal and principal.subject)
                 if renewed != rights.renewed:  # rights have changed since the token was looked at
                     await self._backend.rights.renew_of(session)
                 await session.run(Exchange(session, ANSWERS, AT_ONCE))
-            finally:
+        finally:  # only now is it known with which code it was closed
+            if session is not None:
                 subject = session.principal.subject if session.authenticated else None
                 code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))
                 traffic = session.traffic
@@ -108,10 +108,7 @@ class Admission:
 
 def _code(connection: WebSocketConnection) -> int:
     """Give the code with which a connection was closed by its peer; 1006 when without any (RFC 6455, section 7.1.5)."""
-    if connection.closed is not None:
-        return connection.closed.code
-    # All are cancelled when another file comes in the place of ours: then the server sends this (upgrade.Accepted).
-    return CloseCode.RESTART if trio.current_effective_deadline() == -math.inf else ABNORMAL
+    return ABNORMAL if connection.closed is None else connection.closed.code
 
 
 def _site(origin: str) -> tuple[str, str, int] | None:

@@ -15,13 +15,12 @@ from structlog.typing import FilteringBoundLogger
 from trio_websocket import ConnectionClosed
 
 from appliance.counters import Counters
-from appliance.errors import Unavailable
 from appliance.web.asgi import ASGIApp, run_app, scope_of
 from appliance.web.forwarded import Proxies
 from appliance.web.head import path_of
 from appliance.web.http import Http, Traffic
 from appliance.web.limits import Limits
-from appliance.web.problem import Refused, place
+from appliance.web.problem import Refused, place, unavailable
 from appliance.web.sealed import Tls
 from appliance.web.tcp import Tcp
 from appliance.web.tls import Certificate
@@ -111,9 +110,10 @@ class Door:
                     listener.close()
 
     def stop_accepting(self) -> None:
-        """Close the listeners and the idle connections; requests that have begun are answered, and are the last."""
+        """Close the listeners and the idle connections. Requests that came before are answered, others with 503."""
         self._accepting.cancel()
-        self._traffic.drain()
+        self._traffic.stop()
+        self._beyond.stop()
 
     # -- connections -------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Door:
 
     async def _open(self, stream: Tcp, remote: tuple[str, int], traffic: Traffic) -> Http | None:
         if isinstance(stream, Tls):
-            with trio.move_on_after(self._limits.handshake_s) as patience:
+            with traffic.waiting(self._limits.handshake_s) as patience:
                 await stream.handshake()
             if patience.cancelled_caught:
                 raise Hangup("the TLS handshake did not come in time")
@@ -215,7 +215,7 @@ class Door:
                 path, _, query = path_of(request.target)
                 if http.beyond and path not in WATCHED:
                     self._counters.turned_away += 1
-                    raise _full()
+                    raise unavailable("the server has as many connections as it may have; try again later")
                 if path in self._paths and request.method == b"GET":
                     return read_upgrade(request, path, query, http)
                 await run_app(self._app, scope_of(request, http), http, self._log)
@@ -224,8 +224,3 @@ class Door:
         except Refused as refused:
             await http.refuse(refused)
         return None
-
-
-def _full() -> Refused:
-    message = "the server has as many connections as it may have; try again later"
-    return Refused(Unavailable.status, Unavailable.code, message, ((b"retry-after", b"5"),))

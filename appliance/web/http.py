@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -15,7 +16,7 @@ from appliance.errors import BadRequest, TooLarge
 from appliance.web.forwarded import Caller, Proxies
 from appliance.web.head import Request, path_of, read_head
 from appliance.web.limits import Limits
-from appliance.web.problem import Refused, error_answer
+from appliance.web.problem import Refused, error_answer, unavailable
 from appliance.web.wire import Hangup, Wire
 
 READ_SIZE: Final = 16 << 10  # bytes a read
@@ -31,7 +32,8 @@ class Traffic:
     """What the connections of one door have in common: who waits for a request, and whether it is the end.
 
     ``answers`` counts what they are answered, by status. ``proxies`` may speak for others. ``beyond``: they are more
-    than there may be, and each is answered once.
+    than there may be, and each is answered once. ``draining``: an answer is the last of its connection. ``stopping``:
+    the server stops.
     """
 
     def __init__(
@@ -41,13 +43,24 @@ class Traffic:
         self.answers = Counter() if answers is None else answers
         self.beyond = beyond
         self.draining = beyond
-        self.idle: set[trio.CancelScope] = set()
+        self.stopping = False
+        self._waiting: set[trio.CancelScope] = set()
 
-    def drain(self) -> None:
-        """End the idle connections, and make each answer from now on the last of its connection."""
-        self.draining = True
-        for scope in tuple(self.idle):
+    def stop(self) -> None:
+        """Wait for no request any more, nor for the rest of one's head; who sends one is told that the server stops."""
+        self.draining = self.stopping = True
+        for scope in tuple(self._waiting):
             scope.cancel()
+
+    @contextlib.contextmanager
+    def waiting(self, seconds: float) -> Iterator[trio.CancelScope]:
+        """Wait for a client that has asked for nothing yet: for so long, and not at all once the server stops."""
+        with trio.move_on_after(0 if self.stopping else seconds) as scope:
+            self._waiting.add(scope)
+            try:
+                yield scope
+            finally:
+                self._waiting.discard(scope)
 
 
 class Http:
@@ -93,14 +106,10 @@ class Http:
             # A new connection's request is there as a rule, and needs no deadline.
             data = self.wire.receive_nowait(READ_SIZE) if self._engine is None else None
             if data is None:
-                with trio.move_on_after(self._patience_s) as idle:
-                    self._traffic.idle.add(idle)
-                    try:
-                        data = await self.wire.receive(READ_SIZE)
-                    finally:
-                        self._traffic.idle.discard(idle)
-                if data is None:
-                    return None
+                with self._traffic.waiting(self._patience_s) as idle:
+                    data = await self.wire.receive(READ_SIZE)
+                if idle.cancelled_caught and (data := self.wire.receive_nowait(READ_SIZE)) is None:
+                    return None  # and nothing has come at the last moment
             if self._engine is None and (found := read_head(data, self.limits.head_bytes)) is not None:
                 upgrade, end = found
                 self._read, self._behind = data[:end], data[end:]
@@ -108,9 +117,10 @@ class Http:
             self._h11.receive_data(data)
         event = self._parsed()
         if event is None:  # as a rule a head comes whole, and needs no deadline
-            with trio.move_on_after(self.limits.head_s) as head:
+            with self._traffic.waiting(self.limits.head_s) as head:
                 event = await self._next_event()
             if head.cancelled_caught:
+                self._check_stopping()
                 raise Refused(408, BadRequest.code, "the request's head did not come in time")
         if not isinstance(event, h11.Request):
             return None
@@ -122,7 +132,12 @@ class Http:
             raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes")
         return self._begun(event)
 
+    def _check_stopping(self) -> None:
+        if self._traffic.stopping:
+            raise unavailable("the server stops or restarts; try again in a moment")
+
     def _begun(self, request: Request) -> Request:
+        self._check_stopping()
         self._target = request.target
         self._patience_s = self.limits.idle_s
         self._bodiless = request.method == b"HEAD"
@@ -219,7 +234,7 @@ class Http:
     async def begin(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
         """Send an answer's head and the first of its body, in one write. Raises ``Hangup``."""
         lines = [*headers, (b"date", _date())]
-        if self._traffic.draining:
+        if self._traffic.draining and _CLOSE not in lines:
             lines.append(_CLOSE)
         self._bodiless = self._bodiless or status in (204, 304)
         self._traffic.answers[status] += 1

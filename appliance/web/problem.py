@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from appliance.errors import RequestError, Unauthorized
+from appliance.errors import RequestError, Unauthorized, Unavailable
 from appliance.web.api.documents import MEDIA_TYPE, error_document
 
 JSON_TYPE: Final = "application/json"
@@ -49,6 +49,11 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.headers = headers
+
+
+def unavailable(message: str) -> Refused:
+    """Give the refusal of what may be asked again in a moment."""
+    return Refused(Unavailable.status, Unavailable.code, message, ((b"retry-after", b"5"),))
 
 
 def place(error: BaseException) -> str:

@@ -142,18 +142,32 @@ class Accepted:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Close the WebSocket, and wait for the connection's tasks."""
-        scope = self._nursery.cancel_scope
+        if trio.current_effective_deadline() == -math.inf:  # cancelled: what may wait cannot be done
+            return await self._cut(error)
+        if error is not None:
+            self._outgoing.ended = self._outgoing.ended or CloseCode.INTERNAL
         try:
-            if trio.current_effective_deadline() == -math.inf:  # cancelled: what may wait cannot be done
-                self._outgoing.hang_up(CloseCode.INTERNAL if scope.cancel_called else CloseCode.RESTART)
             with trio.move_on_after(LINGER_S):
                 if self._connection.closed is None:
-                    await self._connection.aclose(CloseCode.NORMAL if error is None else CloseCode.INTERNAL)
+                    await self._connection.aclose(self._outgoing.ended or CloseCode.NORMAL)
                 await self._outgoing.aclose()
         except BaseException as raised:
             await self._end(raised)
             raise
         return await self._end(error)
+
+    async def _cut(self, error: BaseException | None) -> bool:
+        """End at once what was cancelled, as ``_end`` does.
+
+        By whom it was, only the outside of the nursery knows: from outside, the nursery is cancelled as well when the
+        first of its tasks has ended.
+        """
+        self._nursery.cancel_scope.cancel()
+        try:
+            return bool(await self._tasks.__aexit__(None if error is None else type(error), error, None))
+        finally:
+            outside = trio.current_effective_deadline() == -math.inf
+            self._outgoing.hang_up(CloseCode.RESTART if outside else CloseCode.INTERNAL)
 
     async def _end(self, error: BaseException | None) -> bool:
         """Leave the nursery with this error; whether it ends there. Raises what the nursery makes of it."""

@@ -8,13 +8,14 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from appliance.store.file import schema
 from tests.e2e.certificates import write_certificate
+from tests.e2e.hostile import head
 from tests.e2e.live import PROGRAM, run, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S, ROOT
 
@@ -57,10 +58,37 @@ def test_sigterm_closes_with_1012_and_ends_with_0(tmp_path: Path) -> None:
         assert live.process.wait(PATIENCE_S) == 0
 
 
+def test_a_websocket_whose_handshake_comes_to_its_end_once_the_server_stops_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db") as live, live.client() as other:
+        asked = head(Authorization=b"Bearer " + live.token.encode())
+        socks = [live.connect() for _ in range(8)]
+        for number, sock in enumerate(socks):
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")  # so the server has it
+            sock.sendall(asked[: number * 20])
+        live.process.send_signal(signal.SIGTERM)
+        until(lambda: any("stopping" in line for line in live.log()), "the server stops")
+        assert other.close_code() == 1012
+        for number, sock in enumerate(socks):
+            with sock, sock.makefile("rb") as answer:
+                with suppress(ConnectionError):  # the one that had said nothing is closed already
+                    sock.sendall(asked[number * 20 :])
+                if number:
+                    answered, _, body = answer.read().partition(b"\r\n\r\n")
+                    assert answered.startswith(b"HTTP/1.1 503 "), answered
+                    assert b"connection: close" in answered.lower()
+                    assert json.loads(body)["error"]["code"] == "unavailable"
+        assert live.process.wait(PATIENCE_S) == 0
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with serving(tmp_path / "a.db") as live:
-        sock = live.connect()  # a connection that says nothing keeps the orderly way waiting
-        sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+        sock = live.connect()  # a body that does not come keeps the orderly way waiting
+        sock.sendall(
+            b"POST /action/user_account/signin HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
         live.process.send_signal(signal.SIGTERM)
         until(lambda: any("stopping" in line for line in live.log()), "the first signal is obeyed")
         live.process.send_signal(signal.SIGTERM)

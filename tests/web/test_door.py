@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 import trio
 import trio.testing
 
 from appliance.web import door
 from appliance.web.asgi import Receive, Scope, Send
+from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade
+from tests.e2e.certificates import write_certificate
 from tests.e2e.hostile import TEXT, close, frame, head
 from tests.web.doors import hello, open_door
 
@@ -136,3 +142,46 @@ async def test_a_silent_peer_does_not_hold_its_place(autojump_clock: trio.testin
         async with client.stream:
             assert await client.rest() == b""
             assert trio.current_time() >= 10
+
+
+STOPPING = {"error": {"code": "unavailable", "message": "the server stops or restarts; try again in a moment"}}
+
+
+@pytest.mark.parametrize("request_", [b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n", head()], ids=["plain", "websocket"])
+@pytest.mark.parametrize("before", [0, 20, -1])
+async def test_a_request_that_comes_once_the_server_stops_is_told_so_at_once(request_: bytes, before: int) -> None:
+    """Of which nothing has come before, a part (it is not waited for the rest) or all but its last byte."""
+    async with open_door() as opened:
+        client = await opened.connect()
+        async with client.stream:
+            await client.send(request_[:before])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            if not before:
+                assert isinstance(client.stream, trio.SocketStream)
+                os.write(client.stream.socket.fileno(), request_)  # at the same moment
+            opened.door.stop_accepting()
+            status, headers, body = await client.answer()
+            assert (status, headers[b"connection"], headers[b"retry-after"]) == (503, b"close", b"5")
+            assert json.loads(body) == STOPPING
+            await client.send(request_[before:])
+            assert await client.rest() == b""
+        await opened.wait_for(0)
+        assert opened.log == []
+
+
+async def test_connections_that_have_said_nothing_do_not_hold_up_the_end(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    certificate = Certificate(*write_certificate(tmp_path, "localhost"))
+    for kind in (None, certificate):
+        async with open_door(certificate=kind, connections=2) as opened:
+            clients = [await opened.connect() for _ in range(3)]  # of which one is beyond the limit
+            while opened.door.connections < len(clients):  # the last are taken, and have not had their turn yet
+                await trio.lowlevel.checkpoint()
+            opened.door.stop_accepting()
+            began = trio.current_time()
+            for client in clients:
+                async with client.stream:
+                    assert await client.rest() == b""
+            await opened.wait_for(0)
+            assert trio.current_time() - began < 1

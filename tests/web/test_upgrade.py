@@ -10,7 +10,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed
 
 from appliance.errors import CloseCode
-from appliance.live.wire.frames import text_frame
+from appliance.live.wire.frames import close_frame, text_frame
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade
 from tests.e2e.certificates import write_certificate
@@ -181,3 +181,43 @@ async def test_a_violation_over_tls_gets_its_close_frame(tmp_path: Path) -> None
             await client.send(frame(TEXT, b"\xff"))
             kind, payload = await receive(client)
             assert (kind, payload[:2]) == (CLOSE, (1007).to_bytes(2, "big"))
+
+
+async def occupied(upgrade: Upgrade) -> None:
+    async with upgrade.accepted() as (connection, outgoing):
+        for _ in range(8):  # of its tasks any can be the first to end
+            outgoing.start_soon(trio.sleep_forever)
+        await connection.get_message()
+
+
+async def test_whoever_is_cut_off_from_outside_is_told_that_the_server_stops() -> None:
+    async with open_door(websocket=occupied) as opened:
+        clients = [await connected(await opened.connect()) for _ in range(20)]
+        await trio.testing.wait_all_tasks_blocked()
+    received = []
+    for client in clients:
+        async with client.stream:
+            received.append(await client.rest())
+    assert set(received) == {close_frame(CloseCode.RESTART)}
+    assert opened.log == []
+
+
+async def test_a_task_that_fails_is_a_fault_of_ours() -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    async def failing(upgrade: Upgrade) -> None:
+        async with upgrade.accepted() as (connection, outgoing):
+            outgoing.start_soon(trio.sleep_forever)
+            await connection.get_message()
+            outgoing.start_soon(fail)
+            await connection.get_message()
+
+    async with open_door(websocket=failing) as opened:
+        client = await connected(await opened.connect())
+        async with client.stream:
+            await client.send(frame(TEXT, b"go"))
+            assert await client.rest() == close_frame(CloseCode.INTERNAL)
+        await opened.wait_for(0)
+        (entry,) = opened.log
+        assert "ValueError" in entry["error"]

@@ -34,6 +34,7 @@ class Traffic(NamedTuple):
     bytes_in: int
 
 
+_STOPPING: Final = "the server stops or restarts: connect again"
 NOTHING: Final = Traffic(0, 0, 0, 0)
 
 
@@ -81,6 +82,7 @@ class Sessions:
         self._open: dict[Session, bool] = {}
         self._by_user: Counter[User] = Counter()
         self._gone = NOTHING
+        self._stopping = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -98,10 +100,12 @@ class Sessions:
         return self._by_user[user]
 
     def add(self, session: Session, user: User | None) -> None:
-        """Take a session up, or note whose it is; ``remove`` is to follow."""
+        """Take a session up, or note whose it is; ``remove`` is to follow. Once all are ended, it is ended, too."""
         self._open[session] = user is not None
         if user is not None:
             self._by_user[user] += 1
+        if self._stopping:
+            session.end(CloseCode.RESTART, _STOPPING)
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
@@ -122,11 +126,12 @@ class Sessions:
                 session.check(now, self.pings.every_s, self.pings.within_s)
 
     async def end_all(self) -> None:
-        """Tell every client that the server stops (1012), spread out over a short time."""
+        """Tell every client that the server stops (1012), spread out over a short time; who comes later, at once."""
+        self._stopping = True
         ending = tuple(self._open)
         pause = min(SPREAD_STEP_S, SPREAD_S / max(1, len(ending)))
         for session in ending:
-            session.end(CloseCode.RESTART, "the server stops or restarts: connect again")
+            session.end(CloseCode.RESTART, _STOPPING)
             await trio.sleep(pause)
 
 

@@ -157,7 +157,7 @@ class Outgoing(Sending, trio.abc.Stream):
     # -- the end -----------------------------------------------------------------------------------------
 
     def hang_up(self, code: CloseCode | None = None) -> None:
-        """End the connection at once, with a Close frame of ``code`` if the socket takes it without waiting."""
+        """End the connection at once; with a Close frame of ``code`` only once the handshake is answered."""
         super().hang_up(code if self._opened is None else None)
         # It knows this stream, too: two that know each other are freed by the garbage collector only, a third of the
         # cost of a client that comes and goes.

@@ -183,12 +183,18 @@ class Sending(trio.abc.SendStream):
             await self._room.wait()
 
     def hang_up(self, code: CloseCode | None = None) -> None:
-        """End the connection at once, with a Close frame of ``code`` if the socket takes it without waiting."""
+        """End the connection at once, with a Close frame of ``code`` if the socket takes it without waiting.
+
+        What waits comes before it. ``code`` is then why the connection ended, if nothing has ended it before.
+        """
         if self._gone:
             return
-        with contextlib.suppress(OSError):
-            if code is not None and not self._unsent and not self._parted:
-                self._carrier.write(close_frame(code))
+        if code is not None and not self._parted:
+            self.ended = self.ended or code
+            with contextlib.suppress(OSError):
+                self._write()
+                if not self._unsent:
+                    self._carrier.write(close_frame(code))
         self._gone = True
         self.straight = None
         self._queue.clear()

@@ -234,3 +234,14 @@ async def test_there_is_nothing_to_discard_of_a_peer_that_is_gone(contexts: Cont
         pair.outgoing.hang_up()
         pair.outgoing.discard()
         assert pair.outgoing.unsent == 0
+
+
+async def test_hanging_up_sends_what_waits_first_when_the_socket_takes_it(contexts: Contexts | None) -> None:
+    async with opened(contexts) as pair:
+        pair.start_soon = lambda task: None  # type: ignore[method-assign] # who would write it has ended
+        taken = b""
+        while not pair.outgoing.unsent:
+            taken += pair.fill(1)
+        received = await pair.read(len(taken) - pair.outgoing.unsent)
+        pair.outgoing.hang_up(CloseCode.RESTART)
+        assert received + await pair.read_all() == taken + close_frame(1012)
