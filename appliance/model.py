@@ -190,7 +190,8 @@ class Principal:
     ``subject`` is the ``reference_id`` of a user of ours, or an external issuer's ``sub``. ``groups`` are those that an
     external token names; a user of ours is in the groups that the store says, at the moment it is asked.
     ``registered``: the token stands for an account of this store, and ends with it. ``appointed``: it is an
-    administrator because the store says so just now, not by its token. Times are in seconds since the Unix epoch.
+    administrator because the store says so just now, not by its token. Times are in seconds since the Unix epoch;
+    ``issued_at`` is ``None`` where the token does not say it.
     """
 
     issuer: str
@@ -199,7 +200,7 @@ class Principal:
     expires_at: float
     groups: frozenset[str] = frozenset()
     guest: bool = False
-    issued_at: float = 0.0
+    issued_at: float | None = None
     token_id: str = ""
     key_id: str = ""
     registered: bool = False

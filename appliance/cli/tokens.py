@@ -116,7 +116,7 @@ def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path
     if principal.registered and not standing.exists:
         click.echo("refused: its account is gone")
         return 1
-    if principal.issued_at < standing.not_before:
+    if (principal.issued_at or 0) < standing.not_before:
         click.echo("refused: all tokens of its account that are as old were ended; get a new one")
         return 1
     until = datetime.fromtimestamp(principal.expires_at, UTC).isoformat().replace("+00:00", "Z")

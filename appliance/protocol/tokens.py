@@ -216,19 +216,19 @@ class Keyring:
             registered=issuer.accounts or (own and isinstance(claims.get("email"), str)),
         )
 
-    def _times(self, claims: Mapping[str, JSON], now: float) -> tuple[float, float]:
-        """Check the times of a token; give when it expires and when it was issued."""
-        expires = _time(claims, "exp")
-        begins, issued = _time(claims, "nbf", 0.0), _time(claims, "iat", 0.0)
+    def _times(self, claims: Mapping[str, JSON], now: float) -> tuple[float, float | None]:
+        """Check the times of a token; give when it expires and when it was issued, ``None`` if it does not say so."""
+        expires, begins = _time(claims, "exp"), _time(claims, "nbf", 0.0)
+        issued = _time(claims, "iat") if "iat" in claims else None
         if now >= expires:
             raise Unauthorized("the token has expired; get a new one")
-        if now + LEEWAY_S < max(begins, issued):
+        if now + LEEWAY_S < max(begins, issued or 0.0):
             raise Unauthorized("the token is not valid yet; look at the clocks of both machines")
         self._check_life(expires, issued, now)
         return expires, issued
 
-    def _check_life(self, expires: float, issued: float, now: float) -> None:
-        if expires - (issued or now) > self._lifetime_s:
+    def _check_life(self, expires: float, issued: float | None, now: float) -> None:
+        if expires - (now if issued is None else issued) > self._lifetime_s:
             raise Unauthorized(f"the token lives longer than the {self._lifetime_s:g} s that are allowed here")
 
 

@@ -315,7 +315,8 @@ def test_times_are_looked_at_with_a_little_leeway_but_for_the_end() -> None:
 def test_a_token_lives_no_longer_than_is_allowed() -> None:
     keyring = Keyring((own_key(SECRET),), lifetime_s=60)
     assert keyring.verify(signed(claims()), NOW).subject == "ann"
-    for changed in ({"exp": int(NOW) + 61}, {"exp": int(NOW) + 62, "iat": None}):
+    forever = [{"exp": int(NOW) + 30, "iat": begun} for begun in (0, 0.0, -0.0, 1)]  # 0 is a time as any other
+    for changed in ({"exp": int(NOW) + 61}, {"exp": int(NOW) + 62, "iat": None}, *forever):
         with pytest.raises(Unauthorized, match="lives longer"):
             keyring.verify(signed(claims(**changed)), NOW)
 

@@ -75,7 +75,7 @@ def _identified(
         return Caller(principal, _shared(grants.groups_named(db, principal.groups)))
     if principal.registered and not stands.exists:
         return Caller(principal, frozenset(), "the account of this token is not there any more")
-    if principal.issued_at < stands.not_before:
+    if (principal.issued_at or 0) < stands.not_before:
         return Caller(principal, frozenset(), "this token is not valid any more; sign in again")
     groups = stands.groups if stands.exists else frozenset((standard.USERS,))
     # Asked again and again of an open connection: what the store said the last time is no more than that.
