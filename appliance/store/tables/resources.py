@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from appliance.capture.shape import Secret, Table, shape_of
-from appliance.model import Affinity, Column, Shape, ascii_fold, quote_identifier
+from appliance.model import Affinity, Column, Shape, SQLiteValue, ascii_fold, quote_identifier
 from appliance.store.tables import catalog
 
 
@@ -99,6 +99,18 @@ class Resources:
             # One assignment, because readers do this in threads of their own.
             known = self._known = (version, _read(db, self._secret))
         return known[1]
+
+
+def refers_to_a_row(db: sqlite3.Connection, resource: Resource, column: str, value: SQLiteValue) -> bool:
+    """Whether the foreign keys of a column take a value; a deferred one says so only for the whole transaction."""
+    parents = [each for each in resource.references if ascii_fold(each.column) == ascii_fold(column)]
+    return all(
+        db.execute(
+            f"SELECT 1 FROM main.{quote_identifier(each.table)} WHERE {quote_identifier(each.target_column)} = ?",
+            (value,),
+        ).fetchone()
+        for each in parents
+    )
 
 
 def _read(db: sqlite3.Connection, secret: Secret) -> Mapping[str, Resource]:

@@ -56,7 +56,12 @@ def new_row(
         if grant.kind not in _JOINS:
             stored.setdefault("permission", grant.default_permission)
         _check_permission(grant, stored, asked)
-    elif grant.owner_column is not None and not principal.admin:
+    elif grant.owner_column is not None and ascii_fold(grant.owner_column) in resource.generated:
+        if not principal.admin:
+            raise Forbidden(
+                f"the table computes whose a row is ({quote(grant.owner_column)}); administrators create them"
+            )
+    elif grant.owner_column is not None:
         _own(stored, grant.owner_column, None if principal.guest else principal.subject, rights, asked)
     given = {ascii_fold(name) for name, value in stored.items() if value is not None}
     for column in resource.table.columns:
@@ -64,6 +69,17 @@ def new_row(
         if folded in resource.needed - resource.defaulted - resource.generated - given:
             raise _needed(column.name, asked)
     return stored
+
+
+def doubtful(rights: Rights, resource: Resource, grant: TableGrant, asked: Asked) -> str | None:
+    """Name the column of a new row that is the caller only where the table takes that.
+
+    Others own what they create; an administrator creates rows also where owners are of another kind.
+    """
+    column = grant.owner_column
+    if column is None or column in asked.values or not rights.principal.admin:
+        return None
+    return None if ascii_fold(column) in resource.generated | resource.needed - resource.defaulted else column
 
 
 def changes(

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from appliance.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from appliance.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, RequestError
 from appliance.model import JSON, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import ROW_DEFAULT, TABLE_DEFAULT
 from appliance.protocol.wording import kind, quote, unknown
@@ -18,7 +18,7 @@ from appliance.store.access.accounts import NAME_LIMIT, address
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
 from appliance.store.tables import rows, standard
-from appliance.store.tables.resources import Resource
+from appliance.store.tables.resources import Resource, refers_to_a_row
 from appliance.store.tables.rows import Clause, Found
 from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
 from appliance.web.api.documents import escaped, value_of
@@ -31,9 +31,16 @@ _HASHED: Final = "$2b$"
 
 
 def insert(
-    db: sqlite3.Connection, resource: Resource, grant: TableGrant, values: dict[str, SQLiteValue]
+    db: sqlite3.Connection,
+    resource: Resource,
+    grant: TableGrant,
+    values: dict[str, SQLiteValue],
+    doubtful: str | None = None,
 ) -> Found | None:
-    """Insert a row of any table; an account and a group with all that belongs to them. Raises ``RequestError``."""
+    """Insert a row of any table; an account and a group with all that belongs to them. Raises ``RequestError``.
+
+    The value of ``doubtful`` is left out where the table does not take it.
+    """
     rest = dict(values)
     if grant.kind is TableKind.ACCOUNT:
         email, password, name = rest.pop("email", None), rest.pop(_PASSWORD, None), rest.pop("name", "")
@@ -43,10 +50,29 @@ def insert(
         reference = made.reference_id
     elif grant.system == USERGROUP:
         reference = accounts.add_group(db, _text("name", rest.pop("name", None)))
+    elif doubtful is not None:
+        return _insert_doubtful(db, resource, values, doubtful)
     else:
         return rows.insert(db, resource, values)
     found = rows.find(db, resource, (reference,))
     return found if found is None or not rest else rows.update(db, resource, found.place, rest)
+
+
+def _insert_doubtful(
+    db: sqlite3.Connection, resource: Resource, values: Mapping[str, SQLiteValue], doubtful: str
+) -> Found | None:
+    db.execute("SAVEPOINT doubtful")
+    try:
+        if not refers_to_a_row(db, resource, doubtful, values[doubtful]):
+            raise Conflict(f"{quote(doubtful)} refers to a row that is not there", column=doubtful)
+        found = rows.insert(db, resource, values)
+    except RequestError:
+        if not db.in_transaction:  # a trigger of the user's has rolled back all of it
+            raise
+        db.execute("ROLLBACK TO doubtful")
+        found = rows.insert(db, resource, {name: value for name, value in values.items() if name != doubtful})
+    db.execute("RELEASE doubtful")
+    return found
 
 
 def update(

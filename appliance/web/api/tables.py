@@ -146,7 +146,8 @@ class Tables:
             asked = _with_id(opened.resource, asked)
             values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
             rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
-            found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values))
+            doubtful = rules.doubtful(opened.rights, opened.resource, opened.grant, asked)
+            found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values, doubtful))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
             made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)

@@ -13,6 +13,7 @@ from tests.web.api.application import Served, code, ids, served
 TODO = {"todo": (NewColumn("title", "text"),)}
 JOIN = join_table("todo")
 MEMBERSHIP = join_table("user_account")
+TRIED = "CREATE TRIGGER tries AFTER INSERT ON plain BEGIN INSERT INTO tried VALUES(new.k); END"
 PLAIN = "CREATE TABLE plain(k INTEGER PRIMARY KEY, owner TEXT, v)"
 
 
@@ -108,6 +109,51 @@ async def test_an_owner_column_gives_each_their_own(tmp_path: Path) -> None:
         assert code(await live.change("plain", "1", "bob", v=2)) == (403, "forbidden")
         assert (await live.change("plain", "1", "ann", owner="bob")).status_code == 204
         assert ids(await live.ask("GET", "/api/plain", "bob")) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "owner", "other"),
+    [
+        ("TEXT", "administrator", "ann"),
+        ("TEXT NOT NULL", "administrator", "ann"),
+        ("TEXT DEFAULT 'bob'", "administrator", "ann"),
+        # Where the column does not take it, it is as if it had not been put in.
+        ("TEXT CHECK (owner IN ('ann', 'bob'))", None, "ann"),
+        ("TEXT DEFAULT 'bob' REFERENCES user_account(reference_id)", "bob", "ann"),
+        ("TEXT REFERENCES user_account(reference_id) DEFERRABLE INITIALLY DEFERRED", None, "ann"),
+        ("INTEGER REFERENCES user_account", None, 1),
+    ],
+)
+async def test_an_administrator_is_the_owner_of_a_row_that_names_none(
+    tmp_path: Path, column: str, owner: str | None, other: object
+) -> None:
+    plain = f"CREATE TABLE plain(k INTEGER PRIMARY KEY, owner {column}, v)"
+    async with served(tmp_path / "live.db", plain, "CREATE TABLE tried(k)", TRIED) as live:
+        live.sql("UPDATE world SET owner_column = 'owner' WHERE table_name = 'plain'")
+        made = [await live.create("plain", v=1), await live.create("plain", owner=other)]
+        assert [each.json()["data"]["attributes"]["owner"] for each in made] == [owner, other]
+        if "NOT NULL" not in column:
+            assert (await live.create("plain", owner=None)).json()["data"]["attributes"]["owner"] is None
+        assert live.sql("SELECT k FROM tried") == live.sql("SELECT k FROM plain")  # nothing is left of what was tried
+
+
+async def test_a_new_row_that_the_table_does_not_take_in_any_case_is_refused_with_the_reason(tmp_path: Path) -> None:
+    strict = "CREATE TABLE plain(k INTEGER PRIMARY KEY, owner INTEGER NOT NULL, v INTEGER) STRICT"
+    async with served(tmp_path / "live.db", strict) as live:
+        live.sql("UPDATE world SET owner_column = 'owner' WHERE table_name = 'plain'")
+        refused = await live.create("plain", v=1)
+        assert code(refused) == (422, "invalid")
+        assert "INTEGER column" in refused.json()["errors"][0]["detail"]
+        assert (await live.create("plain", v=1, owner=5)).status_code == 201
+
+
+async def test_nobody_is_put_into_a_column_that_is_computed(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE plain(k INTEGER PRIMARY KEY, v, owner AS (v))") as live:
+        live.sql("UPDATE world SET owner_column = 'owner' WHERE table_name = 'plain'")
+        live.sql("UPDATE world SET permission = permission | 1 | 4 WHERE table_name = 'plain'")
+        assert code(await live.create("plain", "ann", v="ann")) == (403, "forbidden")  # or whatever else it computes
+        assert (await live.create("plain", v="ann")).status_code == 201
+        assert live.sql("SELECT owner FROM plain") == [("ann",)]
 
 
 async def test_only_the_owner_gives_a_row_away_or_opens_it(tmp_path: Path) -> None:
