@@ -95,7 +95,8 @@ class Admission:
 
     async def _reader(self, upgrade: Upgrade) -> Reader | None:
         """Say who asks; ``None`` when the first frame will bring the token. Raises ``Unauthorized``."""
-        rights, token = self._backend.hub.access, token_of(upgrade.query, upgrade.headers)
+        rights = self._backend.hub.access
+        token = token_of(upgrade.query.get("token"), upgrade.headers.get("authorization"))
         if token is None:
             if upgrade.query.get("auth") == "frame":
                 return None

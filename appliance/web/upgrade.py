@@ -37,9 +37,9 @@ _WANTED = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 class Upgrade:
     """A client's wish for a WebSocket: to be answered by ``reject`` or taken by ``accepted``.
 
-    ``path`` is the request's path. ``query`` has the first value of each field; it may hold a token and is never
-    logged. ``headers`` are lower-case names and their values, several of one name joined by commas. Once the upgrade is
-    accepted, all three are empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also
+    ``path`` is the request's path. ``query`` and ``headers`` (names in lower case) have the values by name, several of
+    one name joined by commas; they may hold a token and are never logged. Once the upgrade is accepted, all three are
+    empty. ``remote`` is the client's IP address and ``secure`` whether it came by TLS, also
     where a trusted proxy says so.
     """
 
@@ -202,11 +202,11 @@ def read_upgrade(request: Request, path: str, query: bytes, http: Http) -> Upgra
         fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_QUERY_FIELDS)
     except ValueError:
         raise _refused(400, f"the query may have {_QUERY_FIELDS} fields") from None
-    first: dict[str, str] = {}
+    asked: dict[str, str] = {}
     for field, word in fields:
-        first.setdefault(field, word)
+        asked[field] = f"{asked[field]}, {word}" if field in asked else word
     words = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-    return Upgrade(path, first, words, keys[0], http, http.caller(request.headers))
+    return Upgrade(path, asked, words, keys[0], http, http.caller(request.headers))
 
 
 _HINTS = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-version", _VERSION))

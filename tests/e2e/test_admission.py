@@ -115,6 +115,12 @@ def test_of_two_tokens_the_one_in_the_query_counts_and_no_other_mends_it(live: L
             assert Client(connection).topics() == ["t"]
 
 
+def test_two_tokens_in_one_place_are_refused(live: Live) -> None:
+    assert refusal(f"{live.url}?token={live.token}&token={live.token}") == (401, "unauthorized")
+    both = [("Authorization", f"Bearer {live.token}")] * 2
+    assert refusal(live.url, additional_headers=both) == (401, "unauthorized")
+
+
 def test_an_expired_token_ends_the_open_connection_and_a_fresh_one_extends_it(live: Live) -> None:
     short = signed(live, exp=int(time.time()) + 2)
     with live.client(short) as one, live.client(short) as two:

@@ -89,7 +89,7 @@ async def test_the_request_is_shown_as_it_was() -> None:
             assert (await client.answer())[0] == 403
     (upgrade,) = seen
     assert (upgrade.path, upgrade.remote, upgrade.secure) == ("/live", "127.0.0.1", False)
-    assert upgrade.query == {"token": "a+b", "auth": ""}
+    assert upgrade.query == {"token": "a+b, c", "auth": ""}
     assert upgrade.headers["authorization"] == "Bearer x"
     assert upgrade.headers["origin"] == "http://é"
 

@@ -25,7 +25,8 @@ class Authority(Protocol):
 
 async def principal_of(request: Request, authority: Authority) -> Principal:
     """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""
-    token = token_of(request.query_params, request.headers)
+    fields, lines = request.query_params.getlist("token"), request.headers.getlist("authorization")
+    token = token_of(", ".join(fields) if fields else None, ", ".join(lines))
     if token is None:
         guest = authority.guest(address_of(request))
         if guest is not None:

@@ -309,6 +309,20 @@ async def test_nobody_reads_without_a_token(tmp_path: Path) -> None:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+async def test_two_tokens_in_one_place_say_nothing_even_when_they_are_the_same(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
+        good = live.token(admin=True)
+        for second in (good, live.token("ann"), "", "bad"):
+            for first, last in ((good, second), (second, good)):
+                in_query = await live.client.get(f"/api/t?token={first}&token={last}")
+                lines = [("Authorization", f"Bearer {each}") for each in (first, last)]
+                in_headers = await live.client.get("/api/t", headers=lines)
+                for answer in (in_query, in_headers):
+                    assert code(answer) == (401, "unauthorized")
+                    assert "once" in answer.json()["errors"][0]["detail"]
+        assert (await live.client.get(f"/api/t?token={good}", headers=lines)).status_code == 200  # that one counts
+
+
 async def test_members_that_json_api_does_not_know_are_ignored_as_it_says(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", "CREATE TABLE t(v)") as live:
         document = {"jsonapi": {"version": "1.1"}, "more": 1, "data": {"type": "t", "more": 1, "attributes": {"v": 1}}}
