@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from appliance.capture.outbox import LONG_TEXT, VALUE_LIMIT, VALUES
 from appliance.model import quote_identifier
 
 
-def any_of(conditions: Iterable[str], unless: str = "") -> str:
+def any_of(conditions: Iterable[str], *unless: str) -> str:
     """OR conditions as one flat CASE: any number of them has the same depth, and the first that holds ends it.
 
-    Where ``unless`` holds, none counts.
+    Where one of ``unless`` holds (``""`` never does), none counts.
     """
     cases = " ".join(f"WHEN {condition} THEN 1" for condition in conditions)
-    first = f"WHEN {unless} THEN 0 " if unless else ""
+    first = "".join(f"WHEN {each} THEN 0 " for each in unless if each)
     return f"CASE {first}{cases} ELSE 0 END" if cases else "0"
 
 
@@ -82,3 +83,16 @@ def outbox_row(values: Sequence[Value]) -> tuple[str, list[str], str]:
     columns = "".join(f",{name}" for name in VALUES[: len(values)])
     cuts = [f"WHEN {value.too_long} THEN 1" for value in values if not value.number and not value.no_number]
     return columns, [value.shown for value in values], f"CASE {' '.join(cuts)} END" if cuts else "NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way in which a row can stand in the way of NEW.
+
+    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
+    ``columns`` are those whose update can (none: any can).
+    """
+
+    conflict: str
+    moved: str
+    columns: tuple[str, ...]

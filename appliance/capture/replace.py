@@ -13,10 +13,8 @@ refers to itself with ON DELETE SET NULL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from appliance.capture import passwords
-from appliance.capture.expressions import any_of, collated, equal, of, outbox_row, vector
+from appliance.capture.expressions import Way, any_of, collated, equal, of, outbox_row, vector
 from appliance.capture.images import Images, Trigger
 from appliance.capture.joins import JOIN_PART, SCRATCH, Joins
 from appliance.capture.outbox import KEYS, VALUES
@@ -63,7 +61,7 @@ class Recipe(Images):
             self._kept += [name for name, _ in self._key]
         self._joins = None
         if table.joins is not None:
-            self._joins = Joins(shape.id, table.joins, tuple(self._kept), self._is("OLD"))
+            self._joins = Joins(shape.id, table.joins, (self._kept[0], self._kept[1]))
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
@@ -86,7 +84,10 @@ class Recipe(Images):
 
     def _before_delete(self) -> list[Trigger]:
         """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows."""
-        return [self._trigger("before_delete", "BEFORE DELETE", None, self._joins.note())] if self._joins else []
+        if not self._joins:
+            return []
+        stale = self._joins.forget(RING) if self._table.nested else []
+        return [self._trigger("before_delete", "BEFORE DELETE", None, [*stale, *self._joins.note("OLD")])]
 
     def _ended_tokens(self) -> list[Trigger]:
         """End the tokens of a user whose password anybody has changed, whose account was another's or is gone."""
@@ -157,17 +158,17 @@ class Recipe(Images):
         compared = zip(later, self._key, strict=False)
         return equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
 
-    def _ways(self) -> list[_Way]:
+    def _ways(self) -> list[Way]:
         """Give the ways in which another row of the table can stand in the way of NEW."""
         found = []
         if not self._table.without_rowid:
             rowid = str(self._table.rowid)
             names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
             columns = ("rowid", "oid", "_rowid_", *names)
-            found.append(_Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
+            found.append(Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
         return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
 
-    def _way(self, unique: UniqueIndex) -> _Way:
+    def _way(self, unique: UniqueIndex) -> Way:
         declared = {each.name: each.collation for each in self._table.columns}
         columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
         # The comparison has the column's own collation, unless the index has another.
@@ -190,8 +191,8 @@ class Recipe(Images):
             named |= {each.name for each in self._table.columns if ascii_fold(each.name) in written}
             conflict, moved = f"{conflict} AND ({unique.where})", ""
         if any(each.generated and each.name in named for each in self._table.columns):
-            return _Way(conflict, moved, ())  # it changes with the columns that it is computed from
-        return _Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
+            return Way(conflict, moved, ())  # it changes with the columns that it is computed from
+        return Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
 
     def _before(self) -> list[Trigger]:
         """Copy the rows at risk, after what came to nothing was cleared: before an update a trigger for each way.
@@ -205,7 +206,7 @@ class Recipe(Images):
         for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
             when = f"{way.moved} AND {there}" if way.moved else there
             event = f"BEFORE UPDATE OF {','.join(way.columns)}" if way.columns else "BEFORE UPDATE"
-            body = self._copies(way.conflict, f" AND NOT {self._own()}")
+            body = self._copies(way.conflict, self._find(way), f" AND NOT {self._own()}")
             made.append(self._trigger(f"before_update_{number}", event, when, body))
         # SQLite loads for BEFORE UPDATE triggers only the columns that they name, and computes generated ones from what
         # is loaded: so that they are right, one names all. (A plain `0 AND …` the parser would drop.)
@@ -216,27 +217,31 @@ class Recipe(Images):
         made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
         return [*made, self._before_insert(ways, theres, has)]
 
-    def _before_insert(self, ways: list[_Way], theres: list[str], has: str) -> Trigger:
+    def _before_insert(self, ways: list[Way], theres: list[str], has: str) -> Trigger:
         """Copy the rows at risk in one trigger: each costs a writer also when there is nothing to do.
 
         Copies that came to nothing may stay till then: they are as their rows are, for what changes a row clears them.
         """
-        stale = [has] if self._table.nested or self._table.accounts else []
+        stale = [has] if self._table.nested or self._table.accounts or self._unseen() else []
         conflicts = [way.conflict for way in ways]
+        finds = [self._find(way) for way in ways]
         if len(ways) > 1:
             # One statement for up to three ways: of each way's own, the copied values would be most of the SQL.
-            identity = ",".join(name for name, _ in self._identity)
-            finds = [f"SELECT {identity} FROM {self._from} WHERE {conflict}" for conflict in conflicts]
-            unions = [" UNION ALL ".join(finds[at : at + COMPOUND]) for at in range(0, len(finds), COMPOUND)]
-            conflicts = [f"{self._compared()} IN ({each})" for each in unions]
+            finds = [" UNION ALL ".join(finds[at : at + COMPOUND]) for at in range(0, len(finds), COMPOUND)]
+            conflicts = [f"{self._compared()} IN ({each})" for each in finds]
         anew = len(conflicts) == 1 and not self._table.nested
-        body = [*self._clear(), *(copy for conflict in conflicts for copy in self._copies(conflict, anew=anew))]
+        each = zip(conflicts, finds, strict=True)
+        body = [*self._clear(), *(copy for conflict, find in each for copy in self._copies(conflict, find, anew=anew))]
         return self._trigger("before_insert", "BEFORE INSERT", any_of([*stale, *theres]), body)
 
-    def _there(self, way: _Way) -> str:
+    def _there(self, way: Way) -> str:
         """Say that a row of the table stands in the way of NEW."""
         # Inside FROM, because the depth of a condition right in a subquery counts twice.
         return f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
+
+    def _find(self, way: Way) -> str:
+        """Select what tells apart the rows of the table that stand in the way of NEW."""
+        return f"SELECT {','.join(name for name, _ in self._identity)} FROM {self._from} WHERE {way.conflict}"
 
     def _own(self) -> str:
         """Say that a row of the table is the one that is being updated."""
@@ -246,24 +251,38 @@ class Recipe(Images):
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
         if not self._table.nested:
             return [f"DELETE FROM {SCRATCH} WHERE shape={self._id}"]
-        parts = f" AND part<>{JOIN_PART}" if self._joins else ""
-        place = f"ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
-        newest = f"SELECT id FROM {SCRATCH} WHERE shape={self._id}{parts} {place}"
-        return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})"]
+        copies = f"shape={self._id}"
+        if self._joins:  # one comparison, because of the limit on an expression's depth
+            copies = f"(shape,part) BETWEEN ({self._id},0) AND ({self._id},{self._parts})"
+        newest = f"SELECT id FROM {SCRATCH} WHERE {copies} ORDER BY id DESC LIMIT 1 OFFSET {RING * self._parts}"
+        return [f"DELETE FROM {SCRATCH} WHERE shape={self._id} AND id<=({newest})", *self._unseen()]
+
+    def _unseen(self) -> list[str]:
+        """Note the groups of all rows that there are copies of, where one may be displaced and not found before."""
+        if not self._joins or not any(each.expression for each in self._table.uniques):
+            return []
+        (name, _), key = self._identity[0], KEYS[0]
+        copied = f"SELECT {key} FROM {SCRATCH} WHERE (shape,part)=({self._id},0)"
+        return self._joins.note_at_risk(self._name, f"SELECT {name} FROM {self._name} WHERE {name} IN ({copied})")
 
     def _compared(self) -> str:
         """Give what tells a row of the table apart, to be compared."""
         return vector([collated(name, collation) for name, collation in self._identity])
 
-    def _copies(self, conflict: str, others: str = "", *, anew: bool = False) -> list[str]:
-        """Copy the rows at risk to the scratch table, those that are not there yet; ``anew``: it was just cleared."""
+    def _copies(self, conflict: str, find: str, others: str = "", *, anew: bool = False) -> list[str]:
+        """Copy the rows at risk to the scratch table, those that are not there yet; ``anew``: it was just cleared.
+
+        ``conflict`` says that a row of the table is one, ``find`` selects what tells them apart.
+        """
         written = []
         keys = ",".join(KEYS[: len(self._identity)])
         for part in range(self._parts):
             there = f"SELECT {keys} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
             found = conflict if anew else f"({self._compared()} NOT IN ({there}){others}) AND ({conflict})"
             written.append(self._into_scratch("", part, f"FROM {self._from} WHERE {found}"))
-        return [*written, self._joins.note_copied()] if self._joins else written
+        if self._joins:
+            written += self._joins.note_at_risk(self._name, find, updated=bool(others))
+        return written
 
     def _into_scratch(self, row: str, part: int, source: str) -> str:
         """Copy one part of ``row``, or of ``source``: ``FROM … WHERE …``, or only ``WHERE …``."""
@@ -298,7 +317,7 @@ class Recipe(Images):
             fate, order = f"CASE WHEN {replaced} THEN {int(Op.UPDATE)} ELSE {fate} END", f"{replaced},{order}"
         if self._joins:
             joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
-            told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless)
+            told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless, self._joins.alone())
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         # Where there is but one row at a time to be displaced, its copy is one, or its parts stand in their order.
         one = len(self._ways()) == 1 and not (self._table.nested or self._joins)
@@ -322,7 +341,7 @@ class Recipe(Images):
         for part in range(self._parts):
             there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is('NEW')}"
             written.append(self._into_scratch("NEW", part, f"WHERE NOT EXISTS({there})"))
-        return written
+        return [*written, *self._joins.note("NEW")] if self._joins else written
 
     def _keep_in_step(self) -> list[str]:
         """Make a copy of the row that was updated the copy of what it now is."""
@@ -336,18 +355,5 @@ class Recipe(Images):
                 f"WHERE shape={self._id} AND part={part} AND {self._is('OLD')}"
             )
         if self._joins:
-            written.append(f"UPDATE {SCRATCH} SET {','.join(kept)} WHERE {self._joins.of_old}")
+            written.append(f"UPDATE {SCRATCH} SET {','.join(kept)} WHERE {self._joins.of('OLD')}")
         return written
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One way in which a row can stand in the way of NEW.
-
-    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
-    ``columns`` are those whose update can (none: any can).
-    """
-
-    conflict: str
-    moved: str
-    columns: tuple[str, ...]
