@@ -17,7 +17,17 @@ import trio
 
 from appliance.errors import Unauthorized
 from appliance.live.matching.course import Course
-from appliance.live.matching.facts import NOTHING, Facts, groups_of, guard_of, names_in, read_facts, undone, value_of
+from appliance.live.matching.facts import (
+    NOTHING,
+    Facts,
+    groups_of,
+    guard_of,
+    name_of,
+    names_in,
+    read_facts,
+    undone,
+    value_of,
+)
 from appliance.live.matching.stale import RIGHTS
 from appliance.live.matching.telling import Told
 from appliance.live.tries import network_of
@@ -231,7 +241,8 @@ class Access:
         """Give what guards a row as it was or is; ``None``: nobody but administrators may read it.
 
         What a row became is for whom it is for by what has become of it since, too: what one transaction makes readable
-        and takes back again nobody could ever SELECT, and whoever has lost a row by now is not sent it.
+        and takes back again nobody could ever SELECT, and whoever has lost a row of a standard table by now is not sent
+        it, however long ago that was.
         """
         grant = self.grant(change.shape.table)
         if grant.object_table is not None:
@@ -253,6 +264,8 @@ class Access:
         if grant.kind is not TableKind.PLAIN:
             joins = groups_of(change, image, facts)
             guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
+            if image is change.new and facts.has(change) and (now := facts.guards.get(name_of(change, image))):
+                guard = both(guard, now, Verb.READ)
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
 

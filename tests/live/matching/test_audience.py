@@ -166,7 +166,7 @@ def test_nobody_is_asked_where_a_row_names_who_may_read_it() -> None:
 
     def told(owner: str, *joins: tuple[str, int]) -> list[tuple[list[Member], object]]:
         change = Change(1, Op.CREATE, SHAPE, image(Verb.READ << OWNER_SHIFT, owner, "1"), None)
-        facts = Facts({("note", "r"): Guarded(0, None, joins)})
+        facts = Facts({("note", "r"): Guarded(Verb.READ << OWNER_SHIFT, owner, joins)})
         return [(list(each.members), each.who) for each in audiences.tellings(change, rights, facts)]
 
     ((mine, _),) = told("user-7", ("users", Verb.PEEK << GROUP_SHIFT))
