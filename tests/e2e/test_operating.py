@@ -181,6 +181,7 @@ def test_a_reload_changes_what_it_can_and_disconnects_nobody(tmp_path: Path) -> 
             "reloaded",
         )
         assert line["settings"] == ["allowed_origins", "subscriptions"]
+        until(lambda: bool(logged(live, "restart_needed")), "the log names what takes a restart")
         assert logged(live, "restart_needed")[-1]["settings"] == ["retention_rows"]
         client.done("subscribe", topic="lobby")
         with live.client(origin=page) as other:
