@@ -27,9 +27,9 @@ _KNOWN: Final = 4096
 @lru_cache(_KNOWN)
 def fingerprint(table: Table, shape: Shape) -> bytes:
     """Give the fingerprint of all triggers of a table, in their order."""
-    return fingerprint_of((each.name, each.sql) for each in triggers(table, shape))
+    return fingerprint_of((each.name, table.name, each.sql) for each in triggers(table, shape))
 
 
-def fingerprint_of(made: Iterable[tuple[str, str]]) -> bytes:
-    """Give the fingerprint of triggers, each a name and the SQL that made it."""
+def fingerprint_of(made: Iterable[tuple[str, str, str]]) -> bytes:
+    """Give the fingerprint of triggers, each its name, its table and the SQL that made it."""
     return hashlib.sha256(repr(list(made)).encode("utf-8", "surrogatepass")).digest()

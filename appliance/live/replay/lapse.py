@@ -78,8 +78,8 @@ async def changed_upto(hub: Hub, store: Store, reader: Reader, position: int) ->
 
     Rows are judged by the groups that they have as of a position.
     """
-    stale = await changed(hub, store, hub.known_to, position)
-    return stale.tables or stale.concerns(reader.principal)
+    rights = await changed(hub, store, hub.known_to, position)
+    return rights.tables or rights.concerns(reader.principal)
 
 
 async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> bool:
@@ -96,8 +96,8 @@ async def changed_since(hub: Hub, store: Store, reader: Reader, since: int) -> b
             # Rights are read as they are in the store, where the hub has not come to yet, too.
             renewed = hub.access.renewed
             upto = await store.read(schema.highest)
-        stale = await changed(hub, store, after, upto)
-        if stale.tables or stale.concerns(principal):
+        rights = await changed(hub, store, after, upto)
+        if rights.tables or rights.concerns(principal):
             return True
         after = upto
     return False

@@ -49,7 +49,7 @@ class Ground:
         there = {shape.table for shape in catalog.tables.values()}
         return sorted({*self._renumbered(catalog), *(renamed & there - {*catalog.changed})})
 
-    def _withhold(self, texts: Mapping[int, int], highest: int) -> None:
+    def _withhold(self, texts: Mapping[int, bytes], highest: int) -> None:
         self._renamed |= {each for each, text in texts.items() if self._texts.get(each, text) != text}
         self._hub.withheld.note(self._renamed, self._hub.position.id, highest)
 

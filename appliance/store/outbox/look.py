@@ -42,7 +42,7 @@ class Look:
     rows: Sequence[OutboxRow]
     size: int
     full: bool
-    texts: Mapping[int, int]
+    texts: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
     """The schema as a connection knows it: its version, and the texts of our triggers."""
 
     schema_version: int | None
-    texts: Mapping[int, int]
+    texts: Mapping[int, bytes]
 
 
 def glance(db: sqlite3.Connection, after: int, known: int | None, schema: Seen) -> Look | Beyond | None:

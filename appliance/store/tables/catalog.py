@@ -54,8 +54,8 @@ class Catalog:
     found_version: int
     schema_version: int
     foreign: Mapping[str, str | None]
-    found_texts: Mapping[int, int]
-    texts: Mapping[int, int]
+    found_texts: Mapping[int, bytes]
+    texts: Mapping[int, bytes]
     highest: int
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()

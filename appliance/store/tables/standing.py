@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.capture.triggers import fingerprint_of
 from appliance.model import INTERNAL_PREFIX, ascii_fold
 
 
@@ -28,15 +29,15 @@ def ours(db: sqlite3.Connection) -> list[Standing]:
     return [Standing(*row) for row in rows.fetchall()]
 
 
-def texts(triggers: Iterable[Standing]) -> dict[int, int]:
-    """Say, by shape, what its triggers are: by a hash, good within this process, of their tables and their SQL.
+def texts(triggers: Iterable[Standing]) -> dict[int, bytes]:
+    """Give, by shape, the fingerprint of its triggers (``capture.triggers``).
 
     It is another one when somebody has renamed a column or a table that they name: SQLite writes them anew then.
     """
-    said: dict[int, list[tuple[str, str]]] = {}
+    said: dict[int, list[tuple[str, str, str]]] = {}
     for each in triggers:
-        said.setdefault(shape_id(each), []).append((each.table, each.sql))
-    return {each: hash(tuple(several)) for each, several in said.items()}
+        said.setdefault(shape_id(each), []).append((each.name, each.table, each.sql))
+    return {each: fingerprint_of(several) for each, several in said.items()}
 
 
 def shape_id(trigger: Standing) -> int:

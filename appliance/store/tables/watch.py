@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.capture.shape import Secret, Table, dump, load, shape_of, warnings
-from appliance.capture.triggers import fingerprint, fingerprint_of, triggers
+from appliance.capture.triggers import fingerprint, triggers
 from appliance.model import Shape, ascii_fold, quote_identifier
 from appliance.store.file import schema
 from appliance.store.tables import breaks, catalog, migration, removal, standing
@@ -36,8 +36,8 @@ class Synced:
     found_version: int
     schema_version: int
     foreign: Mapping[str, str | None]
-    found_texts: Mapping[int, int]
-    texts: Mapping[int, int]
+    found_texts: Mapping[int, bytes]
+    texts: Mapping[int, bytes]
     changed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class _Plan:
     known: frozenset[str]
     version: int
     steps: int
-    texts: Mapping[int, int]
+    texts: Mapping[int, bytes]
 
     @property
     def is_done(self) -> bool:
@@ -232,7 +232,11 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
         layout = dump(draft)
         shape = by_layout.get((table.name, layout))
         there = by_table.get(ascii_fold(table.name), [])
-        if shape is not None and _in_place(there, fingerprint(table, shape), foreign.get(ascii_fold(table.name), 0)):
+        if (
+            shape is not None
+            and plan.texts.get(shape.id) == fingerprint(table, shape)
+            and _alone(there, shape, foreign.get(ascii_fold(table.name), 0))
+        ):
             plan.right[table.name] = shape
             kept.update(each.name for each in there)
         else:
@@ -265,11 +269,9 @@ def _is_refusal(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM)
 
 
-def _in_place(there: list[Standing], wanted: bytes, newest_foreign: int) -> bool:
-    """Whether exactly these triggers are there, in this order, and all newer than anybody else's on the table."""
-    if fingerprint_of((each.name, each.sql) for each in there) != wanted:
-        return False
-    return not there or there[0].place > newest_foreign
+def _alone(there: list[Standing], shape: Shape, newest_foreign: int) -> bool:
+    """Whether the triggers on a table are all of this shape, and newer than anybody else's."""
+    return all(standing.shape_id(each) == shape.id and each.place > newest_foreign for each in there)
 
 
 def _store_shape(db: sqlite3.Connection, table: str, layout: str) -> Shape:
