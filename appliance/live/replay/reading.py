@@ -113,7 +113,7 @@ class Reading:
         told = list(islice(self._hub.recent.events_after(self._position), STEPS))
         if not told:
             end = self._commits.undecided(self._position)
-            if end > self._position:  # the tail decides on the rest in other knowledge
+            if end > self._hub.position.id:  # the tail decides on the rest in other knowledge
                 await self._hub.reached(end)
                 return False
             self._hand_over()

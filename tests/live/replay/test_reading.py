@@ -472,6 +472,28 @@ async def test_a_page_that_was_read_there_is_gone_on_from_up_to_the_end_of_it(
         assert [(event["EventType"], event["Key"]) for event in peer.sent] == [("snapshot", [1]), ("delete", [1])]
 
 
+async def test_who_was_read_for_up_to_there_is_live_though_nothing_is_to_be_told_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write("INSERT INTO t VALUES(1, 1)")  # 1
+        await wait_all_tasks_blocked()
+        live.file.writer.execute("INSERT INTO t VALUES(2, 2)")  # 2: of which nobody has told the tail
+        peer, read = live.peer(), live.store.read
+
+        async def read_late(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            found = await read(work)
+            if isinstance(found, tuple) and isinstance(found[0], RowsPage):
+                await live.write("REPLACE INTO t VALUES(1, 1)")  # 4: the tail decides on 2 to 4, and it is no event
+            return found
+
+        monkeypatch.setattr(live.store, "read", read_late)
+        subscription = live.subscribe(peer, Wish(live_set=True))
+        with trio.fail_after(5):
+            await live.reading(peer, subscription, 1, scan=True).run()
+        assert [event["EventType"] for event in peer.came] == ["snapshot", "snapshot", "live"]
+
+
 def reach_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nine rows in a look, and a reach of a hundred ids about it."""
     back = 100 - (commits.REACH - commits.BACK) * 9 // look.LOOK_ROWS
