@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadJson, BadRequest, RequestError, UnsupportedMedia
+from appliance.errors import BadJson, BadRequest, RequestError, TooLarge, UnsupportedMedia
 from appliance.live.session.accounts import Accounts
 from appliance.model import JSON
 from appliance.protocol.json import decode, encode
@@ -28,6 +29,8 @@ _PAGE_HEADERS: Final = {
     "frame-ancestors 'none'; base-uri 'none'",
 }
 _FIELDS_LIMIT: Final = 16
+#: The longest body, bytes: a few short fields need no more, and anybody may send one.
+BODY_LIMIT: Final = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Actions:
         if _media_type(request) != _FORM:
             given = _attributes(await _json(request), _SET_UP, beside=("code",))
             return _signed_in(await self._set_up(request, given))
-        fields = _fields(await request.body())
+        fields = _fields(await _body(request))
         try:
             await self._set_up(request, fields)
         except RequestError as error:
@@ -95,10 +98,21 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+async def _body(request: Request) -> bytes:
+    """Read a body. Raises ``TooLarge``, before more of it is kept than may be."""
+    body = b""
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > BODY_LIMIT:
+                raise TooLarge(f"the body of a request to this path may have {BODY_LIMIT} bytes")
+    return body
+
+
 async def _json(request: Request) -> dict[str, JSON]:
     if _media_type(request) != _JSON:
         raise UnsupportedMedia(f'send {{"attributes":{{…}}}} with Content-Type: {_JSON}')
-    given = decode(await request.body())
+    given = decode(await _body(request))
     if not isinstance(given, dict):
         raise BadRequest(f'this is an object with "attributes", not {kind(given)}')
     return given

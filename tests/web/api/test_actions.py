@@ -7,10 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
+from appliance.errors import TooLarge
 from appliance.model import Op
 from appliance.store.access.accounts import setup_code
 from appliance.store.tables.standard import NewColumn
+from appliance.web.api.actions import BODY_LIMIT
 from tests.web.api.application import Served, ids, served
 
 PASSWORD = "correct horse"
@@ -120,6 +123,22 @@ async def test_only_json_is_taken(tmp_path: Path) -> None:
         assert (code(form), code(listed), code(other)) == (
             (415, "unsupported-media-type"), (400, "bad-request"), (404, "not-found"),
         )  # fmt: skip
+
+
+async def test_no_more_is_read_of_what_anybody_may_send_than_a_few_fields_need(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        for path in ("/action/user_account/signup", "/action/user_account/signin", "/setup"):
+            (route,) = (each for each in live.client._transport.app.routes if each.path == path)  # type: ignore[attr-defined]
+            for media_type in (b"application/json", b"application/x-www-form-urlencoded")[: 1 + (path == "/setup")]:
+                pieces = [b" " * BODY_LIMIT] * 3
+
+                async def receive(pieces: list[bytes] = pieces) -> dict[str, Any]:
+                    return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+                scope = {"type": "http", "method": "POST", "headers": [(b"content-type", media_type)]}
+                with pytest.raises(TooLarge):
+                    await route.endpoint(Request(scope, receive))
+                assert len(pieces) == 1
 
 
 async def test_the_link_makes_the_first_administrator_once(tmp_path: Path) -> None:
