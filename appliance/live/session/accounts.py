@@ -56,9 +56,8 @@ class Accounts:
         """
         if not self._signup:
             raise Forbidden("signing up is off here (--no-signup); ask an administrator for an account")
-        self._take_try(self._clients, network_of(client))
         accounts.address(email)
-        hashed = await self.hashed(password)
+        hashed = await self.hashed(password, client=client)
         made = await self._store.commit(lambda db: accounts.add(db, email, hashed, name=name))
         log.info("signed_up", user=made.reference_id, remote=client)
         return made
@@ -83,9 +82,8 @@ class Accounts:
 
         Raises ``Unauthorized``: the code is not good any more; ``RateLimited``, ``BadRequest``, ``Conflict``.
         """
-        self._take_try(self._clients, network_of(client))
         accounts.address(email)
-        hashed = await self.hashed(password)
+        hashed = await self.hashed(password, client=client)
         try:
             made = await self._store.commit(lambda db: accounts.redeem(db, code, email, hashed, name=name))
         except ApplianceError as error:
@@ -94,9 +92,13 @@ class Accounts:
         log.info("set_up", user=made.reference_id, remote=client)
         return await self._token(made, client)
 
-    async def hashed(self, password: str) -> str:
-        """Hash a new password. Raises ``BadRequest``, ``RateLimited``."""
+    async def hashed(self, password: str, *, client: str | None) -> str:
+        """Hash a new password; for a ``client``, by its address, that is one of its tries. Raises ``BadRequest``,
+        ``RateLimited``.
+        """
         passwords.check_password(password)
+        if client is not None:
+            self._take_try(self._clients, network_of(client))
         return await self._hash(lambda: passwords.hash_password(password))
 
     async def _token(self, user: Account, client: str) -> str:

@@ -40,7 +40,8 @@ class Description:
             if not names_nobody(request):
                 raise
             return Response(encode(describe([], None)), media_type=_JSON)
-        document = await self.store.read(lambda db: self._described(db, principal))
+        async with self.entrance.turn(principal):
+            document = await self.store.read(lambda db: self._described(db, principal))
         return Response(encode(document), media_type=_JSON)
 
     def _described(self, db: sqlite3.Connection, principal: Principal) -> JSON:

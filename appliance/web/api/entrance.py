@@ -1,9 +1,12 @@
-"""Who sends an HTTP request, and whether it asks too often."""
+"""Who sends an HTTP request, and whether it asks too often or too much at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
 
 import trio
 from starlette.requests import Request
@@ -11,7 +14,12 @@ from starlette.requests import Request
 from appliance.errors import RateLimited, Unauthorized
 from appliance.live.tries import Tries, network_of
 from appliance.model import Principal
+from appliance.store.file.readers import READERS
 from appliance.web.api.caller import Authority, address_of, principal_of
+
+#: Queries at a time: each may take as long as ``query_s``, and one reader is left for all that waits for no query – who
+#: comes in, and what rights events are decided on.
+QUERIES: Final = READERS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,9 @@ class Entrance:
         self._authority = authority
         self._users = Tries(rates.request_burst, 1 / rates.requests_per_s, clock)
         self._addresses = Tries(rates.guest_request_burst, 1 / rates.guest_requests_per_s, clock)
+        self._queries = trio.Semaphore(QUERIES)
+        #: What lets one principal wait for no more than one of these; there as long as somebody holds or wants it.
+        self._own_turns: WeakValueDictionary[tuple[str, str], trio.Lock] = WeakValueDictionary()
 
     async def principal(self, request: Request) -> Principal:
         """Say who asks. Raises ``Unauthorized``, ``RateLimited``."""
@@ -52,6 +63,16 @@ class Entrance:
     def anybody(self, request: Request) -> None:
         """Let a request in for which it does not matter who asks. Raises ``RateLimited``."""
         _take(self._addresses, network_of(address_of(request)))
+
+    @asynccontextmanager
+    async def turn(self, principal: Principal) -> AsyncIterator[None]:
+        """Query rows for as long as the block runs, after whoever has come before.
+
+        Of each principal one query at a time waits for that: however many one sends, others have their turns between.
+        """
+        own = self._own_turns.setdefault((principal.issuer, principal.subject), trio.Lock())
+        async with own, self._queries:
+            yield
 
 
 def _take(tries: Tries, name: str) -> None:

@@ -25,7 +25,7 @@ from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.values import ValueOptions
 from appliance.protocol.wording import quote
-from appliance.store.access.rights import has_system
+from appliance.store.access.rights import has_system, rights_of
 from appliance.store.store import Store
 from appliance.store.tables import rows
 from appliance.store.tables.resources import Resource
@@ -33,7 +33,7 @@ from appliance.store.tables.rows import Found
 from appliance.store.tables.standard import USER_ACCOUNT, WORLD
 from appliance.web.api import documents, headers, query, reading, rules, system
 from appliance.web.api.audit import Deed, deed
-from appliance.web.api.caller import segments
+from appliance.web.api.caller import address_of, segments
 from appliance.web.api.documents import JSONAPI, MEDIA_TYPE
 from appliance.web.api.entrance import Entrance
 from appliance.web.api.opened import Opened, opened
@@ -90,14 +90,14 @@ class Tables:
             document = await headers.document(request)
             if ascii_fold(table) == WORLD and await self._store.read(lambda db: has_system(db, WORLD)):
                 return await self._create_table(document, principal)
-            return await self._create(await self._with_hash(document, table), principal, table)
+            return await self._create(await self._with_hash(request, document, principal, table), principal, table)
         raise _not_allowed(_LIST_METHODS)
 
     async def _on_row(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
         if request.method in ("GET", "HEAD"):
             return await self._read_one(request, principal, table, row_id)
         if request.method == "PATCH":
-            document = await self._with_hash(await headers.document(request), table)
+            document = await self._with_hash(request, await headers.document(request), principal, table)
             return await self._change(request, document, principal, table, row_id)
         if request.method == "DELETE":
             return await self._delete(request, principal, table, row_id)
@@ -136,7 +136,8 @@ class Tables:
             with rows.reading(db, budget_s=self._query_s):
                 return work(self._open(db, principal, table))
 
-        return await self._store.read(whole)
+        async with self._entrance.turn(principal):
+            return await self._store.read(whole)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -171,12 +172,20 @@ class Tables:
 
         return _logged(*await self._store.commit_alone(work))
 
-    async def _with_hash(self, document: JSON, table: str) -> JSON:
-        """Put a hash in the place of an account's new password: hashing takes too long to do it in a transaction."""
+    async def _with_hash(self, request: Request, document: JSON, principal: Principal, table: str) -> JSON:
+        """Put a hash in the place of an account's new password: hashing takes too long to do it in a transaction.
+
+        So it is done before it is decided on. Whoever is no administrator has as many tries as to sign in, or others
+        could not sign in for all that is to be hashed.
+        """
         password = system.new_password(document) if ascii_fold(table) == USER_ACCOUNT else None
-        if password is None or not await self._store.read(lambda db: has_system(db, USER_ACCOUNT)):
+        if password is None:
             return document
-        return system.with_hash(document, await self._accounts.hashed(password))
+        rights = await self._store.read(lambda db: rights_of(db, principal) if has_system(db, USER_ACCOUNT) else None)
+        if rights is None:
+            return document
+        client = None if rights.principal.admin else address_of(request)
+        return system.with_hash(document, await self._accounts.hashed(password, client=client))
 
     async def _change(
         self, request: Request, document: JSON, principal: Principal, table: str, row_id: str

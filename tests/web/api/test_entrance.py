@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
+import trio.testing
 
-from appliance.web.api.entrance import Rates
-from tests.web.api.application import Served, code, served
+from appliance.model import Principal
+from appliance.store.file.readers import READERS
+from appliance.web.api import headers
+from appliance.web.api.entrance import QUERIES, Entrance, Rates
+from appliance.web.api.headers import AT_ONCE
+from tests.web.api.application import USUAL, Served, code, served
 
 #: So slow that nothing comes back while a test runs.
 FEW = Rates(requests_per_s=0.01, request_burst=5, guest_requests_per_s=0.01, guest_request_burst=3)
@@ -59,6 +66,16 @@ async def test_the_guests_of_one_network_are_one(tmp_path: Path) -> None:
         assert await ask(live, "2001:db8:0:1::1") == await ask(live, "192.0.2.1") == 200
 
 
+async def test_a_long_body_is_read_while_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, body = threading.Event(), b" " * (AT_ONCE + 1)
+    monkeypatch.setattr(headers, "decode", lambda given: read.wait(5) and len(given))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(headers.decoded, body)
+        await trio.testing.wait_all_tasks_blocked()
+        read.set()
+    assert await headers.decoded(body) == len(body)
+
+
 async def test_a_head_of_the_websockets_path_says_what_to_upgrade_to(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db") as live:
         answer = await live.client.head("/live")
@@ -66,3 +83,26 @@ async def test_a_head_of_the_websockets_path_says_what_to_upgrade_to(tmp_path: P
         assert (answer.status_code, answer.headers["Upgrade"], answer.headers["Connection"]) == (
             426, "websocket", "upgrade",
         )  # fmt: skip
+
+
+async def test_queries_take_turns_by_who_asks_and_leave_a_reader_to_all_others(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path / "live.db") as live:
+        entrance = Entrance(live.hub.access, USUAL)
+        done: list[str] = []
+
+        async def query(principal: Principal) -> None:
+            async with entrance.turn(principal):
+                await trio.sleep(1)
+                done.append(principal.subject)
+
+        ann, bob = (Principal("i", name, admin=False, expires_at=0) for name in ("ann", "bob"))
+        async with trio.open_nursery() as nursery:
+            for principal in (ann, ann, ann, bob):
+                nursery.start_soon(query, principal)
+                await trio.testing.wait_all_tasks_blocked()
+
+        assert QUERIES < READERS
+        assert done == ["ann", "bob", "ann", "ann"]
+        assert not entrance._own_turns

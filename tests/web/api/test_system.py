@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from appliance.live.session.accounts import CLIENT_TRIES
+from appliance.store.access import passwords
 from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.web.api.application import Served, code, ids, served
 
@@ -51,6 +53,28 @@ async def test_what_is_no_password_is_not_stored_as_one(tmp_path: Path, password
 
         assert {answer.status_code for answer in answers} <= {400, 422}
         assert live.sql("SELECT count(password) FROM user_account") == [(0,)]
+
+
+async def test_who_has_passwords_hashed_for_nothing_has_as_many_tries_as_to_sign_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Or all others could not sign in meanwhile: of what is to be hashed, so much waits and no more.
+    monkeypatch.setattr(passwords, "hash_password", lambda password: "$2b$11$")
+    async with served(tmp_path / "live.db") as live:
+        answers = [await live.change("user_account", "bob", "ann", password=PASSWORD) for _ in range(CLIENT_TRIES)]
+
+        assert {code(answer) for answer in answers} == {(403, "forbidden")}
+        assert code(await live.change("user_account", "bob", "ann", password=PASSWORD)) == (429, "rate-limited")
+        assert (await live.change("user_account", "bob", "ann", name="x")).status_code == 403
+        assert (await live.change("user_account", "bob", password=PASSWORD)).status_code == 200  # an administrator
+
+
+async def test_for_who_is_nobody_any_more_nothing_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path / "live.db") as live:
+        live.sql("INSERT INTO _appliance_account(subject, not_before) VALUES('ann', 1)")
+        monkeypatch.setattr(passwords, "hash_password", None)
+
+        assert code(await live.change("user_account", "ann", "ann", password=PASSWORD)) == (401, "unauthorized")
 
 
 async def test_a_new_password_ends_the_tokens_of_before(tmp_path: Path) -> None:
