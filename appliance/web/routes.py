@@ -56,7 +56,7 @@ def application(
         message = "/live is a WebSocket: connect to it with ws:// or wss://"
         return _answer(request, 426, BadRequest.code, message, {"Upgrade": "websocket", "Connection": "upgrade"})
 
-    return Starlette(
+    made = Starlette(
         # The door answers a GET of /live; it is here for the other methods.
         routes=[
             Route("/live", live),
@@ -68,6 +68,8 @@ def application(
         middleware=[_cors(allowed_origins)] if allowed_origins else [],
         exception_handlers={HTTPException: _refused, RequestError: _cannot, Exception: _refused},
     )
+    made.router.redirect_slashes = False  # to where the Host header says, with the token of the query
+    return made
 
 
 def _cors(origins: Collection[str]) -> Middleware:

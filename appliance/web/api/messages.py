@@ -8,19 +8,20 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.errors import BadRequest, SystemTopic, UnknownTopic, UnsupportedMedia
+from appliance.errors import BadRequest, NotFound, SystemTopic, UnknownTopic, UnsupportedMedia
 from appliance.live.fanout.hub import Hub
 from appliance.live.matching.access import Reader
 from appliance.live.session import durable
 from appliance.live.session.methods import REFUSALS, bounded
 from appliance.live.tail.tail import Tail
 from appliance.model import JSON, Message, Topic
-from appliance.protocol.json import decode, encode
+from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
 from appliance.store.store import Store
 from appliance.web.api.caller import segments
 from appliance.web.api.entrance import Entrance
+from appliance.web.api.headers import decoded
 
 _JSON: Final = "application/json"
 
@@ -37,14 +38,14 @@ class Messages:
 
     async def publish(self, request: Request) -> Response:
         """Send the body to the topic: 201 once it is committed. Raises ``RequestError``."""
+        name = _name(request)
         principal = await self.entrance.principal(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise UnsupportedMedia(f"a message is any JSON value, with Content-Type: {_JSON}")
         given = await request.body()
         bounded(given, self.message_bytes)
-        body, key = encode(decode(given)), _key(request)
+        body, key = encode(await decoded(given)), _key(request)
         bounded(body, self.message_bytes)
-        name = segments(request)[2]
         try:
             topic = self._topic(await self.hub.access.reader(principal), name)
         except REFUSALS:  # another process may have made the topic, or given the right, a moment ago
@@ -71,6 +72,14 @@ class Messages:
             raise UnknownTopic(f"there is no topic {quote(name)}; create-topic on the WebSocket makes one")
         durable.demand(reader, topic)
         return topic
+
+
+def _name(request: Request) -> str:
+    """Give the topic's name, which stands between two slashes. Raises ``NotFound`` for a path that only looks alike."""
+    match segments(request):
+        case ["live", "topics", name, "messages"] if name:
+            return name
+    raise NotFound("there is nothing at this path; messages go to /live/topics/<topic>/messages")
 
 
 def _key(request: Request) -> str | None:

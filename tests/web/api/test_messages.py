@@ -63,6 +63,23 @@ async def test_a_topics_name_may_hold_a_slash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/live/topics/t/u/messages", "/live/topics/t%2Fmessages", "/live%2Ftopics/t/messages", "/live/topics//messages",
+        "/live/topics/t/messages/",
+    ],
+)  # fmt: skip
+async def test_a_path_that_only_looks_like_a_topics_sends_nothing(tmp_path: Path, path: str) -> None:
+    async with served(tmp_path / "live.db") as live:
+        for name in ("t", "t/u", "t/messages", "messages", "live"):
+            await make(live, name)
+        answer = await live.ask("POST", path, **BODY)
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not-found")
+        assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 4") == [(0,)]
+
+
+@pytest.mark.parametrize(
     ("path", "options", "expected"),
     [
         ("/live/topics/nothing/messages", {}, (404, "unknown-topic")),

@@ -271,6 +271,15 @@ async def test_what_is_not_there_is_404(tmp_path: Path, path: str) -> None:
         assert code(await live.ask("GET", path))[0] == 404
 
 
+@pytest.mark.parametrize("path", ["/api", "/healthz/", "/openapi.json/", "/setup/?token=secret"])
+async def test_nobody_is_sent_to_another_path(tmp_path: Path, path: str) -> None:
+    async with served(tmp_path / "live.db") as live:
+        answer = await live.client.get(path, headers={"Host": "evil.example.com"})
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not-found")
+        assert "Location" not in answer.headers
+
+
 async def test_a_tables_name_may_hold_a_line_feed(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", 'CREATE TABLE "a\n\n"(v)', 'INSERT INTO "a\n\n" VALUES(1)') as live:
         assert ids(await live.ask("GET", "/api/a%0A%0A")) == ["1"]
