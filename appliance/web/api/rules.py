@@ -177,10 +177,13 @@ def _needed(name: str, asked: Asked) -> Invalid:
 
 
 def _own(stored: dict[str, SQLiteValue], column: str, mine: str | None, rights: Rights, asked: Asked) -> None:
-    """Make the caller the owner. Only an administrator creates rows for others."""
+    """Make the caller the owner. Only an administrator creates rows for others.
+
+    Who is nobody names nobody: what is no owner yet may be one in the column, as 5.0 is 5 in an INTEGER.
+    """
     if column not in stored:
         stored[column] = mine
-    elif owner_of(stored[column]) != mine and not rights.principal.admin:
+    elif not rights.principal.admin and (stored[column] if mine is None else owner_of(stored[column])) != mine:
         raise Forbidden(f"{quote(column)} of a new row is yourself; leave it out", pointer=asked.pointers[column])
 
 

@@ -283,6 +283,19 @@ async def test_a_guest_may_what_everybody_may_and_owns_nothing(tmp_path: Path) -
         assert code(await live.client.get("/api/todo?token=bad")) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize("owner", [5.0, 5, "5", "ann", {"$blob": "YW5u"}])
+async def test_a_guest_makes_no_rows_for_others(tmp_path: Path, owner: object) -> None:
+    plain = "CREATE TABLE plain(k INTEGER PRIMARY KEY, owner INTEGER, v)"
+    async with served(tmp_path / "live.db", plain, guests=True) as live:
+        permission = 1 | 4 | (0x7F << OWNER_SHIFT)
+        live.sql("UPDATE world SET owner_column = 'owner', permission = ? WHERE table_name = 'plain'", permission)
+        document = {"data": {"type": "plain", "attributes": {"owner": owner}}}
+        assert code(await live.client.post("/api/plain", json=document)) == (403, "forbidden")
+        document["data"]["attributes"] = {"owner": None, "v": 1}
+        assert (await live.client.post("/api/plain", json=document)).status_code == 201
+        assert live.sql("SELECT owner FROM plain") == [(None,)]
+
+
 async def test_who_may_change_rows_of_a_table_may_not_grant_on_it(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN) as live:
         ((world,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
