@@ -26,6 +26,9 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 #: Everything that is ours in a user's file begins with this; no such table is a topic.
 INTERNAL_PREFIX = "_appliance_"
 
+#: How the names (folded) of tables begin that SQLite, this program and Litestream keep for themselves.
+KEPT_PREFIXES = ("sqlite_", INTERNAL_PREFIX, "_litestream_")
+
 
 class Affinity(enum.Enum):
     """A column's type affinity (https://sqlite.org/datatype3.html, section 3.1)."""

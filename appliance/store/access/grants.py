@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from appliance.model import INTERNAL_PREFIX, SQLiteValue, ascii_fold, quote_identifier
+from appliance.model import KEPT_PREFIXES, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, bits, owner_of
 from appliance.store.file import schema
 from appliance.store.tables import standard
@@ -162,8 +162,7 @@ def _standard(
 
 def _tables(db: sqlite3.Connection) -> list[str]:
     rows = db.execute("SELECT name FROM main.sqlite_schema WHERE type='table'").fetchall()
-    internal = ("sqlite_", ascii_fold(INTERNAL_PREFIX))
-    return [name for (name,) in rows if not ascii_fold(name).startswith(internal)]
+    return [name for (name,) in rows if not ascii_fold(name).startswith(KEPT_PREFIXES)]
 
 
 def columns(db: sqlite3.Connection, table: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
-from appliance.model import INTERNAL_PREFIX, Shape, Topic, ascii_fold, quote_identifier
+from appliance.model import KEPT_PREFIXES, Shape, Topic, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.store.tables import standard
 
@@ -21,8 +21,6 @@ _EVERYWHERE = frozenset(
     ("abs", "char", "coalesce", "glob", "hex", "ifnull", "instr", "length", "like", "lower", "ltrim", "max", "min",
      "nullif", "quote", "replace", "round", "rtrim", "substr", "trim", "typeof", "unicode", "upper", "zeroblob")
 )  # fmt: skip
-#: How the tables begin that SQLite, this program and Litestream keep for themselves.
-_KEPT_FOR_ITSELF = ("sqlite_", ascii_fold(INTERNAL_PREFIX), "_litestream_")
 #: What a rowid can be called by, where no column takes the name.
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
@@ -85,7 +83,7 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         (name, bool(without_rowid), bool(strict))
         for _, name, kind, _, without_rowid, strict in listed
         if kind == "table"
-        and not ascii_fold(name).startswith(_KEPT_FOR_ITSELF)
+        and not ascii_fold(name).startswith(KEPT_PREFIXES)
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
     foreign = _foreign_triggers(db)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import BadRequest, StoreUnusable, TopicExists
-from appliance.model import INTERNAL_PREFIX, ascii_fold, quote_identifier
+from appliance.model import KEPT_PREFIXES, ascii_fold, quote_identifier
 from appliance.protocol import permissions, wording
 from appliance.store.file import schema
 
@@ -167,19 +167,21 @@ def create(
     ``TopicExists`` when the name is taken; their ``attribute`` is that of a document for ``world``.
     """
     _check_name("table", name, "table_name")
+    if f"{ascii_fold(name)}_id" in COLUMNS:  # its join table would have two columns of that name
+        raise BadRequest(f'a table cannot be called "{name}"; choose another name', attribute="table_name")
     for attribute, bits in (("default_permission", permission), ("permission", table_permission)):
         if not 0 <= bits <= permissions.MOST:
             raise BadRequest(f"a permission is from 0 to {permissions.MOST}, not {bits}", attribute=attribute)
+    plans = _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission)
+    names = [each for plan in plans for each in (plan.made.table, plan.index)]
     taken = db.execute(
-        "SELECT name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN (?, ?) "
-        "UNION ALL SELECT name FROM _appliance_topic WHERE name = ?",
-        (name, join_table(name), name),
+        f"SELECT type, name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN ({','.join('?' * len(names))}) "
+        "UNION ALL SELECT 'topic', name FROM _appliance_topic WHERE name = ?",
+        (*names, name),
     ).fetchone()
     if taken is not None:
-        raise TopicExists(
-            f'there is a table or topic "{taken[0]}" already; choose another name', attribute="table_name"
-        )
-    for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
+        raise TopicExists('there is a {} "{}" already; choose another name'.format(*taken), attribute="table_name")
+    for plan in plans:
         plan.make(db)
         into_world(db, plan.made.table, TABLE_PERMISSION)
     db.execute(
@@ -218,10 +220,11 @@ def _definitions(
 
 
 def _check_name(what: str, name: str, attribute: str) -> None:
-    reserved = ascii_fold(name).startswith((ascii_fold(INTERNAL_PREFIX), "sqlite_"))
+    # What goes with a table is called as it, with an underscore behind that.
+    reserved = f"{ascii_fold(name)}_".startswith(KEPT_PREFIXES)
     if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT or reserved:
         raise BadRequest(f'"{name}" cannot be the name of a {what}: it takes letters, digits and _, a letter first, '
-                         f"{NAME_LIMIT} at most, and must not begin with _appliance or sqlite",
+                         f"{NAME_LIMIT} at most, and must not begin with _appliance, _litestream or sqlite",
                          attribute=attribute)  # fmt: skip
 
 
@@ -238,12 +241,16 @@ class _Plan:
         """The names of the columns that are ours."""
         return {each.split(" ")[0].strip('"') for each in self.definitions if not each.startswith("UNIQUE")}
 
+    @property
+    def index(self) -> str:
+        """What the index is called."""
+        return f"{self.made.table}_{self.indexed}"
+
     def make(self, db: sqlite3.Connection) -> None:
         """Make the table and say that it is standard."""
         name = quote_identifier(self.made.table)
         db.execute(f"CREATE TABLE {name} (\n    " + ",\n    ".join(self.definitions) + "\n)")
-        index = quote_identifier(f"{self.made.table}_{self.indexed}")
-        db.execute(f"CREATE INDEX {index} ON {name}({self.indexed})")
+        db.execute(f"CREATE INDEX {quote_identifier(self.index)} ON {name}({self.indexed})")
         self.register(db)
 
     def register(self, db: sqlite3.Connection) -> None:
@@ -344,12 +351,10 @@ def _is_there(db: sqlite3.Connection, plan: _Plan) -> bool:
     return there is not None
 
 
-def into_world(db: sqlite3.Connection, table: str, permission: int) -> bool:
-    """Give a table its row in ``world`` with this permission; give whether it had none."""
-    return bool(
-        db.execute(
-            "INSERT INTO world(table_name, permission, default_permission) SELECT ?, ?, ? "
-            "WHERE NOT EXISTS(SELECT 1 FROM world WHERE table_name=?)",
-            (table, permission, permission, table),
-        ).rowcount
+def into_world(db: sqlite3.Connection, table: str, permission: int) -> None:
+    """Give a table its row in ``world`` with this permission, unless it has one."""
+    db.execute(
+        "INSERT INTO world(table_name, permission, default_permission) SELECT ?, ?, ? "
+        "WHERE NOT EXISTS(SELECT 1 FROM world WHERE table_name=?)",
+        (table, permission, permission, table),
     )

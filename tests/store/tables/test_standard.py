@@ -239,6 +239,13 @@ def test_columns_are_typed_required_unique_or_references(file: Captured) -> None
         ("TODO", [], {}, TopicExists),
         ("_appliance_x", [], {}, BadRequest),
         ("sqlite_x", [], {}, BadRequest),
+        # What goes with them would be a table that is kept from everybody, or none that SQLite makes.
+        ("_Appliance", [], {}, BadRequest),
+        ("_litestream", [], {}, BadRequest),
+        ("sqlite", [], {}, BadRequest),
+        ("Reference", [], {}, BadRequest),
+        ("taken", [], {}, TopicExists),
+        ("Joined", [], {}, TopicExists),
         ("a b", [], {}, BadRequest),
         ('x"; DROP TABLE todo; --', [], {}, BadRequest),
         ("", [], {}, BadRequest),
@@ -256,6 +263,8 @@ def test_columns_are_typed_required_unique_or_references(file: Captured) -> None
 def test_what_cannot_be_made_is_refused(
     file: Captured, name: str, columns: list[NewColumn], options: dict[str, int], error: type[Exception]
 ) -> None:
+    file.writer.execute("CREATE INDEX TAKEN_user_account_id ON world(version)")
+    file.writer.execute(f"CREATE VIEW {join_table('joined')}_usergroup_id AS SELECT 1")
     before = file.writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     with pytest.raises(error), schema.transaction(file.server):
         standard.create(file.server, name, columns, **options)
