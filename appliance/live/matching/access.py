@@ -25,6 +25,7 @@ from appliance.live.matching.facts import (
     name_of,
     names_in,
     read_facts,
+    row_of,
     undone,
     value_of,
 )
@@ -241,8 +242,8 @@ class Access:
         """Give what guards a row as it was or is; ``None``: nobody but administrators may read it.
 
         What a row became is for whom it is for by what has become of it since, too: what one transaction makes readable
-        and takes back again nobody could ever SELECT, and whoever has lost a row of a standard table by now is not sent
-        it, however long ago that was.
+        and takes back again nobody could ever SELECT, and whoever has lost a row by now is not sent it, however long
+        ago that was.
         """
         grant = self.grant(change.shape.table)
         if grant.object_table is not None:
@@ -259,6 +260,8 @@ class Access:
             # What the change itself gives did not show the join row as it was.
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, change, image)
+        if facts.owners and image is change.new and (row := row_of(change, image)) in facts.owners:
+            guard = both(guard, guard._replace(owner=facts.owners[row]), Verb.READ)
         if (narrowed := facts.narrowed.get(change.id)) is not None:
             guard = guard._replace(joins=narrowed)
         if grant.kind is not TableKind.PLAIN:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
-from appliance.live.matching.facts import End, Joining, Joins, Name, common, guard_of, name_of, undone, value_of
+from appliance.live.matching.facts import End, Joining, Joins, Name, common, guard_of, name_of, row_of, undone, value_of
 from appliance.live.matching.telling import Told
-from appliance.model import Change, Image, ascii_fold
+from appliance.model import Change, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
 from appliance.store.access.grants import TableGrant, TableKind
 
@@ -143,7 +143,7 @@ class Course:
 
     def _change(self, change: Change, grant: TableGrant) -> None:
         old, new = change.old, change.new
-        row = None if old is None else self._rows.pop(_row_of(change, old), None)
+        row = None if old is None else self._rows.pop(row_of(change, old), None)
         if row is None:
             begun = old or new
             assert begun is not None  # noqa: S101 – no change is without both
@@ -155,7 +155,7 @@ class Course:
         if new is None:
             self._over.append(row)
         else:
-            place = _row_of(change, new)
+            place = row_of(change, new)
             if place in self._rows:
                 self._over.append(self._rows[place])
             self._rows[place] = row
@@ -205,16 +205,4 @@ class Course:
 def is_renamed(change: Change) -> bool:
     """Whether a change gives a row another key."""
     old, new = change.old, change.new
-    return old is not None and new is not None and _row_of(change, old) != _row_of(change, new)
-
-
-def _row_of(change: Change, image: Image) -> Hashable:
-    """Name a row; where its table has no key that is captured, its values do."""
-    shape = change.shape
-    if shape.rowid:
-        name: Hashable = image.rowid
-    elif len(shape.key) == 1:
-        name = image.values[shape.key[0]]
-    else:
-        name = tuple([image.values[position] for position in shape.key]) or image.values
-    return ascii_fold(shape.table), name
+    return old is not None and new is not None and row_of(change, old) != row_of(change, new)

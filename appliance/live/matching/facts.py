@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -74,6 +74,8 @@ class Facts:
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
+    #: By row (``row_of``), whose it is by now, of those of plain tables that are another's than an event says.
+    owners: Mapping[Hashable, str | None] = field(default_factory=dict)
     #: What joins rows to groups or parts them from these, in order, where it is needed. By event id and
     #: ``reference_id``: the groups of a row that one of them joined or parted.
     joining: Mapping[Name, Sequence[Joining]] = field(default_factory=dict)
@@ -189,6 +191,18 @@ def names_in(change: Change, column: str) -> set[str]:
 def name_of(change: Change, image: Image) -> Name:
     """Name a row of a standard table."""
     return ascii_fold(change.shape.table), str(value_of(change, image, "reference_id"))
+
+
+def row_of(change: Change, image: Image) -> Hashable:
+    """Name a row of any table; where that has no key that is captured, its values do."""
+    shape = change.shape
+    if shape.rowid:
+        name: Hashable = image.rowid
+    elif len(shape.key) == 1:
+        name = image.values[shape.key[0]]
+    else:
+        name = tuple([image.values[position] for position in shape.key]) or image.values
+    return ascii_fold(shape.table), name
 
 
 def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:

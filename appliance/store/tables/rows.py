@@ -113,7 +113,7 @@ def after(terms: Sequence[Term], values: Sequence[SQLiteValue]) -> Clause:
     sql = ""
     parameters: tuple[SQLiteValue, ...] = ()
     for term, value in zip(reversed(terms), reversed(values), strict=True):
-        bound, one = _bound(value)
+        bound, one = placeholder(value)
         beyond, beyond_parameters = _beyond(term, value)
         if not sql:
             sql, parameters = beyond, beyond_parameters
@@ -122,7 +122,7 @@ def after(terms: Sequence[Term], values: Sequence[SQLiteValue]) -> Clause:
             parameters = (*beyond_parameters, one, *parameters)
     first, value = terms[0], values[0]
     if len(terms) > 1 and value is not None and not (first.descending and first.nullable):
-        bound, one = _bound(value)
+        bound, one = placeholder(value)
         sql, parameters = f"{first.sql} {'<=' if first.descending else '>='} {bound} AND ({sql})", (one, *parameters)
     return sql, parameters
 
@@ -130,14 +130,14 @@ def after(terms: Sequence[Term], values: Sequence[SQLiteValue]) -> Clause:
 def _beyond(term: Term, value: SQLiteValue) -> Clause:
     if value is None:
         return ("0", ()) if term.descending else (f"{term.sql} IS NOT NULL", ())
-    bound, one = _bound(value)
+    bound, one = placeholder(value)
     if not term.descending:
         return f"{term.sql} > {bound}", (one,)
     beyond = f"{term.sql} < {bound}"
     return (f"({beyond} OR {term.sql} IS NULL)" if term.nullable else beyond), (one,)
 
 
-def _bound(value: SQLiteValue) -> tuple[str, SQLiteValue]:
+def placeholder(value: SQLiteValue) -> tuple[str, SQLiteValue]:
     """Give a placeholder and what is bound to it; text that is not UTF-8 can only be bound as its bytes."""
     if isinstance(value, str):
         try:

@@ -1,0 +1,92 @@
+"""Whose the rows of plain tables are by now that say whose they are.
+
+Who has lost a row is not sent what it was before, however long ago that was; for rows of standard tables the facts say
+so by themselves (``Access.guard``). Only a replay asks: what comes next for the hub is told as it comes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from appliance.live.fanout.hub import Hub
+from appliance.live.matching.course import is_renamed
+from appliance.live.matching.facts import Facts, row_of, value_of
+from appliance.live.matching.telling import Told
+from appliance.live.replay import beside
+from appliance.model import Change, Image, ascii_fold
+from appliance.protocol.permissions import owner_of
+from appliance.store.file import schema
+from appliance.store.store import Store
+from appliance.store.tables.owners import key_of, owners
+
+#: So many ids behind an event it is looked for whether another row has taken the place of its own, and so many changes.
+AHEAD: Final = 10_000
+CHANGES: Final = 500
+
+
+async def known(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], topics: Collection[str]) -> Facts:
+    """Add to the facts of these events whose the rows are by now, of plain tables among these (folded).
+
+    Nothing of a row whose place another has taken since, where that is found: it is judged as one that is gone. Raises
+    ``sqlite3.Error``.
+    """
+    columns = {topic: column for topic in topics if (column := hub.access.grant(topic).owner_column) is not None}
+    changes = [
+        (change, change.new)
+        for told in events
+        if told.topic in columns and isinstance(change := told.event, Change) and change.new is not None
+    ]
+    if not changes:
+        return facts
+    now, newest = await store.read(lambda db: _read(db, store, columns, changes))
+    lost = [
+        change
+        for change, image in changes
+        if (row := row_of(change, image)) in now
+        and now[row] != owner_of(value_of(change, image, columns[ascii_fold(change.shape.table)]))
+    ]
+    gone = await _replaced(hub, store, lost, newest) if lost else set()
+    return replace(facts, owners={row: owner for row, owner in now.items() if row not in gone})
+
+
+def _read(
+    db: sqlite3.Connection, store: Store, columns: Mapping[str, str], changes: Sequence[tuple[Change, Image]]
+) -> tuple[dict[Hashable, str | None], int]:
+    """Read whose the rows of these changes are, and the newest position then."""
+    found: dict[Hashable, str | None] = {}
+    every = store.resources.read(db)
+    db.execute("BEGIN")
+    try:
+        for topic, column in columns.items():
+            resource = every.get(topic)
+            if resource is None or (names := key_of(resource.shape)) is None:
+                continue
+            rows = {}
+            for change, image in changes:
+                if ascii_fold(change.shape.table) == topic and key_of(change.shape) == names:
+                    key = tuple(value_of(change, image, name) for name in names) or (image.rowid,)
+                    rows[key] = row_of(change, image)
+            found.update({rows[key]: owner for key, owner in owners(db, resource, column, rows).items()})
+        return found, schema.highest(db)
+    finally:
+        db.execute("COMMIT")
+
+
+async def _replaced(hub: Hub, store: Store, changes: Sequence[Change], newest: int) -> set[Hashable]:
+    """Name the rows of these changes that have gone since, or have another key: their place may be another's."""
+    topics = {ascii_fold(each.shape.table) for each in changes}
+    recent = [each for each in changes if newest - each.id <= AHEAD]
+    wanted = beside.wanted(hub, [Told(each) for each in recent], topics)
+    if wanted is None:
+        return set()
+    shapes, contents, behind = hub.shapes, store.contents, (recent[0].id, newest)
+    found = await store.read(lambda db: beside.read(db, [behind], wanted, shapes, contents, CHANGES))
+    left = {
+        row_of(each, each.old): each.id
+        for each in found or ()
+        if each.old is not None and (each.new is None or is_renamed(each))
+    }
+    return {row for each in recent if each.new is not None and left.get(row := row_of(each, each.new), 0) > each.id}
