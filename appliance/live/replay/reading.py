@@ -205,11 +205,12 @@ class Reading:
                 doubt(concerned, self._hub.counters, last)
                 self._doubted |= doubtful
             self._failing = False
-            # What else transactions did is not known of other tables whose rows decide by now, or by other grants.
-            if ground != (self._by_row(), self._hub.access.regranted):
-                return False
             if await changed_upto(self._hub, self._store, self._subscriptions[0].reader, facts.newest):
                 await self._hub.reached(facts.newest)  # rows are judged as of then, and by then it is known who may
+                return False
+            # What else transactions did is not known of other tables whose rows decide by now, or by other grants. So
+            # nothing is awaited from here to what is sent.
+            if ground != (self._by_row(), self._hub.access.regranted):
                 return False
             if not await self._send(some, facts, last):
                 return False

@@ -24,8 +24,11 @@ class Rights:
         self._sessions = sessions
         self._renewing = trio.Lock()
 
-    async def renew(self, stale: Stale = EVERYTHING) -> None:
-        """Read these rights anew and put them into effect. Raises ``sqlite3.Error`` when they cannot be read."""
+    async def renew(self, stale: Stale = EVERYTHING) -> bool:
+        """Read these rights anew and put them into effect; give whether they are anybody's who is here.
+
+        Raises ``sqlite3.Error`` when they cannot be read.
+        """
         if stale.subjects is None:
             await self._access.read_keys()
         async with self._renewing:  # one after the other, or the older would count in the end
@@ -35,21 +38,22 @@ class Rights:
                     each for each in self._sessions.all() if each.authenticated and stale.concerns(each.principal)
                 ]
                 self._access.renewed += 1
-            if stale.tables or holders:
+            concerned = stale.tables or bool(holders)
+            if concerned:
                 await self._renew(holders, tables=stale.tables)
+        return concerned
 
     async def renew_to(self, store: Store, position: int) -> bool:
-        """Read anew what has changed up to a position, as of which rows are judged; give whether anything had.
+        """Read anew what has changed up to a position, as of which rows are judged; give what ``renew`` says.
 
         A row's groups of now and somebody's groups of before would be rights that nobody ever had.
         """
         if position <= self._hub.known_to:
             return False
         stale = await changed(self._hub, store, self._hub.known_to, position)
-        self._hub.known_to = position
-        if stale:
-            await self.renew(stale)
-        return bool(stale)
+        concerned = bool(stale) and await self.renew(stale)
+        self._hub.known_to = position  # not before: readings go by it meanwhile
+        return concerned
 
     async def renew_of(self, holder: Session) -> None:
         """Read one session's rights anew: they changed between the look at its token and its beginning."""

@@ -266,13 +266,14 @@ class Tail:
                 facts = await self._facts(told, look.highest)
 
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
-        by_row = self._hub.subscribers.by_row
+        subscribers = self._hub.subscribers
         while True:
-            asked = frozenset(by_row)
-            course = await self._commits.coming(told, newest, asked)
+            known = subscribers.grown
+            course = await self._commits.coming(told, newest, frozenset(subscribers.by_row))
             facts = await self._commits.facts(told, course)
+            renewed = await self._rights.renew_to(self._store, facts.newest)
             # Of another table, too, it is to be known what is done to its rows; or rights are others.
-            if by_row <= asked and not await self._rights.renew_to(self._store, facts.newest):
+            if known == subscribers.grown and not renewed:
                 return facts
 
     async def _renew_settings(self) -> None:

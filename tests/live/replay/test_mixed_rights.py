@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
+from appliance.live.replay import reading
 from appliance.live.replay.reading import Reading
+from appliance.model import Principal
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.store.tables.standard import NewColumn, join_table
 from tests.live.matching.test_facts import caught_up
@@ -81,3 +85,27 @@ async def test_a_replay_shows_none_either(tmp_path: Path, monkeypatch: pytest.Mo
             live.hub.recent.forget(live.hub.position.id)
         await read(live, ann, Wish(), waited_for, after=0)
         assert ann.sent == []
+
+
+async def test_who_loses_the_sight_of_all_while_it_is_looked_for_changed_rights_is_told_what_its_groups_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
+        hub, changed_upto = live.hub, reading.changed_upto
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('staff', 'staff')")
+        live.sql("INSERT INTO todo(reference_id, permission) VALUES('r', 0)")
+        live.sql(JOINS)
+        await caught_up(live)
+        ann = Peer(Reader(Principal("us", "ann", admin=True, expires_at=float("inf")), frozenset()))
+        subscription = hub.subscribe(ann, "todo", Wish())
+
+        async def lose(*asked: Any) -> bool:
+            changed = await changed_upto(*asked)
+            if ann.reader.principal.admin:
+                ann.reader = Reader(replace(ann.reader.principal, admin=False), frozenset(("staff",)))
+                hub.reassess([subscription])
+            return changed
+
+        monkeypatch.setattr(reading, "changed_upto", lose)
+        await Reading(hub, live.store, ann, [subscription], 0).run()
+        assert [(event["EventType"], event["Key"]) for event in ann.sent] == [("create", ["r"])]

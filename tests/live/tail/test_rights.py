@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Sessions
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Access
+from appliance.live.matching.audience import Wish
 from appliance.live.matching.stale import EVERYTHING, Stale
 from appliance.live.tail.rights import Rights
+from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store.access import granting
 from appliance.store.file.bridge import open_bridge
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.tables.secrecy import Secrecy
-from appliance.store.tables.standard import NewColumn, create
+from appliance.store.tables.standard import NewColumn, create, join_table
+from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import served
 from tests.web.api import application
 
@@ -104,3 +107,83 @@ async def test_rights_that_were_changed_by_events_that_are_lost_are_read_anew(tm
             ((highest,),) = another.execute("SELECT max(id) FROM _appliance_outbox").fetchall()
         await live.hub.reached(highest)
         assert live.hub.access.grant("todo").guarded.permission == 3
+
+
+@asynccontextmanager
+async def looking_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[application.Served]:
+    """Serve a table whose tail sees nothing of what is written from now on."""
+    async with application.served(path, tables={"todo": (NewColumn("title", "text"),)}) as live:
+
+        async def look_never(*asked: Any) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(live.store, "look", look_never)
+        live.sql("INSERT INTO todo(title) VALUES('the last that it sees')")
+        yield live
+
+
+async def newest(live: application.Served) -> int:
+    ((found,),) = live.sql("SELECT max(id) FROM _appliance_outbox")
+    return int(found)
+
+
+async def test_up_to_where_rights_are_known_is_not_said_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with looking_no_more(tmp_path / "a.db", monkeypatch) as live:
+        hub, read, known = live.hub, live.hub.access.read, []
+
+        async def reading(*asked: Any, **options: Any) -> Any:
+            known.append(hub.known_to)
+            return await read(*asked, **options)
+
+        monkeypatch.setattr(hub.access, "read", reading)
+        before = hub.known_to
+        live.sql("UPDATE world SET permission = 3 WHERE table_name = 'todo'")
+        assert await Rights(hub.access, hub, Sessions()).renew_to(live.store, await newest(live))
+        assert (known, hub.known_to) == ([before], await newest(live))
+
+
+async def test_nobody_waits_for_rights_of_who_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with looking_no_more(tmp_path / "a.db", monkeypatch) as live:
+        hub, renewed = live.hub, live.hub.access.renewed
+        live.sql(f"DELETE FROM {join_table('user_account')}")
+        assert not await Rights(hub.access, hub, Sessions()).renew_to(live.store, await newest(live))
+        assert (hub.known_to, hub.access.renewed > renewed) == (await newest(live), True)
+
+
+@pytest.mark.parametrize("live_set", [False, True])
+async def test_who_comes_while_it_is_looked_whether_rights_have_changed_is_told_by_what_rows_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live_set: bool
+) -> None:
+    columns, renew_to = (NewColumn("text", "text"),), Rights.renew_to
+    async with application.served(tmp_path / "a.db", tables={"todo": columns, "note": columns}) as live:
+        hub, ann, has_come = live.hub, peer("ann", "staff"), False
+        comes = "INSERT INTO todo(reference_id, permission) VALUES('r', 0)"
+        if live_set:
+            live.sql(comes)
+            await caught_up(live)
+        for topic in ("note", "todo")[: 1 + live_set]:
+            hub.attach(hub.subscribe(peer("bob"), topic, Wish()))
+
+        async def come(rights: Rights, *asked: Any) -> bool:
+            nonlocal has_come
+            renewed = await renew_to(rights, *asked)
+            if not has_come:
+                has_come = True
+                hub.attach(hub.subscribe(ann, "todo", Wish(live_set=live_set)))
+            return renewed
+
+        monkeypatch.setattr(Rights, "renew_to", come)
+        with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
+            another.execute("BEGIN")
+            another.execute("INSERT INTO note(text) VALUES('a row that facts are read of')")
+            if not live_set:
+                another.execute(comes)
+            another.execute(
+                f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) VALUES('r', 'staff', ?)",
+                (Verb.READ << GROUP_SHIFT,),
+            )
+            another.execute("COMMIT")
+        await caught_up(live)
+        assert [(event["EventType"], event["Key"]) for event in ann.sent] == [("create", ["r"])]
