@@ -59,8 +59,8 @@ class Subscription:
     """One receiver's interest in one topic.
 
     ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
-    a snapshot has sent. ``owed`` are the notices that stand behind events that are still to be read for it, in order,
-    each with its position.
+    a snapshot has sent. ``owed`` are the notices that stand behind events that are still to be read for it, each with
+    its position; one that a reading itself finds due may stand before what the hub has said.
     """
 
     receiver: Receiver
@@ -92,7 +92,7 @@ class Subscription:
         if self.owed is None:
             return False
         due = [notice for at, notice in self.owed if at <= position]
-        self.owed = self.owed[len(due) :] or None
+        self.owed = [each for each in self.owed if each[0] > position] or None
         for notice in due:
             self.receiver.tell(notice)
         return bool(due)

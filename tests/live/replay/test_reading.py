@@ -20,6 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.capture.contents import BLOCK, one_of
 from appliance.capture.outbox import WIDTH
 from appliance.errors import CloseCode
+from appliance.live.fanout import notices
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Sessions
 from appliance.live.fanout.subscribers import Subscription, Way
@@ -784,6 +785,17 @@ async def test_who_is_behind_is_told_of_a_new_shape_behind_what_happened_before_
             assert len(peer.came) < 60
             peer.take(float("inf"))
         assert [event["EventType"] for event in peer.came] == [*["create"] * 60, "resync", "create", "live"]
+
+
+async def test_a_notice_that_stands_before_another_that_came_first_takes_the_place_of_none(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer()
+        subscription = live.subscribe(peer)
+        for topic, position in (("later", 3), ("first", 2)):
+            subscription.notify(notices.because(notices.RESYNC, topic, "schema"), position)
+        for position in (1, 2, 3, 4):
+            subscription.read_upto(position)
+        assert [notice["ObjectType"] for notice in peer.told] == ["first", "later"]
 
 
 async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_path: Path) -> None:
