@@ -241,6 +241,25 @@ def test_a_file_that_another_takes_the_place_of_has_all_its_rows(tmp_path: Path,
     assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n1\n"
 
 
+def test_another_file_is_noticed_also_while_what_was_to_be_taken_up_of_the_one_before_cannot_be(tmp_path: Path) -> None:
+    db, old = tmp_path / "a.db", tmp_path / "a.old"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    backup(db, tmp_path / "backup.db")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client, closing(sqlite3.connect(db, isolation_level=None)) as holder:
+            holder.execute("INSERT INTO t(a) VALUES('before')")
+            db.rename(old)
+            until_logged(live, "store_away")
+            holder.execute("CREATE TABLE u(a)")  # in the file that is away, where nothing can be put under capture
+            until_logged(live, "store_unreadable")
+            (tmp_path / "backup.db").rename(db)
+            assert client.close_code() == 1012
+        with again(live) as client:
+            assert client.topics() == ["t"]
+    assert sql(old, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n1\n"
+    assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n0\n"
+
+
 @pytest.mark.parametrize("deleted", [("-wal",), ("-shm",), ("-wal", "-shm")])
 def test_a_wal_that_is_deleted_under_the_server_parts_it_from_nobody(tmp_path: Path, deleted: tuple[str, ...]) -> None:
     db = tmp_path / "a.db"

@@ -101,8 +101,11 @@ def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Conne
 
 
 def open_reader(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
-    """Open ``path`` for reading only: for the tail, whose ``data_version`` sees the commits of all others."""
-    db = open_file(path, busy_timeout_s=busy_timeout_s)
+    """Open a file that is there for reading only: for the tail, whose ``data_version`` sees the commits of all others.
+
+    Made where it has just been moved away, an empty one would be served in its place. Raises ``sqlite3.Error``.
+    """
+    db = open_again(path, busy_timeout_s=busy_timeout_s, mode="rw")
     db.execute("PRAGMA query_only=ON")
     return db
 

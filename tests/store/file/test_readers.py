@@ -37,6 +37,12 @@ async def test_more_works_than_connections_are_done_one_after_another(tmp_path: 
     assert sorted(found) == list(range(READERS * 5))
 
 
+def test_no_file_is_made_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        connections.open_reader(tmp_path / "moved away.db", busy_timeout_s=1)
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_work_that_fails_leaves_its_connection_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     sqlite3.connect(path).close()
