@@ -143,7 +143,7 @@ class Store:
         return await self._readers.read(work)
 
     def handed_out(self, highest: int) -> None:
-        """Note that ids up to ``highest`` are about to be sent."""
+        """Note that ids up to ``highest`` are about to be sent. Raises ``StoreUnusable``: they must not be, then."""
         self._live.note(highest)
 
     async def synchronise(self) -> Catalog:
@@ -209,9 +209,9 @@ class Store:
         return self._writer.submit(message)
 
     async def sent(self, message: Job[Sent]) -> Sent:
-        """Commit a message. Raises what its work raises, and as ``Writer.finish`` says."""
+        """Commit a message. Raises what its work raises, and as ``Writer.finish`` and ``handed_out`` say."""
         sent = await self._writer.finish(message)
-        self._live.note(sent.event_id)  # the sender is told
+        self.handed_out(sent.event_id)  # the sender is told
         return sent
 
     async def commit(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -63,6 +63,8 @@ class LiveFile:
         self._path = _beside(self._database)
         self._descriptor = _lock(self._database)
         self._record: Record | None = None
+        #: Blocks of borders that could not be written yet, by their place.
+        self._unwritten: dict[int, tuple[int, int]] = {}
 
     def keep(self) -> None:
         """Make the file again if somebody has deleted it: without it a second server could begin.
@@ -91,9 +93,15 @@ class LiveFile:
             return None
 
     def write(self, record: Record) -> None:
-        """Put ``record`` into the file."""
+        """Put ``record`` into the file. Raises ``StoreUnusable``."""
+        self._put(json.dumps(asdict(record)).encode().ljust(SIZE - 1) + b"\n", 0)
         self._record = record
-        os.pwrite(self._descriptor, json.dumps(asdict(record)).encode().ljust(SIZE - 1) + b"\n", 0)
+
+    def _put(self, data: bytes, place: int) -> None:
+        try:
+            os.pwrite(self._descriptor, data, place)
+        except OSError as error:
+            raise StoreUnusable(f"{self._path} cannot be written ({error.strerror}); make room on its disk") from error
 
     @property
     def highest(self) -> int:
@@ -106,14 +114,25 @@ class LiveFile:
         os.ftruncate(self._descriptor, 0)
 
     def note(self, highest: int) -> None:
-        """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut)."""
+        """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut).
+
+        Raises ``StoreUnusable``: then they must not be.
+        """
         if self._record is not None and highest > self._record.highest:
             self.write(Record(self._record.incarnation, highest, self._record.boot))
 
     def note_borders(self, number: int, ends: int) -> None:
-        """Remember the bits of a block: with which of its ids a transaction ends."""
-        place = SIZE + len(_BLOCKS_MARK) + number % BLOCKS * _BLOCK.size
-        os.pwrite(self._descriptor, _BLOCK.pack(number, ends.to_bytes(BLOCK // 8, "little")), place)
+        """Remember the bits of a block: with which of its ids a transaction ends.
+
+        That takes room on the disk now and then, while commits may go on in room that the database has. So where there
+        is none, it is done with a later one.
+        """
+        self._unwritten[number % BLOCKS] = number, ends
+        with contextlib.suppress(StoreUnusable):
+            for place, (each, bits) in tuple(self._unwritten.items()):
+                block = _BLOCK.pack(each, bits.to_bytes(BLOCK // 8, "little"))
+                self._put(block, SIZE + len(_BLOCKS_MARK) + place * _BLOCK.size)
+                del self._unwritten[place]
 
     def borders(self) -> dict[int, int]:
         """Give the bits of each block that is remembered, by its number."""
@@ -126,9 +145,10 @@ class LiveFile:
         return {number: ends for number, bits in blocks if (ends := int.from_bytes(bits, "little"))}
 
     def forget_borders(self) -> None:
-        """Forget them: the ids mean something else now."""
+        """Forget them: the ids mean something else now. Raises ``StoreUnusable``."""
+        self._unwritten.clear()
         os.ftruncate(self._descriptor, SIZE)
-        os.pwrite(self._descriptor, _BLOCKS_MARK, SIZE)
+        self._put(_BLOCKS_MARK, SIZE)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import StoreInUse
+from appliance.errors import StoreInUse, StoreUnusable
 from appliance.store.file import incarnation, locks, schema
 from appliance.store.file.connections import open_file
 from appliance.store.file.incarnation import Guard, LiveFile, Record
@@ -232,3 +233,21 @@ def test_a_copy_that_is_longer_than_the_file_was_is_not_ours(
     path.write_bytes(damaged)
     with pytest.raises(sqlite3.DatabaseError):
         guard.is_ours(db)
+
+
+def test_borders_that_there_is_no_room_for_are_kept_when_there_is_again(live: LiveFile) -> None:
+    live.write(Record("own", 0, ""))
+    live.forget_borders()
+    unlimited, other = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, other))  # as on a disk that is full
+    try:
+        for number in (1, 5000, 6000):
+            live.note_borders(number, 1 << number % 1024)
+        live.note_borders(5000, 3)
+        with pytest.raises(StoreUnusable, match="cannot be written"):
+            live._put(b"record", 4096)
+        assert live.borders() == {1: 2}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, other))
+    live.note_borders(7000, 1)
+    assert live.borders() == {1: 2, 5000: 3, 6000: 1 << 6000 % 1024, 7000: 1}
