@@ -218,7 +218,7 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
         before is not None
         and schema.get(db, "incarnation") in (before.incarnation, before.coming or before.incarnation)
         and found >= before.highest
-        and (before.boot == boot or schema.get(db, "clean") == 1)
+        and (before.boot == boot != "" or schema.get(db, "clean") == 1)
     )
     if not kept or not isinstance(epoch, str):
         epoch = secrets.token_hex(8)
@@ -332,7 +332,7 @@ def _full_commit(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _boot_id() -> str:
-    """Name the boot of this machine; ``""`` where the system does not tell, which then never proves a clean end."""
+    """Name the boot of this machine; ``""`` where the system does not tell, which is the same as no other."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

@@ -74,6 +74,17 @@ def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, 
     assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
+def test_where_the_system_names_no_boot_only_a_clean_end_keeps_the_epoch(
+    db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnation, "_boot_id", lambda: "")
+    _, epoch = incarnation.begin(db, live, schema.highest(db))
+    incarnation.end(db)
+    _, kept = incarnation.begin(db, live, schema.highest(db))
+    _, another = incarnation.begin(db, live, schema.highest(db))  # a kill, or a power cut: nobody can tell
+    assert (kept == epoch, another == epoch) == (True, False)
+
+
 @pytest.mark.parametrize("held_s", [1.9, 3600.0])
 def test_an_end_waits_for_another_program_s_lock_and_not_for_long(
     tmp_path: Path, db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, held_s: float
