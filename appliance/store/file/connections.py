@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusable
 from appliance.store.file.locks import Connection, begin_immediate, is_locked
@@ -88,6 +88,25 @@ def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
         return read()
     finally:
         db.text_factory = str
+
+
+def bounded(cursor: sqlite3.Cursor, most_bytes: int, at_least: int = 0) -> tuple[list[tuple[Any, ...]], int, bool]:
+    """Read rows until they have more than so many bytes of values, so many rows at least; then the cursor is closed.
+
+    Gives them, about how many bytes they have, and whether that was why it ended. One by one, because a row may have
+    24 MiB; that costs 1 to 2 % more than to have 50 at a time.
+    """
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        for value in row:
+            if type(value) is str or type(value) is bytes:
+                size += len(value)
+        if size > most_bytes and len(rows) >= at_least:
+            cursor.close()
+            return rows, size, True
+    return rows, size, False
 
 
 def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Connection:

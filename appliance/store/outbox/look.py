@@ -20,7 +20,6 @@ LOOK_BYTES = 8 << 20
 #: The same for a glance: a bound for how long the event loop does nothing else (about a millisecond).
 GLANCE_ROWS = 128
 GLANCE_BYTES = 128 << 10
-_CHUNK_ROWS = 50
 
 OutboxRow = tuple[SQLiteValue, ...]
 
@@ -214,12 +213,5 @@ def _rows(
     db: sqlite3.Connection, after: int, most: int, most_bytes: int, at_least: int, width: int
 ) -> tuple[list[OutboxRow], int, bool]:
     cursor = db.execute(outbox.select_after(width), (after, most))
-    rows: list[OutboxRow] = []
-    size = 0
-    while chunk := cursor.fetchmany(_CHUNK_ROWS):
-        rows += chunk
-        size += sum([len(value) for row in chunk for value in row if type(value) is str or type(value) is bytes])
-        if size > most_bytes and len(rows) >= at_least:
-            cursor.close()
-            return rows, size, True
-    return rows, size, len(rows) == most
+    rows, size, cut = connections.bounded(cursor, most_bytes, at_least)
+    return rows, size, cut or len(rows) == most

@@ -24,7 +24,6 @@ PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 512 << 10
 #: Ids that one page looks at: some 30 ms of reading, during which the WAL cannot be reset.
 PAGE_IDS: Final = 500_000
-_CHUNK_ROWS: Final = 50
 
 _CANDIDATES = "SELECT id FROM _appliance_outbox WHERE id > ?{} AND ({}) ORDER BY id LIMIT ?"
 _RANGE = (
@@ -183,16 +182,8 @@ def _from_a_first(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
 
 def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:
     """Read rows until about ``limit`` bytes; give them, how many bytes they have, and whether there may be more."""
-    cursor = db.execute(_RANGE, (first, last))
-    rows: list[tuple[Any, ...]] = []
-    size = 0
-    while chunk := cursor.fetchmany(_CHUNK_ROWS):
-        rows += chunk
-        size += sum([len(value) for row in chunk for value in row if isinstance(value, (str, bytes))])
-        if size > limit:
-            cursor.close()
-            return rows, size, rows[-1][0] < last
-    return rows, size, False
+    rows, size, cut = connections.bounded(db.execute(_RANGE, (first, last)), limit)
+    return rows, size, cut and rows[-1][0] < last
 
 
 def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from appliance.capture.contents import Contents
 from appliance.store.file import schema
-from appliance.store.outbox import look
+from appliance.store.outbox import look, replay
 from appliance.store.outbox.look import Beyond, Look, Seen
+from appliance.store.outbox.wanted import Wanted
 
 
 def standing(db: sqlite3.Connection) -> Seen:
@@ -34,3 +36,17 @@ def test_many_rows_are_not_read_on_the_event_loop(tmp_path: Path) -> None:
         for count, kind in ((look.GLANCE_ROWS, Look), (1, Beyond)):
             db.executemany(insert, [()] * count)
             assert isinstance(look.glance(db, 0, None, standing(db)), kind)
+
+
+def test_of_rows_that_are_long_no_more_are_had_at_a_time_than_by_one(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as db:
+        schema.prepare(db)
+        long = look.GLANCE_BYTES * 2 // 5
+        insert = "INSERT INTO _appliance_outbox(op, v0, v1, v2) VALUES(4, 'topic', 'sender', zeroblob(?))"
+        db.executemany(insert, [(1,)] * 30 + [(long,)] * 30)
+        seen = look.glance(db, 0, None, standing(db))
+        assert isinstance(seen, Look)
+        assert (len(seen.rows), seen.full) == (33, True)
+        assert len(look.behind(db, 30, 50, 2 * long).rows) == 2
+        page = replay.page(db, 30, 60, Wanted.messages("topic"), {}, Contents(), complete=True)
+        assert len(page.events) == replay.PAGE_BYTES // long

@@ -82,7 +82,6 @@ def test_pages_give_every_wanted_event_once(
         small.setattr(replay, "PAGE_ROWS", rows)
         small.setattr(replay, "PAGE_BYTES", size)
         small.setattr(replay, "PAGE_IDS", ids)
-        small.setattr(replay, "_CHUNK_ROWS", 2)
         small.setattr("appliance.store.outbox.wanted.BOUND_VALUES", values)
         small.setattr(contents, "BLOCK", 4)
         write(file, chance, 60)
