@@ -3,13 +3,16 @@
 After a while in which the server was away none of what has happened meanwhile is in memory. Then what is to be read for
 many is put there. And all of it may count as one transaction, through which each is read for a page at a time: what a
 stretch so long says of its rows is kept, too, for as long as anybody reads.
+
+And when a thousand fall behind together, all of them go through the same events at the same time: what their rows are
+judged by is found for the first and kept for the others, until anything that it rests on has moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import trio
 
@@ -24,6 +27,27 @@ MANY: Final = 4
 KEPT: Final = 50_000
 #: After which id and up to which, of which tables (folded), and by which state of what is granted on them.
 Stretch: TypeAlias = tuple[int, int, frozenset[str], int]
+#: Of what was found at one moment so much is kept, the last of it: each is of a hundred events.
+FOUND: Final = 64
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """What the first who asks finds out for all."""
+
+    __slots__ = ("_finding", "_found")
+
+    def __init__(self) -> None:
+        self._finding = trio.Lock()
+        self._found: T | None = None
+
+    async def get(self, find: Callable[[], Awaitable[T]]) -> T:
+        """Give what was found; what ``find`` raises is raised, and the next one asks again."""
+        async with self._finding:
+            if self._found is None:
+                self._found = await find()
+            return self._found
 
 
 class Shared:
@@ -35,6 +59,8 @@ class Shared:
         self._being_read: dict[Stretch, trio.Lock] = {}
         self._filling = trio.Lock()
         self._readings = 0
+        self._moment: tuple[object, ...] = ()
+        self._at_moment: dict[Hashable, Any] = {}
         #: Behind here, and behind whatever is before it, there was too much for memory.
         self._too_much = -1
 
@@ -49,6 +75,20 @@ class Shared:
             if not self._readings:
                 self._courses.clear()
                 self._being_read.clear()
+                self._moment, self._at_moment = (), {}
+
+    def at(self, moment: tuple[object, ...], what: Hashable, make: Callable[[], T]) -> T:
+        """Give what was made for the first who asked for it at this moment, while many read."""
+        if self._readings < MANY:
+            return make()
+        if moment != self._moment:
+            self._moment, self._at_moment = moment, {}
+        if what not in self._at_moment:
+            if len(self._at_moment) >= FOUND:
+                del self._at_moment[next(iter(self._at_moment))]
+            self._at_moment[what] = make()
+        found: T = self._at_moment[what]
+        return found
 
     async def fill(self, position: int, page: Callable[[int, int], Awaitable[Page]]) -> bool:
         """Have all that came after a position in memory if many read and there is room; give whether it is there.

@@ -243,8 +243,16 @@ class Access:
 
         What a row became is for whom it is for by what has become of it since, too: what one transaction makes readable
         and takes back again nobody could ever SELECT, and whoever has lost a row by now is not sent it, however long
-        ago that was.
+        ago that was. It is found once for all who are judged by the same facts.
         """
+        if facts is NOTHING:
+            return self._guard(change, image, facts)
+        asked = change.id, image is change.new
+        if asked not in facts.guarded:
+            facts.guarded[asked] = self._guard(change, image, facts)
+        return facts.guarded[asked]
+
+    def _guard(self, change: Change, image: Image, facts: Facts) -> Guarded | None:
         grant = self.grant(change.shape.table)
         if grant.object_table is not None:
             # Of what is gone there are no join rows to be told of, but to administrators: how it was guarded at the end

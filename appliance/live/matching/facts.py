@@ -86,6 +86,8 @@ class Facts:
     #: The tables of whose rows it cannot be decided for sure: too little is known of what counts as one transaction, or
     #: it cannot be said of some event which row it is of, as one was renamed and another has its name.
     doubtful: frozenset[str] = frozenset()
+    #: What guards the rows of these events, as far as it was asked: by event id, and whether as it was or as it is.
+    guarded: dict[tuple[int, bool], Guarded | None] = field(default_factory=dict, init=False, compare=False)
 
     def end(self, name: Name, event: int) -> End | None:
         """Give how the row ended that had this name when a join row did this; ``None``: it has not, as far as is known.

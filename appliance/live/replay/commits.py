@@ -29,11 +29,11 @@ from typing import Final
 import trio
 
 from appliance.live.fanout.hub import Hub
-from appliance.live.fanout.shared import KEPT
+from appliance.live.fanout.shared import KEPT, Once
 from appliance.live.matching.course import Course, is_renamed
 from appliance.live.matching.facts import Facts, guard_of, name_of, partings
 from appliance.live.matching.telling import Told
-from appliance.live.replay import beside
+from appliance.live.replay import beside, owners
 from appliance.model import Change, ascii_fold
 from appliance.store.outbox import replay
 from appliance.store.outbox.look import LOOK_ROWS
@@ -143,7 +143,10 @@ class Commits:
             return found
         if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
-            return self._course(every, topics, newest)
+            make = partial(self._course, every, topics, newest)
+            if any(after < each < end for each in self._apart):
+                return make()
+            return self._hub.shared.at(self._moment(), (after, end, topics), make)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         most = MANY + BESIDE * len(events) if shared else None
         course = await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
@@ -221,6 +224,27 @@ class Commits:
             course.add(some)
         course.end()
         return course if course.changes <= KEPT else None
+
+    async def known(self, events: Sequence[Told], course: Course, topics: frozenset[str]) -> Facts:
+        """Give ``facts`` to a reading, with whose the rows of plain tables among these topics are by now.
+
+        They are read for the first of many that come to these events at the same moment. Raises ``sqlite3.Error``.
+        """
+
+        async def read() -> Facts:
+            return await owners.known(self._hub, self._store, await self.facts(events, course), events, topics)
+
+        asked = (course, topics, tuple([told.id for told in events]))
+        once: Once[Facts] = self._hub.shared.at(self._moment(), asked, Once)
+        facts = await once.get(read)
+        if facts.newest:
+            self.note(facts.newest)
+        return facts
+
+    def _moment(self) -> tuple[object, ...]:
+        """Say on what it rests, beside the outbox, what is found out of the same events."""
+        hub = self._hub
+        return hub.position, self._store.borders.decided, hub.access.renewed, hub.subscribers.grown, hub.shapes
 
     async def facts(self, events: Sequence[Told], course: Course) -> Facts:
         """Read what is needed to deliver these events, of which this is the course, as ``Hub.facts`` does.

@@ -38,7 +38,7 @@ from appliance.live.fanout.subscribers import Subscription, doubt
 from appliance.live.matching.access import Sight
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.telling import Told
-from appliance.live.replay import owners, pages, wants
+from appliance.live.replay import pages, wants
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.feed import Feed
 from appliance.live.replay.lapse import changed_upto
@@ -198,7 +198,7 @@ class Reading:
         course = await self._commits.of(events, by_row)
         for first in range(0, max(1, len(events)), STEP):
             some = events[first : first + STEP]
-            facts = await owners.known(self._hub, self._store, await self._commits.facts(some, course), some, by_row)
+            facts = await self._commits.known(some, course, by_row)
             last = end if first + STEP >= len(events) else some[-1].id
             if doubtful := facts.doubtful & by_row - self._doubted:
                 concerned = [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,22 @@ import pytest
 import trio
 
 from appliance.live.fanout.recent import Recent
-from appliance.live.fanout.shared import MANY, Shared
+from appliance.live.fanout.shared import FOUND, MANY, Once, Shared
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.audience import Wish
 from appliance.live.matching.course import Course
+from appliance.live.matching.facts import Facts
 from appliance.live.replay import commits
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.reading import Reading
 from appliance.store.outbox import replay
 from appliance.store.outbox.replay import Page
 from appliance.store.outbox.wanted import Wanted
-from tests.live.matching.test_facts import peer
+from appliance.store.tables.standard import NewColumn
+from tests.live.matching.test_facts import caught_up, peer
+from tests.live.replay.test_closed_since import OWNERS
 from tests.live.replay.test_reading import FILL, Peer, Served, follow_own_rows, served
+from tests.web.api.application import served as standard
 
 #: Rows that are given to Ann, and of which one is taken from her again at once, before most of the others.
 MUCH = (
@@ -199,3 +204,80 @@ async def test_what_comes_meanwhile_is_in_memory_behind_it(tmp_path: Path, monke
         assert pages == [5]
         assert [told.id for told in recent.events_after(5)] == list(range(6, 19))
         assert recent.count_after(5) == 13
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[Facts]:
+    """Give by what rows are judged, as often as it is read."""
+    found: list[Facts] = []
+    facts = Commits.facts
+
+    async def noted(self: Commits, *asked: Any) -> Facts:
+        found.append(await facts(self, *asked))
+        return found[-1]
+
+    monkeypatch.setattr(Commits, "facts", noted)
+    return found
+
+
+async def test_by_what_rows_are_judged_is_read_for_the_first_of_many_until_it_may_be_something_else(
+    tmp_path: Path, judged: list[Facts]
+) -> None:
+    async with standard(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
+        hub, begun = live.hub, live.hub.position.id
+
+        async def read(*names: str) -> list[list[str]]:
+            peers = [peer(name) for name in names]
+            async with trio.open_nursery() as nursery:
+                for each in peers:
+                    subscription = hub.subscribe(each, "todo", Wish())
+                    nursery.start_soon(Reading(hub, live.store, each, [subscription], begun).run)
+            return [[event["EventData"]["text"] for event in each.sent] for each in peers]
+
+        live.sql(f"INSERT INTO todo(text, permission, user_account_id) VALUES('a', {OWNERS}, 'ann')")
+        live.sql(f"INSERT INTO todo(text, permission, user_account_id) VALUES('b', {OWNERS}, 'bob')")
+        await caught_up(live)
+        hub.attach(hub.subscribe(peer("carl"), "todo", Wish()))
+        with many_read(hub.shared):
+            judged.clear()
+            assert await read("ann", "bob", "ann") == [["a"], ["b"], ["a"]]
+            assert len(judged) == 1
+            live.sql("UPDATE todo SET permission = 0 WHERE text = 'a'")
+            await caught_up(live)
+            judged.clear()
+            assert await read("ann", "bob", "ann") == [[], ["b"], []]
+            assert len(judged) == 1
+            hub.access.renewed += 1
+            assert await read("ann") == [[]]
+            assert len(judged) == 2
+        judged.clear()
+        assert await read("ann", "bob") == [[], ["b"]]
+        assert len(judged) == 2
+
+
+async def test_what_could_not_be_read_for_the_first_is_read_for_the_next() -> None:
+    once = Once[int]()
+
+    async def fail() -> int:
+        raise OSError("gone")
+
+    async def give(value: int) -> int:
+        return value
+
+    with pytest.raises(OSError, match="gone"):
+        await once.get(fail)
+    assert await once.get(partial(give, 1)) == 1
+    assert await once.get(partial(give, 2)) == 1
+
+
+def test_of_what_was_found_at_a_moment_the_last_is_kept() -> None:
+    shared, made = Shared(Recent(0)), list[int]()
+
+    def make(number: int) -> int:
+        made.append(number)
+        return number
+
+    with many_read(shared):
+        for number in (*range(FOUND + 1), FOUND, 0):
+            assert shared.at((1,), number, partial(make, number)) == number
+    assert made == [*range(FOUND + 1), 0]
