@@ -49,6 +49,7 @@ from appliance.store.file.incarnation import StoreReplaced
 from appliance.store.store import Store, open_store
 from appliance.store.tables import standard
 from appliance.store.tables.catalog import Catalog
+from appliance.store.tables.migration import Suspended
 from appliance.store.tables.secrecy import Secrecy
 from appliance.web.admission import Admission
 from appliance.web.api.entrance import Rates
@@ -160,7 +161,10 @@ async def _serve_on(
     access = Access(store)
     access.configure(external=wiring.external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
     with starting(store.path):
-        catalog = await store.synchronise()
+        try:
+            catalog = await store.synchronise(stop)
+        except Suspended:  # and it is to end before it has begun
+            return
         begun = await store.position()  # the tail sees what changes rights behind it
         await access.read_keys()
         await access.read_grants()

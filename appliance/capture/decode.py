@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -69,7 +70,11 @@ def decode(rows: Sequence[tuple[Any, ...]], shapes: Mapping[int, Shape], *, more
         row = rows[place]
         op = row[_OP]
         if op == _MESSAGE:
-            events.append(_message(row))
+            message = _message(row)
+            if message is None:
+                faults.append(Fault(row[_ID], "it is no message: not a topic, a sender and JSON"))
+            else:
+                events.append(message)
             place += 1
             continue
         if op == _BREAK:
@@ -138,9 +143,24 @@ def _same(one: Image, other: Image) -> bool:
     return all(type(left) is type(right) for left, right in zip(one.values, other.values, strict=True))
 
 
-def _message(row: tuple[Any, ...]) -> Message:
+def _message(row: tuple[Any, ...]) -> Message | None:
+    """Give a message; ``None``: it is none. Ours have their body as bytes; text is of who writes here by hand."""
     topic, sender, body = row[_VALUES : _VALUES + 3]
-    return Message(row[_ID], topic, sender, body if isinstance(body, bytes) else str(body).encode())
+    if not (isinstance(topic, str) and isinstance(sender, str)):
+        return None
+    if not isinstance(body, bytes) or not sender.isascii():
+        try:
+            sender.encode()
+            if not isinstance(body, bytes):
+                json.loads(body, parse_constant=_refuse)
+                body = body.encode()
+        except (TypeError, ValueError, RecursionError):
+            return None
+    return Message(row[_ID], topic, sender, body)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _image(rows: Sequence[tuple[Any, ...]], place: int, layout: _Layout) -> Image:

@@ -146,11 +146,12 @@ class Store:
         """Note that ids up to ``highest`` are about to be sent. Raises ``StoreUnusable``: they must not be, then."""
         self._live.note(highest)
 
-    async def synchronise(self) -> Catalog:
+    async def synchronise(self, stop: trio.Event | None = None) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now.
 
         While somebody migrates that is what there was before, and nobody's last word: whatever is committed next is
-        to be looked at anew. A server that is just starting waits for the end of the migration.
+        to be looked at anew. A server that is just starting waits for the end of the migration, but not once it is to
+        ``stop``: then it raises ``Suspended``.
         """
         while True:
             try:
@@ -167,6 +168,8 @@ class Store:
                         self._catalog, settings=settings, highest=highest, found_version=-1, schema_version=-1,
                         changed=(), dropped=(), taken=(),
                     )  # fmt: skip
+                if stop is not None and stop.is_set():
+                    raise
                 await trio.sleep(MIGRATION_POLL_S)
             else:
                 break

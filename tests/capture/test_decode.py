@@ -121,6 +121,19 @@ def test_messages_stand_between_changes() -> None:
     assert (first, last) == (Message(1, "topic", "sender", b"{}"), Message(3, "t", "s", b"[]"))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        (), (b"t", "s", b"1"), ("t", 1, b"1"), ("t", "s"), ("t", "s", 1.5), ("t", "s", "no JSON"), ("t", "s", "NaN"),
+        ("t", "s", "'\udcff'"), ("t", "s", '"\udcff"'), ("t", "\udcff", b"1"), ("t", "s", "[" * 100_000),
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_a_fault_and_stops_nothing(values: tuple[Any, ...]) -> None:
+    decoded = decode([row(1, None, 4, *values), row(2, None, 4, "t", "\xe4", b"1")], SHAPES, more=False)
+    assert decoded.events == [Message(2, "t", "\xe4", b"1")]
+    assert [fault.id for fault in decoded.faults] == [1]
+
+
 def test_a_row_of_an_unknown_shape_is_a_fault_and_stops_nothing() -> None:
     decoded = decode([row(1, 77, 1, "x"), row(2, 77, 0, "x"), row(3, 1, 1, "a", 1)], SHAPES, more=False)
     assert [event.id for event in decoded.events] == [3]

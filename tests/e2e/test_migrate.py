@@ -157,3 +157,18 @@ def test_a_server_waits_for_the_end_of_a_migration(tmp_path: Path) -> None:
         client.done("subscribe", topic="t")
         sql(db, "DELETE FROM t")
         assert client.event()["EventType"] == "delete"
+
+
+def test_a_server_that_waits_for_that_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    db, log = tmp_path / "a.db", tmp_path / "waiting.log"
+    sql(db, TABLES)
+    with serving(db):
+        pass
+    migration = begin(db, "sleep", "60")
+    with log.open("wb") as stderr:
+        waiting = subprocess.Popen([*PROGRAM, "serve", "--db", str(db), "--port", "0"], stderr=stderr, cwd=ROOT)
+    until(lambda: "capture_suspended" in log.read_text(), "it waits")
+    waiting.terminate()
+    assert waiting.wait(PATIENCE_S) == 0
+    migration.terminate()
+    migration.wait()
