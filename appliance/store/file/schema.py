@@ -223,6 +223,13 @@ def highest(db: sqlite3.Connection) -> int:
 
 
 def oldest(db: sqlite3.Connection) -> int:
-    """Give the lowest position that can still be resumed from: everything after it is in the outbox."""
-    row = db.execute("SELECT min(id) FROM _appliance_outbox").fetchone()
-    return highest(db) if row[0] is None else int(row[0]) - 1
+    """Give the lowest position that can still be resumed from: everything after it is in the outbox.
+
+    What is left of an event whose first row was trimmed is not: somebody may have been told a part of it, with a
+    position in its midst.
+    """
+    row = db.execute(_FIRST, (int(Op.MORE),)).fetchone()
+    return highest(db) if row is None else int(row[0]) - 1
+
+
+_FIRST = "SELECT id FROM _appliance_outbox WHERE op IS NOT ? ORDER BY id LIMIT 1"

@@ -19,6 +19,7 @@ from appliance.capture.contents import Contents
 from appliance.capture.decode import decode
 from appliance.model import Change, Message, Shape
 from appliance.protocol.filters import compile_table
+from appliance.store.file import schema
 from appliance.store.outbox import replay, retention
 from appliance.store.outbox.wanted import Wanted
 from appliance.store.tables import watch
@@ -168,10 +169,10 @@ def test_a_page_from_before_what_is_kept_says_so_and_gives_nothing(tmp_path: Pat
         shapes = watch.load_shapes(file.server)
         (highest,) = file.writer.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
         retention.trim(file.writer, 30, 30)
-        everything = Wanted.everything(shapes.values())
-        page = replay.page(file.server, 29, highest, everything, shapes, Contents(), complete=False)
-        assert (page.trimmed, page.events, page.end) == (True, [], 29)
-        assert not replay.page(file.server, 30, highest, everything, shapes, Contents(), complete=False).trimmed
+        oldest, everything = schema.oldest(file.server), Wanted.everything(shapes.values())
+        page = replay.page(file.server, oldest - 1, highest, everything, shapes, Contents(), complete=False)
+        assert (page.trimmed, page.events, page.end) == (True, [], oldest - 1)
+        assert not replay.page(file.server, oldest, highest, everything, shapes, Contents(), complete=False).trimmed
 
 
 @pytest.mark.parametrize("ids", [[3], [2, 4, 7], [2, 3, 4, 5], [9, 2, 5, 1, 6]])
@@ -200,3 +201,20 @@ def test_rows_are_found_by_their_names_in_all_shapes_of_their_table(tmp_path: Pa
     assert len(shapes) == 41
     assert len(wanted.parameters) == len(names)
     assert {each.new.values[1] for each in found if each.new is not None} >= set(names)
+
+
+def test_a_position_in_the_midst_of_an_event_is_not_kept_once_a_part_of_that_is_trimmed(tmp_path: Path) -> None:
+    with closing(Captured(tmp_path / "a.db", DDL)) as file:
+        file.writer.execute("INSERT INTO narrow VALUES(1, 0, '')")  # 1
+        for room in (1, 2):
+            file.writer.execute("UPDATE narrow SET room = ?", (room,))  # 2 and 3, 4 and 5
+        shapes = watch.load_shapes(file.server)
+
+        def resumed(after: int) -> bool | list[int | None]:
+            everything = Wanted.everything(shapes.values())
+            found = replay.page(file.server, after, 5, everything, shapes, Contents(), complete=True)
+            return found.trimmed or [each.id for each in found.events]
+
+        assert [resumed(after) for after in range(6)] == [[1, 3, 5], [3, 5], [3, 5], [5], [5], []]
+        file.writer.execute("DELETE FROM _appliance_outbox WHERE id <= 2")
+        assert [resumed(after) for after in range(6)] == [True, True, True, [5], [5], []]
