@@ -25,7 +25,6 @@ from appliance.live.matching.facts import (
     name_of,
     names_in,
     read_facts,
-    row_of,
     undone,
     value_of,
 )
@@ -268,8 +267,8 @@ class Access:
             # What the change itself gives did not show the join row as it was.
             return object_guard._replace(joins=undone(change, column, joined, object_guard.joins))
         guard = guard_of(grant, change, image)
-        if facts.owners and image is change.new and (row := row_of(change, image)) in facts.owners:
-            guard = both(guard, guard._replace(owner=facts.owners[row]), Verb.READ)
+        if image is change.new and change.id in facts.owners:
+            guard = both(guard, guard._replace(owner=facts.owners[change.id]), Verb.READ)
         if (narrowed := facts.narrowed.get(change.id)) is not None:
             guard = guard._replace(joins=narrowed)
         if grant.kind is not TableKind.PLAIN:

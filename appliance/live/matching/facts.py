@@ -74,8 +74,8 @@ class Facts:
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
-    #: By row (``row_of``), whose it is by now, of those of plain tables that are another's than an event says.
-    owners: Mapping[Hashable, str | None] = field(default_factory=dict)
+    #: By event id, whose a row of a plain table is by now that is another's than the event says.
+    owners: Mapping[int, str | None] = field(default_factory=dict)
     #: What joins rows to groups or parts them from these, in order, where it is needed. By event id and
     #: ``reference_id``: the groups of a row that one of them joined or parted.
     joining: Mapping[Name, Sequence[Joining]] = field(default_factory=dict)

@@ -43,13 +43,14 @@ async def known(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], to
         return facts
     now, newest = await store.read(lambda db: _read(db, store, columns, changes))
     lost = [
-        change
+        (change, row)
         for change, image in changes
         if (row := row_of(change, image)) in now
         and now[row] != owner_of(value_of(change, image, columns[ascii_fold(change.shape.table)]))
     ]
-    gone = await _replaced(hub, store, lost, newest) if lost else set()
-    return replace(facts, owners={row: owner for row, owner in now.items() if row not in gone})
+    left = await _left(hub, store, lost, newest) if lost else {}
+    mine = [(each, row) for each, row in lost if left.get(row, 0) < each.id]
+    return replace(facts, owners={each.id: now[row] for each, row in mine})
 
 
 def _read(
@@ -75,18 +76,17 @@ def _read(
         db.execute("COMMIT")
 
 
-async def _replaced(hub: Hub, store: Store, changes: Sequence[Change], newest: int) -> set[Hashable]:
-    """Name the rows of these changes that have gone since, or have another key: their place may be another's."""
-    topics = {ascii_fold(each.shape.table) for each in changes}
-    recent = [each for each in changes if newest - each.id <= AHEAD]
+async def _left(hub: Hub, store: Store, changes: Sequence[tuple[Change, Hashable]], newest: int) -> dict[Hashable, int]:
+    """Say of these changes' rows when one last went, or took another key: what is there now came behind that."""
+    recent = [each for each, _ in changes if newest - each.id <= AHEAD]
+    topics = {ascii_fold(each.shape.table) for each in recent}
     wanted = beside.wanted(hub, [Told(each) for each in recent], topics)
     if wanted is None:
-        return set()
+        return {}
     shapes, contents, behind = hub.shapes, store.contents, (recent[0].id, newest)
     found = await store.read(lambda db: beside.read(db, [behind], wanted, shapes, contents, CHANGES))
-    left = {
+    return {
         row_of(each, each.old): each.id
         for each in found or ()
         if each.old is not None and (each.new is None or is_renamed(each))
     }
-    return {row for each in recent if each.new is not None and left.get(row := row_of(each, each.new), 0) > each.id}
