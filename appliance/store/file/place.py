@@ -144,11 +144,6 @@ class Place:
         return pin is not None
 
 
-def wal_identity(path: Path) -> tuple[int, int] | None:
-    """Identify the WAL file that our open connections share with everybody; ``None`` when there is none."""
-    return identity(Path(f"{path}-wal"))
-
-
 def identity(path: str | Path) -> tuple[int, int] | None:
     """Identify a file without opening it; ``None`` when it is not there."""
     try:

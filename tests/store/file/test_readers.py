@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.store.file import connections
 from appliance.store.file.bridge import open_bridge
-from appliance.store.file.place import wal_identity
+from appliance.store.file.place import identity
 from appliance.store.file.readers import READERS, open_readers
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.tables.secrecy import Secrecy
@@ -112,7 +112,7 @@ async def test_a_file_that_has_taken_the_place_of_ours_is_not_opened_for_those_w
     with closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TABLE theirs(a)")
     async with open_bridge(), open_store(StoreSettings(path, Secrecy((), ()))) as store:
-        wal, held = wal_identity(path), threading.Event()
+        wal, held = identity(f"{path}-wal"), threading.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.read, lambda db: held.wait(PATIENCE_S))
             await wait_all_tasks_blocked()
@@ -121,4 +121,4 @@ async def test_a_file_that_has_taken_the_place_of_ours_is_not_opened_for_those_w
                 await store.read(lambda db: db.execute("SELECT * FROM theirs").fetchall())
             held.set()
         store.replaced = True
-        assert wal_identity(path) == wal  # to open the other file would have taken ours for its own
+        assert identity(f"{path}-wal") == wal  # to open the other file would have taken ours for its own
