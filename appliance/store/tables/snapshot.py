@@ -25,7 +25,6 @@ PAGE_BYTES: Final = 1 << 20
 #: Rows that one page looks at where no index leads to those that are wanted: a few milliseconds. First only so many as
 #: are enough where most are wanted: to find where 20,000 rows end costs as much as to send 50.
 SCAN_ROWS: Final = (2 * PAGE_ROWS, 20_000)
-_CHUNK_ROWS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +147,9 @@ def _page(
 
 def _is_full(rows: list[tuple[Any, ...]], cursor: sqlite3.Cursor) -> bool:
     """Read on to the end of a page; false when the rows end before."""
-    size = sum([_size(row) for row in rows])
-    while chunk := cursor.fetchmany(_CHUNK_ROWS):
-        rows += chunk
-        size += sum([_size(row) for row in chunk])
-        if size > PAGE_BYTES:
-            cursor.close()
-            return True
-    return len(rows) == PAGE_ROWS
+    found, _, cut = connections.bounded(cursor, PAGE_BYTES - sum([_size(row) for row in rows]))
+    rows += found
+    return cut or len(rows) == PAGE_ROWS
 
 
 def _size(row: tuple[Any, ...]) -> int:

@@ -29,7 +29,6 @@ TABLES = {
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "PAGE_ROWS", 7)
     monkeypatch.setattr(snapshot, "SCAN_ROWS", (4, 10))
-    monkeypatch.setattr(snapshot, "_CHUNK_ROWS", 3)
 
 
 def fill(file: Captured, count: int) -> None:
@@ -86,3 +85,10 @@ def test_long_values_end_a_page_before_its_rows_do(tmp_path: Path, monkeypatch: 
         found = pages(file, file.synced.shapes["t"], Condition("1"))
         assert [image.values[0] for page in found for image in page] == list(range(20))
         assert max(map(len, found)) <= 3
+
+
+def test_of_rows_that_are_long_a_page_has_no_more_than_by_one(tmp_path: Path) -> None:
+    with closing(Captured(tmp_path / "a.db", "CREATE TABLE t(a INTEGER PRIMARY KEY, b)")) as file:
+        for number in range(7):
+            file.writer.execute("INSERT INTO t VALUES(?, zeroblob(?))", (number, snapshot.PAGE_BYTES * 2 // 5))
+        assert [len(page) for page in pages(file, file.synced.shapes["t"], Condition("1"))] == [3, 3, 1]
