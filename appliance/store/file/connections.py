@@ -90,11 +90,11 @@ def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
         db.text_factory = str
 
 
-def bounded(cursor: sqlite3.Cursor, most_bytes: int, at_least: int = 0) -> tuple[list[tuple[Any, ...]], int, bool]:
+def bounded(cursor: sqlite3.Cursor, most_bytes: int, at_least: int = 0) -> tuple[list[tuple[Any, ...]], int]:
     """Read rows until they have more than so many bytes of values, so many rows at least; then the cursor is closed.
 
-    Gives them, about how many bytes they have, and whether that was why it ended. One by one, because a row may have
-    24 MiB; that costs 1 to 2 % more than to have 50 at a time.
+    Gives them, and about how many bytes they have. One by one, because a row may have 24 MiB; that costs 1 to 2 % more
+    than to have 50 at a time.
     """
     rows: list[tuple[Any, ...]] = []
     size = 0
@@ -105,8 +105,8 @@ def bounded(cursor: sqlite3.Cursor, most_bytes: int, at_least: int = 0) -> tuple
                 size += len(value)
         if size > most_bytes and len(rows) >= at_least:
             cursor.close()
-            return rows, size, True
-    return rows, size, False
+            break
+    return rows, size
 
 
 def open_again(path: Path, *, busy_timeout_s: float, mode: str) -> sqlite3.Connection:

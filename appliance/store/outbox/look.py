@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from appliance.capture import outbox
 from appliance.model import SQLiteValue
@@ -66,7 +66,7 @@ def glance(db: sqlite3.Connection, after: int, known: int | None, schema: Seen) 
     (version,) = db.execute("PRAGMA data_version").fetchone()
     if version == known:
         return None
-    seen = _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, schema=schema, within=GLANCE_ROWS)
+    seen = _read(db, version, after, GLANCE_ROWS, GLANCE_BYTES, schema=schema, little=True)
     return seen or Beyond(version)
 
 
@@ -147,9 +147,9 @@ def _read(
     at_least: int = 0,
     *,
     schema: Seen | None,
-    within: int | None = None,
+    little: bool = False,
 ) -> Look | None:
-    """Read rows as far as the bounds allow; ``None``: there are more than ``within``, or it is another ``schema``.
+    """Read rows as far as the bounds allow; ``None``: it was to be ``little`` and is not, or of another ``schema``.
 
     Without a ``schema`` nobody asks for the texts of our triggers.
     """
@@ -159,16 +159,21 @@ def _read(
     try:
         (schema_version,) = db.execute("PRAGMA schema_version").fetchone()
         known = schema is None or schema_version == schema.schema_version
-        if within is not None and not known:
+        if little and not known:
             return None
         generation, incarnation, highest, newest_shape = db.execute(_STATE).fetchone()
-        if within is not None and highest - after > within:
+        if little and highest - after > most:
             return None
-        rows: list[OutboxRow] = []
-        size, full = 0, False
+        rows: list[tuple[Any, ...]] = []
+        size = 0
         if highest > after:
-            width = _width(db, incarnation, newest_shape)
-            rows, size, full = connections.tolerant(db, lambda: _rows(db, after, most, most_bytes, at_least, width))
+            select = outbox.select_after(_width(db, incarnation, newest_shape))
+            rows, size = connections.tolerant(
+                db, lambda: connections.bounded(db.execute(select, (after, most)), most_bytes, at_least)
+            )
+        full = bool(rows) and rows[-1][0] < highest
+        if little and full:
+            return None
         texts = standing.texts(standing.ours(db)) if not known else schema.texts if schema is not None else {}
     finally:
         db.execute("COMMIT")
@@ -207,11 +212,3 @@ def _width(db: sqlite3.Connection, incarnation: str, newest_shape: int) -> int:
         if incarnation:
             _widths[incarnation, newest_shape] = known
     return known
-
-
-def _rows(
-    db: sqlite3.Connection, after: int, most: int, most_bytes: int, at_least: int, width: int
-) -> tuple[list[OutboxRow], int, bool]:
-    cursor = db.execute(outbox.select_after(width), (after, most))
-    rows, size, cut = connections.bounded(cursor, most_bytes, at_least)
-    return rows, size, cut or len(rows) == most

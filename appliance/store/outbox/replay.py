@@ -182,8 +182,8 @@ def _from_a_first(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
 
 def _rows(db: sqlite3.Connection, first: int, last: int, limit: int) -> tuple[list[tuple[Any, ...]], int, bool]:
     """Read rows until about ``limit`` bytes; give them, how many bytes they have, and whether there may be more."""
-    rows, size, cut = connections.bounded(db.execute(_RANGE, (first, last)), limit)
-    return rows, size, cut and rows[-1][0] < last
+    rows, size = connections.bounded(db.execute(_RANGE, (first, last)), limit)
+    return rows, size, size > limit and rows[-1][0] < last
 
 
 def _ranges(found: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:

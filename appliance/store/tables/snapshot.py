@@ -147,9 +147,10 @@ def _page(
 
 def _is_full(rows: list[tuple[Any, ...]], cursor: sqlite3.Cursor) -> bool:
     """Read on to the end of a page; false when the rows end before."""
-    found, _, cut = connections.bounded(cursor, PAGE_BYTES - sum([_size(row) for row in rows]))
+    room = PAGE_BYTES - sum([_size(row) for row in rows])
+    found, size = connections.bounded(cursor, room)
     rows += found
-    return cut or len(rows) == PAGE_ROWS
+    return size > room or len(rows) == PAGE_ROWS
 
 
 def _size(row: tuple[Any, ...]) -> int:

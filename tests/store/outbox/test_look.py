@@ -44,9 +44,14 @@ def test_of_rows_that_are_long_no_more_are_had_at_a_time_than_by_one(tmp_path: P
         long = look.GLANCE_BYTES * 2 // 5
         insert = "INSERT INTO _appliance_outbox(op, v0, v1, v2) VALUES(4, 'topic', 'sender', zeroblob(?))"
         db.executemany(insert, [(1,)] * 30 + [(long,)] * 30)
-        seen = look.glance(db, 0, None, standing(db))
-        assert isinstance(seen, Look)
-        assert (len(seen.rows), seen.full) == (33, True)
-        assert len(look.behind(db, 30, 50, 2 * long).rows) == 2
+        assert isinstance(look.glance(db, 0, None, standing(db)), Beyond)
+        for most, rows in ((long, 31), (2 * long, 32)):
+            seen = look.behind(db, 0, 50, most)
+            assert (len(seen.rows), seen.full) == (rows, True)
+        seen = look.behind(db, 58, 2, long * 3)
+        assert (len(seen.rows), seen.full) == (2, False)
+        last = look.glance(db, 59, None, standing(db))
+        assert isinstance(last, Look)
+        assert (len(last.rows), last.full) == (1, False)
         page = replay.page(db, 30, 60, Wanted.messages("topic"), {}, Contents(), complete=True)
         assert len(page.events) == replay.PAGE_BYTES // long
