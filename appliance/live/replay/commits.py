@@ -31,7 +31,7 @@ import trio
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.shared import KEPT, Once
 from appliance.live.matching.course import Course, is_renamed
-from appliance.live.matching.facts import Facts, guard_of, name_of, partings
+from appliance.live.matching.facts import NOTHING, Facts, guard_of, name_of, partings
 from appliance.live.matching.telling import Told
 from appliance.live.replay import beside, owners
 from appliance.model import Change, ascii_fold
@@ -228,8 +228,11 @@ class Commits:
     async def known(self, events: Sequence[Told], course: Course, topics: frozenset[str]) -> Facts:
         """Give ``facts`` to a reading, with whose the rows of plain tables among these topics are by now.
 
-        They are read for the first of many that come to these events at the same moment. Raises ``sqlite3.Error``.
+        They are read for the first of many that come to these events at the same moment, and not where the rows of no
+        topic decide. Raises ``sqlite3.Error``.
         """
+        if not topics:
+            return NOTHING
 
         async def read() -> Facts:
             return await owners.known(self._hub, self._store, await self.facts(events, course), events, topics)

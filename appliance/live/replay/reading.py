@@ -184,7 +184,8 @@ class Reading:
     async def _send_all(self, found: Sequence[Told], end: int) -> None:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
         concerned = wants.tables(self._hub, self._subscriptions)
-        parts = self._commits.parts([each for each in found if each.topic in concerned])
+        told = [each for each in found if each.topic in concerned]
+        parts = self._commits.parts(told) if self._by_row() else [told]
         try:
             for part in parts:
                 if not await self._send_part(part, end if part is parts[-1] else part[-1].id):

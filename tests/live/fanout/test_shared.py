@@ -14,6 +14,7 @@ import trio
 from appliance.live.fanout.recent import Recent
 from appliance.live.fanout.shared import FOUND, MANY, Once, Shared
 from appliance.live.fanout.subscribers import Subscription
+from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
 from appliance.live.matching.course import Course
 from appliance.live.matching.facts import Facts
@@ -26,7 +27,7 @@ from appliance.store.outbox.wanted import Wanted
 from appliance.store.tables.standard import NewColumn
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_closed_since import OWNERS
-from tests.live.replay.test_reading import FILL, Peer, Served, follow_own_rows, served
+from tests.live.replay.test_reading import ADMINISTRATOR, FILL, Peer, Served, follow_own_rows, served
 from tests.web.api.application import served as standard
 
 #: Rows that are given to Ann, and of which one is taken from her again at once, before most of the others.
@@ -227,7 +228,7 @@ async def test_by_what_rows_are_judged_is_read_for_the_first_of_many_until_it_ma
         hub, begun = live.hub, live.hub.position.id
 
         async def read(*names: str) -> list[list[str]]:
-            peers = [peer(name) for name in names]
+            peers = [peer(name) if name else Peer(Reader(ADMINISTRATOR, frozenset())) for name in names]
             async with trio.open_nursery() as nursery:
                 for each in peers:
                     subscription = hub.subscribe(each, "todo", Wish())
@@ -252,6 +253,8 @@ async def test_by_what_rows_are_judged_is_read_for_the_first_of_many_until_it_ma
             assert len(judged) == 2
         judged.clear()
         assert await read("ann", "bob") == [[], ["b"]]
+        assert len(judged) == 2
+        assert await read("") == [["a", "b", "a"]]  # by nothing, for an administrator
         assert len(judged) == 2
 
 
