@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from appliance.store.file import connections, schema
 from appliance.store.tables import standard
 from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
-from tests.e2e.live import Client, Live, serving, sql, standing_still, token, until
+from tests.e2e.live import Client, Live, run, serving, sql, standing_still, token, until
 
 pytestmark = pytest.mark.e2e
 
@@ -496,6 +497,29 @@ def test_a_live_set_of_own_rows_begins_anew_when_another_column_says_whose_they_
         assert begun(client) == [("snapshot", "held")]
         sql(live.db, f"UPDATE world SET permission = permission | 4 WHERE table_name = '{table}'")
         assert told(client) == []  # that others may create rows is nothing to who holds some
+
+
+@pytest.mark.parametrize(
+    "command", [("token", "revoke", "{token}"), ("token", "revoke", "--user", "{email}"), ("token", "rotate", "--now")]
+)
+def test_whose_token_ends_is_not_told_what_the_server_sees_with_the_same_look(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE plain(text)")
+    assert run("table", "grant", "plain", "--to", "users", "--can", "read", "--db", db).returncode == 0
+    with serving(db) as live:
+        person = Person(db)
+        with live.client(person.token) as client:
+            client.done("subscribe", topic="plain")
+            with standing_still(live):
+                named = {"token": person.token, "email": f"{person.id}@example.com"}
+                assert run(*(word.format(**named) for word in command), "--db", db).returncode == 0
+                sql(db, "INSERT INTO plain VALUES('secret')")
+            with pytest.raises(ConnectionClosed) as closed:
+                client.receive()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4401
 
 
 def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_their_groups(

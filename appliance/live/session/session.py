@@ -212,14 +212,19 @@ class Session:
         self.subscriptions.pop(topic, None)
 
     def end(self, code: CloseCode, reason: str) -> None:
-        """Close this session with ``code``. The first reason counts."""
+        """Close this session with ``code``, and deliver nothing more to it. The first reason counts."""
         if self.ending is None:
             self.ending = (code, reason)
+            self._leave()  # at once: who has lost his rights is told nothing that comes before the Close
             if self._answering is not None:
                 self._answering.cancel()
             if not self.way.closing:  # else it ends already, and soon no task can be started
                 self._closed = trio.Event()
                 self.way.start_soon(partial(self._close, code, reason, self._closed))
+
+    def _leave(self) -> None:
+        for subscription in self.subscriptions.values():
+            self.backend.hub.unsubscribe(subscription)
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
         """End the session if its token has expired or its peer is silent; ping it when it is time.
@@ -255,8 +260,7 @@ class Session:
             self.way.answer_at_once(None)
             self.backend.hub.flush()  # what this session has sent to others
             self.backend.sessions.remove(self)
-            for subscription in self.subscriptions.values():
-                self.backend.hub.unsubscribe(subscription)
+            self._leave()
             self.subscriptions.clear()
         if self._closed is not None:
             await self._closed.wait()
