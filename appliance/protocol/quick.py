@@ -42,7 +42,7 @@ def sent(text: str | bytes) -> Sent | None:
     try:
         frame = _DECODER.decode(text)
         message = ENCODER.encode(frame.attributes.message)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     id_, quotes = frame.id, message.count(b'"') + _QUOTES
     if id_ is not msgspec.UNSET:

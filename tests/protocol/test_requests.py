@@ -95,7 +95,10 @@ def test_what_is_not_taken_as_json_is_answered_with_its_id(fault: str) -> None:
     assert (itself.id, itself.object_type) == (None, "ping")
 
 
-@pytest.mark.parametrize("text", ['{"id":1', "", "[" * 100_000, '[{"id":1,"id":2}]', b"\xff"])
+NO_UTF_8 = b'{"method":"new-message","attributes":{"topic":"t\xff","message":1}}'
+
+
+@pytest.mark.parametrize("text", ['{"id":1', "", "[" * 100_000, '[{"id":1,"id":2}]', b"\xff", NO_UTF_8])
 def test_what_nobody_takes_as_a_request_is_answered_without(text: str | bytes) -> None:
     refused = refusal(text)
     assert (refused.id, refused.object_type) == (None, None)

@@ -20,9 +20,8 @@ from appliance.live.matching.course import Course
 from appliance.live.matching.facts import (
     NOTHING,
     Facts,
-    groups_of,
     guard_of,
-    name_of,
+    judged,
     names_in,
     read_facts,
     undone,
@@ -272,10 +271,7 @@ class Access:
         if (narrowed := facts.narrowed.get(change.id)) is not None:
             guard = guard._replace(joins=narrowed)
         if grant.kind is not TableKind.PLAIN:
-            joins = groups_of(change, image, facts)
-            guard = Guarded(guard.permission, guard.owner, (*joins, *guard.joins))
-            if image is change.new and facts.has(change) and (now := facts.guards.get(name_of(change, image))):
-                guard = both(guard, now, Verb.READ)
+            guard = judged(guard, change, image, facts)
         later = facts.last.get(change.id) if image is change.new or change.id in facts.between else None
         return guard if later is None else both(guard, later, Verb.READ)
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
-from appliance.protocol.permissions import Guarded, bits, owner_of
+from appliance.protocol.permissions import Guarded, Verb, bits, both, owner_of
 from appliance.store.access import grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.file import schema
@@ -218,17 +218,25 @@ def guard_of(grant: TableGrant, change: Change, image: Image) -> Guarded:
     return Guarded(bits(value_of(change, image, "permission")), owner_of(owner), change.joins)
 
 
-def groups_of(change: Change, image: Image, facts: Facts) -> Joins:
-    """Give the groups of a row of a standard table by which it is judged, but for those that its deletion names."""
+def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarded:
+    """Add to what an image of a standard table's row says of who may read it (``guard_of``) what is known beside it.
+
+    That are its groups, unless its deletion names them, and for what it became, what guards it now.
+    """
     if change.new is None:
-        return ()
+        return guard
     name = name_of(change, image)
-    if (end := facts.own_end(name, change.id)) is not None:
+    end, now = facts.own_end(name, change.id), facts.guards.get(name)
+    joins: Joins = ()
+    if end is not None:
         # Who has held it by what it had when it went may hold it since before this.
-        return end.guard.joins if image is change.old else ()
-    if (now := facts.guards.get(name)) is not None:
-        return now.joins
-    return facts.left.get(name, ()) if _renamed(change, image) else ()
+        joins = end.guard.joins if image is change.old else ()
+    elif now is not None:
+        joins = now.joins
+    elif _renamed(change, image):
+        joins = facts.left.get(name, ())
+    guard = guard._replace(joins=(*joins, *guard.joins))
+    return guard if end is not None or now is None or image is change.old else both(guard, now, Verb.READ)
 
 
 def _renamed(change: Change, image: Image) -> bool:
