@@ -8,7 +8,7 @@ from typing import Final
 
 from appliance.config import Config
 from appliance.errors import BadConfiguration
-from appliance.protocol.tokens import Issuer, Key
+from appliance.protocol.tokens import ISSUER, Issuer, Key
 from appliance.store.access import keys
 from appliance.store.outbox.retention import Retention
 from appliance.store.store import StoreSettings
@@ -46,6 +46,11 @@ def given_secrets(config: Config, former: tuple[str, ...]) -> tuple[str, ...]:
 
 def external_keys(config: Config) -> tuple[Key, ...]:
     """Read the keys of the other issuer's tokens. Raises ``BadConfiguration``."""
+    if config.jwt_issuer == ISSUER and not config.jwt_accounts:
+        raise BadConfiguration(
+            f'--jwt-issuer cannot be "{ISSUER}": so this server calls itself, and its subjects would be accounts here; '
+            "give --jwt-accounts if that is so, or leave it out"
+        )
     issuer = Issuer(
         name=config.jwt_issuer or "external",
         checked=bool(config.jwt_issuer),

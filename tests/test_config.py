@@ -264,6 +264,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         (["--config", "none.toml"], {}, "none.toml cannot be read"),
         (["--reveal", "password"], {}, "--reveal takes table.column"),
         (["--jwt-keys", "RS256:/nowhere"], {}, "/nowhere cannot be read"),
+        (["--jwt-issuer", "live-appliance"], {}, '--jwt-issuer cannot be "live-appliance"'),
         (["--trusted-proxies", "nobody"], {}, "--trusted-proxies must be addresses or networks"),
         (["--allowed-origins", "shop.example.com"], {}, "--allowed-origins must be scheme://host"),
         ([], {"LIVE_APPLIANCE_HOST": ","}, "--host names no address"),
