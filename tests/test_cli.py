@@ -120,6 +120,29 @@ def test_who_makes_a_table_is_told_how_users_come_to_add_rows(tmp_path: Path) ->
     assert "group users: peek, create" in call("table", "list", "--db", db).output
 
 
+@pytest.mark.parametrize("command", ["table list", "topic list", "user list", "group list"])
+def test_to_look_at_a_file_that_was_never_served_makes_no_store_of_it(command: str, tmp_path: Path) -> None:
+    file = a_file(tmp_path)
+    before = file.read_bytes()
+
+    done = call(*command.split(), "--db", file)
+
+    assert (done.exit_code, done.exception) == (0, None)
+    assert done.output == (
+        "orders: watched from the next serve; key id\n  may: administrators only\n" if "table" in command else ""
+    )
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (before, [file])
+
+
+@pytest.mark.parametrize("command", [("history", "orders", "1"), ("token", "check", "x.y.z")], ids=" ".join)
+def test_what_only_a_store_can_say_is_refused_of_another_file(command: tuple[str, ...], tmp_path: Path) -> None:
+    file = a_file(tmp_path)
+    before = file.read_bytes()
+
+    assert "is not served yet" in str(call(*command, "--db", file).exception)
+    assert file.read_bytes() == before
+
+
 # --- serve ------------------------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ def history_command(table: str, key: str, db: Path) -> None:
     It goes as far back as events are kept. KEY is the primary key's value, or a JSON list of the values of several
     columns. An update says what the columns that changed were before.
     """
-    with offline.open_store(db) as store:
+    with offline.open_made(db) as store:
         store.text_factory = connections.text
         kept = retention.kept(store)
         options = ValueOptions()

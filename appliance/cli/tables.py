@@ -33,7 +33,7 @@ def table() -> None:
 def table_list(db: Path, config_file: Path | None) -> None:
     """List the tables, what is not captured of them, and who may what."""
     settings = config.load({}, os.environ, config_file)
-    with offline.open_store(db) as store:
+    with offline.open_store(db, make=False) as store:
         found = offline.tables(store, Secrecy(settings.secret_columns, settings.reveal))
         granted = {name: granting.words(store, each) for name, each in grants.read(store).items()}
     for each in found:

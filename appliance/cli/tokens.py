@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-import jwt
 import structlog
 
 from appliance import config
@@ -20,8 +19,9 @@ from appliance.cli.options import config_option, db_option, duration, seconds, s
 from appliance.config import Config
 from appliance.errors import CommandError, Unauthorized
 from appliance.protocol import tokens
+from appliance.protocol.signatures import jwt
 from appliance.store import offline
-from appliance.store.access import accounts, callers, grants, keys
+from appliance.store.access import accounts, callers, keys
 from appliance.store.file import schema
 from appliance.wiring import external_keys
 
@@ -100,7 +100,7 @@ def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path
     """
     settings = config.load({}, os.environ, config_file)
     text = _text(text)
-    with offline.open_store(db) as store:
+    with offline.open_made(db) as store:
         own = keys.for_command(store, secret_file or settings.secret_file).keys(store)
         keyring = tokens.Keyring((*own, *external_keys(settings)), lifetime_s=settings.token_lifetime_s)
         try:
@@ -108,19 +108,13 @@ def token_check(text: str, db: Path, config_file: Path | None, secret_file: Path
         except Unauthorized as error:
             click.echo(f"refused: {error}")
             return 1
-        standing = grants.standing(store, [principal.subject])[principal.subject]
-        revoked = principal.token_id in callers.revoked(store)
-    if revoked:
-        click.echo("refused: the token was revoked; get a new one")
-        return 1
-    if principal.registered and not standing.exists:
-        click.echo("refused: its account is gone")
-        return 1
-    if (principal.issued_at or 0) < standing.not_before:
-        click.echo("refused: all tokens of its account that are as old were ended; get a new one")
+        (caller,) = callers.identify(store, [principal])
+        account = accounts.account_of(store, principal.subject)
+    if caller.refused:
+        click.echo(f"refused: {caller.refused}")
         return 1
     until = datetime.fromtimestamp(principal.expires_at, UTC).isoformat().replace("+00:00", "Z")
-    who = "an administrator" if principal.admin or standing.admin else "a user" if standing.exists else "no account"
+    who = "an administrator" if caller.principal.admin else "a user" if account else "no account"
     click.echo(f"valid: {principal.subject} of {principal.issuer}, {who}, until {until}")
     return 0
 

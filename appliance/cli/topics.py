@@ -27,8 +27,8 @@ def topic() -> None:
 @db_option
 def topic_list(db: Path) -> None:
     """List the user topics."""
-    with offline.open_store(db) as store:
-        for each in topics.topics(store):
+    with offline.open_store(db, make=False) as store:
+        for each in topics.topics(store) if schema.exists(store) else ():
             click.echo(each.name if each.durable else f"{each.name} (not durable)")
 
 

@@ -71,7 +71,7 @@ def user_add(email: str, db: Path, name: str, admin: bool, from_stdin: bool) -> 
 @db_option
 def user_list(db: Path) -> None:
     """List the accounts with their reference_ids and groups."""
-    with offline.open_store(db) as store:
+    with offline.open_store(db, make=False) as store:
         found = accounts.accounts(store) if standard.is_prepared(store) else []
     for each, groups in found:
         click.echo(f"{each.email}  {each.reference_id}  {', '.join(groups)}")
@@ -119,7 +119,7 @@ def group_add(name: str, db: Path) -> None:
 @db_option
 def group_list(db: Path) -> None:
     """List the groups with the number of their members."""
-    with offline.open_store(db) as store:
+    with offline.open_store(db, make=False) as store:
         found = accounts.groups(store) if standard.is_prepared(store) else []
     for name, members in found:
         click.echo(f"{name}  {members}")

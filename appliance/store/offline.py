@@ -23,16 +23,17 @@ BUSY_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def open_store(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file and make it a store if it is none yet; one of an earlier version is migrated.
+def open_store(path: Path, *, make: bool = True) -> Iterator[sqlite3.Connection]:
+    """Open the file and make it a store if it is none yet, or leave it as it is; one of an earlier version is migrated.
 
     Raises ``StoreUnusable``, and ``StoreInUse`` when it is to be migrated while an earlier version serves it.
     """
     connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
     try:
         with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
-            with incarnation.hold(path) if schema.is_outdated(db) else nullcontext():
-                schema.prepare(db)
+            if make or schema.exists(db):
+                with incarnation.hold(path) if schema.is_outdated(db) else nullcontext():
+                    schema.prepare(db)
             yield db
     except sqlite3.Error as error:
         raise connections.refusal(path, error) from error
@@ -73,8 +74,8 @@ class TableState:
 
 
 def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
-    """List the file's tables and what is captured of them. Writes nothing."""
-    off = {ascii_fold(name) for name in topics.unwatched(db)}
+    """List the file's tables and what is captured of them, also of one that is no store. Writes nothing."""
+    off = {ascii_fold(name) for name in topics.unwatched(db)} if schema.exists(db) else set()
     captured = {ascii_fold(name) for name in watch.captured(db)}
     found = []
     for table in catalog.tables(db):

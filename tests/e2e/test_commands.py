@@ -122,7 +122,7 @@ def test_tokens_are_checked_revoked_and_rotated(live: Live) -> None:
     third = token(live.db, "--user", "tokens@example.com")
     assert check(third)[0] == 0
     done("user", "remove", "tokens@example.com", "--db", live.db)
-    assert check(third) == (1, "refused: its account is gone\n")
+    assert check(third) == (1, "refused: the account of this token is not there any more\n")
     assert run("token", "create", "--user", "tokens@example.com", "--db", live.db).returncode == 1
 
 
