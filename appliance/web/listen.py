@@ -13,6 +13,8 @@ from appliance.errors import AddressMissing, BadConfiguration, CommandError
 #: Connections that the kernel keeps for us while we are busy; it cuts this to ``net.core.somaxconn``.
 BACKLOG: Final = 4096
 LOOPBACK: Final = ("127.0.0.1", "::1")
+#: What stands for every address of a machine, of IPv4 and of IPv6.
+_EVERY: Final = ("0.0.0.0", "::")  # noqa: S104 – only compared
 _ABSENT = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 #: How often a free port is looked for that is free on every address.
 _TRIES = 16
@@ -24,8 +26,8 @@ def open_listeners(hosts: Sequence[str] = LOOPBACK, port: int = 0) -> tuple[list
     """Listen on every address, on one port.
 
     ``port`` 0 takes a port that is free on all of them. ``::1`` is skipped on a machine without IPv6 when another
-    address is there; a note says so. An address that is named twice is listened on once. Gives the sockets
-    (non-blocking) and the notes. Raises ``CommandError``.
+    address is there; a note says so. An address that is named twice, or by one that stands for all, is listened on
+    once. Gives the sockets (non-blocking) and the notes. Raises ``CommandError``.
     """
     for _ in range(_TRIES if port == 0 and len(hosts) > 1 else 1):
         try:
@@ -86,10 +88,13 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
     listeners: list[socket.socket] = []
     notes: list[str] = []
     try:
-        for host in hosts:
+        for host in sorted(hosts, key=lambda host: host not in _EVERY):
             try:
                 family, address = _resolve(host, port)
-                if any(address[0] == listener.getsockname()[0] for listener in listeners):
+                if any(
+                    listener.family == family and listener.getsockname()[0] in (address[0], *_EVERY)
+                    for listener in listeners
+                ):
                     continue
                 listeners.append(_listen(family, address))
             except OSError as error:

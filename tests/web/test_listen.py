@@ -62,6 +62,14 @@ def test_a_name_that_is_nobodys_is_told_from_one_that_cannot_be_asked_for(
     assert caught.value.exit_status == status
 
 
+@pytest.mark.parametrize("hosts", [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1", "localhost")])
+def test_an_address_is_not_listened_on_beside_one_that_stands_for_all(hosts: tuple[str, ...]) -> None:
+    listeners, notes = open_listeners(hosts)
+    addresses = [listener.getsockname()[0] for listener in listeners]
+    close(listeners)
+    assert (addresses, notes) in ((["0.0.0.0"], []), (["0.0.0.0", "::1"], []))
+
+
 @pytest.mark.parametrize("port", [0, None], ids=["a free port", "one that was named"])
 def test_an_address_that_is_named_twice_is_listened_on_once(port: int | None) -> None:
     if port is None:
