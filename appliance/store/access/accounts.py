@@ -78,8 +78,7 @@ def add(
     """
     _demand_accounts(db)
     email = address(email)
-    if len(name) > NAME_LIMIT or not name.isprintable():
-        raise BadRequest(f"a name has at most {NAME_LIMIT} printable characters", attribute="name")
+    check_name(name)
     if account(db, email) is not None:
         raise Conflict("there is an account with this address already; sign in, or use another address")
     itself = str(uuid.uuid4())  # who owns it is known before the row is
@@ -93,6 +92,12 @@ def add(
     if admin:
         join(db, made.reference_id, ADMINISTRATORS)
     return made
+
+
+def check_name(name: str) -> None:
+    """Raise ``BadRequest`` unless an account may be called so."""
+    if len(name) > NAME_LIMIT or not name.isprintable():
+        raise BadRequest(f"a name has at most {NAME_LIMIT} printable characters", attribute="name")
 
 
 def _demand_accounts(db: sqlite3.Connection) -> None:

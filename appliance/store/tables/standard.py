@@ -172,8 +172,7 @@ def create(
     for attribute, bits in (("default_permission", permission), ("permission", table_permission)):
         if not 0 <= bits <= permissions.MOST:
             raise BadRequest(f"a permission is from 0 to {permissions.MOST}, not {bits}", attribute=attribute)
-    plans = _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission)
-    names = [each for plan in plans for each in (plan.made.table, plan.index)]
+    names = [each for plan in _plans(name, Kind.STANDARD, (), permission) for each in (plan.made.table, plan.index)]
     taken = db.execute(
         f"SELECT type, name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN ({','.join('?' * len(names))}) "
         "UNION ALL SELECT 'topic', name FROM _appliance_topic WHERE name = ?",
@@ -181,7 +180,7 @@ def create(
     ).fetchone()
     if taken is not None:
         raise TopicExists('there is a {} "{}" already; choose another name'.format(*taken), attribute="table_name")
-    for plan in plans:
+    for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
         plan.make(db)
         into_world(db, plan.made.table, TABLE_PERMISSION)
     db.execute(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote as percent_encoded
 
-from appliance.errors import REQUEST_ERRORS, BadJson, BadRequest, Conflict, Invalid
+from appliance.errors import REQUEST_ERRORS, BadJson, BadRequest, Conflict, Forbidden, Invalid
 from appliance.model import JSON, Affinity, Column, SQLiteValue, ascii_fold
 from appliance.protocol import values
 from appliance.protocol.assignments import stored
@@ -235,8 +235,16 @@ def read(document: JSON, resource: Resource, related: list[Relationship]) -> Ask
 
 
 def attributes(document: JSON, resource: Resource) -> dict[str, JSON]:
-    """Give the attributes of a document as they were sent. Raises as ``read`` does."""
-    return _members(_data(document, resource), "attributes")
+    """Give the attributes of a document as they were sent, for a row that the server names. Raises as ``read`` does."""
+    data = _data(document, resource)
+    if data.get("id") is not None:
+        raise named_here()
+    return _members(data, "attributes")
+
+
+def named_here() -> Forbidden:
+    """Give the refusal of an ``id`` that a client gives a new row."""
+    return Forbidden("the server gives the id; leave it out", pointer="/data/id")
 
 
 def _data(document: JSON, resource: Resource) -> dict[str, JSON]:

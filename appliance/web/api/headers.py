@@ -44,11 +44,16 @@ def _is_harmless(parameter: str, plain: bool) -> bool:
 
 
 def check_accept(request: Request) -> None:
-    """Refuse a client that takes JSON:API in no form that there is (section "Server Responsibilities")."""
-    listed = [each.strip().lower() for each in request.headers.get("accept", "*/*").split(",")]
+    """Refuse a client that names JSON:API in no form that there is (section "Server Responsibilities")."""
+    listed = [each.strip().lower() for each in _listed(request, "accept").split(",")]
     ours = [each for each in listed if each.partition(";")[0].strip() == MEDIA_TYPE]
-    if ours and all(_MODIFIED.search(each) for each in ours) and len(ours) == len(listed):
+    if ours and all(map(_MODIFIED.search, ours)):
         raise NotAcceptable(f"ask for {MEDIA_TYPE} without parameters", header="Accept")
+
+
+def _listed(request: Request, name: str) -> str:
+    """Give a header that is a list; it may stand there several times (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getlist(name))
 
 
 #: A parameter of a media type that changes it; weights and profiles do not.
@@ -60,12 +65,16 @@ def check_match(request: Request, tag: str | None) -> None:
 
     Without a ``tag`` only the asterisk matches.
     """
-    wanted = request.headers.get("if-match")
-    if wanted is not None and not matches(wanted, tag, weakly=False):
+    if "if-match" in request.headers and not _matches(_listed(request, "if-match"), tag, weakly=False):
         raise Stale("the row is not the one that If-Match names any more; read it again", header="If-Match")
 
 
-def matches(listed: str, tag: str | None, *, weakly: bool) -> bool:
+def is_known(request: Request, tag: str) -> bool:
+    """Whether a client has a row already (RFC 9110, section 13.1.2)."""
+    return _matches(_listed(request, "if-none-match"), tag, weakly=True)
+
+
+def _matches(listed: str, tag: str | None, *, weakly: bool) -> bool:
     """Say whether a list of entity tags has ``tag``, or the asterisk that stands for all."""
     given = [each.strip() for each in listed.split(",")]
     return "*" in given or any((each.removeprefix("W/") if weakly else each) == tag for each in given)

@@ -83,8 +83,8 @@ def update(
     if grant.kind is TableKind.ACCOUNT:
         if "email" in changed:
             changed["email"] = address(_text("email", changed["email"]))
-        if "name" in changed and len(_text("name", changed["name"])) > NAME_LIMIT:
-            raise Invalid(f"a name has at most {NAME_LIMIT} characters", column="name")
+        if "name" in changed:
+            accounts.check_name(_text("name", changed["name"]))
         if _PASSWORD in changed:
             _hash(changed[_PASSWORD])
     elif grant.system == USERGROUP and "name" in changed:

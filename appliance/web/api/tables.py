@@ -13,7 +13,6 @@ from starlette.responses import Response
 from appliance.errors import (
     BadRequest,
     Conflict,
-    Forbidden,
     Internal,
     NotAllowed,
     NotFound,
@@ -115,7 +114,6 @@ class Tables:
 
     async def _read_one(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
         asked = query.parse(request.query_params.multi_items(), single=True)
-        known = request.headers.get("if-none-match")
 
         def work(opened: Opened) -> Response:
             found = opened.find(row_id)
@@ -124,7 +122,7 @@ class Tables:
             if asked.include:  # the row's version does not say which versions the others have
                 return _json(200, document)
             tag = documents.etag(opened.resource, found)
-            if known is not None and headers.matches(known, tag, weakly=True):
+            if headers.is_known(request, tag):
                 return Response(status_code=304, headers={"ETag": tag})
             return _json(200, document, {"ETag": tag})
 
@@ -287,7 +285,7 @@ def _with_id(resource: Resource, asked: documents.Asked) -> documents.Asked:
         return asked
     pointer = "/data/id"
     if resource.shape.standard or resource.shape.rowid:
-        raise Forbidden("the server gives the id; leave it out", pointer=pointer)
+        raise documents.named_here()
     key = documents.key_of(resource, asked.row_id)
     if key is None:
         raise BadRequest("this can be no id of this table", pointer=pointer)

@@ -178,6 +178,22 @@ async def test_what_is_no_table_is_not_made_and_the_answer_says_why(
         assert live.sql("SELECT count(*) FROM sqlite_schema WHERE type = 'table'") == before
 
 
+async def test_the_server_gives_a_new_tables_row_its_id(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        document = {"type": "world", "id": "mine", "attributes": {"table_name": "book"}}
+        assert code(await live.write("POST", "/api/world", document)) == (403, "forbidden")
+        assert code(await live.ask("GET", "/api/book")) == (404, "unknown-topic")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 129])
+async def test_nobody_is_called_in_a_way_that_nobody_could_be_made(tmp_path: Path, name: str) -> None:
+    async with served(tmp_path / "live.db") as live:
+        refused = await live.change("user_account", "ann", "ann", name=name)
+        made = await live.create("user_account", email="x@example.com", name=name)
+        assert code(refused) == code(made) == (400, "bad-request")
+        assert refused.json()["errors"][0]["source"] == {"pointer": "/data/attributes/name"}
+
+
 async def test_a_table_is_made_only_by_who_may_create_rows_of_world(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db") as live:
         assert (await live.create("world", "ann", table_name="book")).status_code in (403, 404)

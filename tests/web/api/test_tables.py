@@ -235,6 +235,7 @@ async def test_a_document_that_is_none_says_where(tmp_path: Path, document: byte
         ({"Content-Type": "text/plain"}, 415),
         ({}, 415),
         ({"Content-Type": MEDIA, "Accept": f'{MEDIA}; ext="x"'}, 406),
+        ({"Content-Type": MEDIA, "Accept": f'{MEDIA}; ext="x,y", text/html'}, 406),
         ({"Content-Type": MEDIA, "Accept": f'{MEDIA}; ext="x", {MEDIA}; q=0.5'}, 201),
         ({"Content-Type": MEDIA, "Accept": "text/html, */*"}, 201),
     ],
