@@ -102,8 +102,11 @@ class Facts:
         return next((each for each in self.ended.get(name, ()) if event <= each.id), None)
 
     def has(self, change: Change) -> bool:
-        """Whether it was read what guards the row of a change, and it goes on, as far as is known."""
-        image = change.old or change.new
+        """Whether it was read what guards the row of a change, and it goes on, as far as is known.
+
+        Of one that was renamed, under its new name: the former may have been another's since.
+        """
+        image = change.new or change.old
         if image is None or (name := name_of(change, image)) not in self.guards:
             return False
         return self.own_end(name, change.id) is None

@@ -18,6 +18,7 @@ COMES = f"INSERT INTO todo(reference_id, text, permission, user_account_id) VALU
 CHANGES = "UPDATE todo SET text = 'b'"
 CLOSED, GIVEN_AWAY = "UPDATE todo SET permission = 0", "UPDATE todo SET user_account_id = 'bob'"
 OPENED = f"UPDATE todo SET permission = {OWNERS}"
+RENAMED, DELETED_AGAIN = "UPDATE todo SET reference_id = 'q'", "DELETE FROM todo WHERE reference_id = 'r'"
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -33,6 +34,8 @@ OPENED = f"UPDATE todo SET permission = {OWNERS}"
             [("create", "a"), ("update", "b")],
             [("create", "a"), ("delete", "a"), ("create", "b")],
         ),
+        # The second of that name is gone, as is the name of the first.
+        ((COMES, RENAMED, CLOSED, COMES, DELETED_AGAIN), [("create", "a"), ("create", "a"), ("delete", "a")], None),
     ],
 )
 async def test_a_replay_has_what_may_be_read_now_and_might_then(
