@@ -66,7 +66,7 @@ class Tail:
       trust: which certificates are taken with wss; unless given, those that the system trusts.
       token: gives the token for each new connection.
       renews: whether it gives another one then, so that the end of one is no end.
-      show: is given every frame that concerns the topic, a JSON text.
+      show: is given every frame that concerns the topic, a JSON text; what it raises must be a ``CommandError``.
       note: is told, in a line for a person, what happens to the connection.
 
     ``position`` is where to go on from: everything up to it has been shown. ``None``: there is none yet.
@@ -135,6 +135,7 @@ class Tail:
                     del attributes["epoch"]  # nothing of this topic is kept
                     self._note("messages may be missing here: the topic is not durable")
                 elif refusal.code == Gap.code:
+                    self.position = None
                     raise CommandError(
                         f"events are missing: {refusal}; --snapshot begins with the rows, no --since with what comes"
                     ) from None
@@ -177,6 +178,7 @@ class Tail:
             self._whole = True
             self._passed(data["EventId"])
         elif event["EventType"] in ("topic-destroyed", "table-dropped"):
+            self.position = None
             raise CommandError(f'the topic "{self._wish.topic}" has ended')
 
     def _passed(self, event_id: int | None) -> None:

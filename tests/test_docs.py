@@ -443,7 +443,7 @@ def test_every_exit_status_of_an_error_is_documented() -> None:
 
     kinds = (CommandError, StoreInUse, StoreUnusable, StoreLinked, StoreLocked, BadConfiguration, AddressMissing)
     raised = {each.exit_status for each in kinds}
-    assert raised | {0, click.UsageError.exit_code, 130} == statuses
+    assert raised | {0, click.UsageError.exit_code, 130, 143} == statuses
 
 
 def test_every_kind_of_command_error_has_been_looked_at() -> None:

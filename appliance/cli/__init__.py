@@ -11,12 +11,14 @@ from typing import Final
 import click
 
 from appliance import logs
+from appliance.cli import output
 from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.ops import unpacked
 
 
 def main() -> None:
     """Run the command line and exit."""
+    output.open_closed()
     unpacked.tidy()
     try:
         status = commands.main(standalone_mode=False, prog_name="live-appliance")
@@ -30,12 +32,12 @@ def main() -> None:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "live-appliance"
         click.echo(f"live-appliance: {error.format_message()} (see {help_for} --help)", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except ApplianceError as error:
         sys.exit(_complain(error))
+    except OSError as error:
+        if not output.is_refusal(error):
+            raise
+        sys.exit(_complain(output.Unprinted(error)))
     except BaseExceptionGroup as group:
         own, rest = group.split(ApplianceError)
         if own is None or rest is not None:
@@ -44,7 +46,10 @@ def main() -> None:
 
 
 def _complain(error: BaseException) -> int:
-    click.echo(f"live-appliance: {error}", err=True)
+    if isinstance(error, output.Unprinted):
+        output.mute()
+    if str(error):
+        click.echo(f"live-appliance: {error}", err=True)
     return error.exit_status if isinstance(error, CommandError) else 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import ssl
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +15,16 @@ import trio
 
 from appliance import client
 from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, own_token, secret_file_option
-from appliance.errors import ApplianceError
+from appliance.cli.output import Unprinted
+from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.model import Position
 from appliance.protocol import json as strict_json
 from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.store import offline
 from appliance.store.access import keys
 
-#: The exit status after Ctrl-C: 128 and the signal's number.
-INTERRUPTED: Final = 130
+#: The exit status after a signal is its number and this.
+SIGNALLED: Final = 128
 
 
 def _url(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -111,16 +111,16 @@ def tail_command(
 ) -> None:  # fmt: skip
     """Print a topic's events as they come, one JSON text a line.
 
-    Connects again by itself and goes on where it was. Ctrl-C says where to go on from.
+    Connects again by itself and goes on where it was. Ctrl-C says where to go on from, and so does SIGTERM.
     """
     wish = client.Wish(topic_name, _filters(filters), _position(since), snapshot, old)
     key = client_token(token, db, secret_file)
     tail = client.Tail(url, key, wish, _print_line, _note, trust=trust, renews=not token)
 
-    async def run() -> bool:
-        """Run until there is enough; whether it was interrupted."""
-        interrupted = False
-        with trio.open_signal_receiver(signal.SIGINT) as signals:
+    async def run() -> int:
+        """Run until there is enough; give the signal that came before, or 0."""
+        came = 0
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
 
                 async def enough() -> None:
@@ -128,15 +128,27 @@ def tail_command(
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(enough)
-                async for _ in signals:
-                    interrupted = True
+                async for number in signals:
+                    came = number
                     nursery.cancel_scope.cancel()
-        return interrupted
+        return came
 
-    if trio.run(run):
-        if tail.position is not None:
-            _note(f"to go on from here: --since {tail.position.epoch}.{tail.position.id}")
-        context.exit(INTERRUPTED)
+    try:
+        came = trio.run(run)
+    except* CommandError as group:
+        # Who comes back does not want to have missed anything. How far it was read where nobody reads any more, nobody
+        # knows.
+        if str(first_of(group)) and tail.position != wish.since:
+            _note_position(tail)
+        raise
+    if came:
+        _note_position(tail)
+        context.exit(SIGNALLED + came)
+
+
+def _note_position(tail: client.Tail) -> None:
+    if tail.position is not None:
+        _note(f"to go on from here: --since {tail.position.epoch}.{tail.position.id}")
 
 
 def _position(given: str | None) -> Position | None:
@@ -153,8 +165,11 @@ def _note(text: str) -> None:
 
 
 def _print_line(text: str) -> None:
-    click.echo(text)
-    sys.stdout.flush()
+    """Print a line and be sure that it is out. Raises ``Unprinted``."""
+    try:
+        click.echo(text.encode())  # which flushes; JSON is UTF-8, whatever the locale
+    except OSError as error:
+        raise Unprinted(error) from None
 
 
 def _filters(given: tuple[str, ...]) -> dict[str, Any]:

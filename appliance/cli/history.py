@@ -36,7 +36,7 @@ def history_command(table: str, key: str, db: Path) -> None:
         kept = retention.kept(store)
         options = ValueOptions()
         for change in rows.history(store, table, _key(key)):
-            click.echo(frames.change(change, options, Form(change.op, old_data=True)).decode())
+            click.echo(frames.change(change, options, Form(change.op, old_data=True)))
     click.echo(_beginning(kept), err=True)
 
 

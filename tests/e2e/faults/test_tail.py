@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -30,19 +30,19 @@ class Tail:
         assert text, self.process.communicate(timeout=PATIENCE_S)
         return json.loads(text)  # type: ignore[no-any-return]
 
-    def interrupt(self) -> str:
+    def interrupt(self, number: int = signal.SIGINT) -> str:
         """End it as Ctrl-C does, and give what it says then."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
         _, said = self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 130, said
+        assert self.process.returncode == 128 + number, said
         return said
 
 
 @contextmanager
-def tailing(*arguments: str | Path) -> Iterator[Tail]:
+def tailing(*arguments: str | Path, stdout: int | IO[bytes] = subprocess.PIPE) -> Iterator[Tail]:
     process = subprocess.Popen(
         [*PROGRAM, "tail", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
+        stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
     )  # fmt: skip
     try:
         yield Tail(process)
@@ -92,3 +92,49 @@ def test_a_position_that_is_not_kept_ends_tail_or_begins_a_snapshot_as_asked(tmp
         misspelt = run("tail", "t", "--db", db, "--url", live.url, "--since", "7")
         assert misspelt.returncode == 2
         assert "EPOCH.ID" in misspelt.stderr
+
+
+def test_tail_ends_in_silence_when_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with serving(db) as live, tailing("t", "--db", db, "--url", live.url, "--snapshot") as tail:
+        tail.line()  # live
+        assert tail.process.stdout is not None
+        tail.process.stdout.close()
+        sql(db, "INSERT INTO t VALUES(1)")
+        assert tail.process.wait(PATIENCE_S) == 1
+        assert tail.process.stderr is not None
+        assert tail.process.stderr.read() == ""
+
+
+def test_tail_ends_where_there_is_no_room_for_what_it_prints_and_says_where_from_to_go_on(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with serving(db) as live, open("/dev/full", "wb") as full:
+        with tailing("t", "--db", db, "--url", live.url, stdout=full) as tail:
+            while tail.process.poll() is None:  # from when on it has subscribed, nobody tells
+                sql(db, "INSERT INTO t DEFAULT VALUES")
+            assert tail.process.stderr is not None
+            said = tail.process.stderr.read()
+        assert tail.process.returncode == 1
+        place, why = said.splitlines()
+        assert "No space left" in why
+        since = place.partition("to go on from here: ")[2].split()
+        again = run("tail", "t", "--db", db, "--url", live.url, *since, "--count", "1")
+        assert json.loads(again.stdout.splitlines()[0])["EventType"] == "create"
+
+
+def test_sigterm_and_a_refusal_for_good_say_where_from_to_go_on_as_ctrl_c_does(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    with serving(db) as live:
+        with tailing("t", "--db", db, "--url", live.url, "--snapshot") as tail:
+            tail.line()
+            assert "to go on from here: --since" in tail.interrupt(signal.SIGTERM)
+        token = run("token", "create", "--admin", "--db", db).stdout.strip()
+        with tailing("t", "--token", token, "--url", live.url, "--snapshot") as tail:
+            tail.line()
+            run("token", "revoke", token, "--db", db)
+            _, said = tail.process.communicate(timeout=PATIENCE_S)
+            assert tail.process.returncode == 1
+            assert "to go on from here: --since" in said
