@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -45,11 +47,26 @@ def configure(format: str, level: str) -> None:  # noqa: A002
             _rendered,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     # Libraries speak through logging; what they have to say of a connection, the door says already.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+
+
+class _Lossy:
+    """A stream in which a line is lost that cannot be written: no room for a log ends no server, and no connection."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _wanted(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
@@ -65,7 +82,10 @@ def _rendered(logger: WrappedLogger, name: str, event: EventDict) -> str:
 
 
 def _json(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # the path of a file may be any bytes
+        return json.dumps(event, default=repr)
 
 
 def _text(logger: WrappedLogger, name: str, event: EventDict) -> str:

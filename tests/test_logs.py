@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -64,3 +68,28 @@ def test_level_and_format_change_for_loggers_that_have_been_used(capsys: pytest.
     assert len(found) == 2
     assert "second" in found[0]
     assert json.loads(found[1])["event"] == "third"
+
+
+class Full(io.StringIO):
+    """A log for which there is no room."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def test_a_log_for_which_there_is_no_room_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    logs.configure("text", "info")
+
+    structlog.get_logger().info("connected")
+
+
+def test_a_path_that_is_no_text_is_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+
+    structlog.get_logger().warning("store_away", path=os.fsdecode(b"caf\xe9.db"))
+
+    assert json.loads(capsys.readouterr().err)["path"].encode(errors="surrogateescape") == b"caf\xe9.db"

@@ -19,37 +19,43 @@ from appliance.ops import unpacked
 def main() -> None:
     """Run the command line and exit."""
     output.open_closed()
+    try:
+        sys.exit(_run())
+    finally:
+        output.settle()
+
+
+def _run() -> int:
+    """Run the command line; give the exit status."""
     unpacked.tidy()
     try:
         status = commands.main(standalone_mode=False, prog_name="live-appliance")
-        sys.exit(status if isinstance(status, int) else 0)
+        return status if isinstance(status, int) else 0
     except click.exceptions.Abort:
-        sys.exit(130)
+        return 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "live-appliance"
-        click.echo(f"live-appliance: {error.format_message()} (see {help_for} --help)", err=True)
-        sys.exit(error.exit_code)
+        output.tell(f"{error.format_message()} (see {help_for} --help)")
+        return error.exit_code
     except ApplianceError as error:
-        sys.exit(_complain(error))
+        return _complain(error)
     except OSError as error:
         if not output.is_refusal(error):
             raise
-        sys.exit(_complain(output.Unprinted(error)))
+        return _complain(output.Unprinted(error))
     except BaseExceptionGroup as group:
         own, rest = group.split(ApplianceError)
         if own is None or rest is not None:
             raise
-        sys.exit(_complain(first_of(own)))
+        return _complain(first_of(own))
 
 
 def _complain(error: BaseException) -> int:
-    if isinstance(error, output.Unprinted):
-        output.mute()
     if str(error):
-        click.echo(f"live-appliance: {error}", err=True)
+        output.tell(str(error))
     return error.exit_status if isinstance(error, CommandError) else 1
 
 

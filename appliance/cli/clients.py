@@ -15,7 +15,7 @@ import trio
 
 from appliance import client
 from appliance.cli.options import DEFAULT_URL, OWN_TOKEN_S, F, own_token, secret_file_option
-from appliance.cli.output import Unprinted
+from appliance.cli.output import Unprinted, tell
 from appliance.errors import ApplianceError, CommandError, first_of
 from appliance.model import Position
 from appliance.protocol import json as strict_json
@@ -115,7 +115,7 @@ def tail_command(
     """
     wish = client.Wish(topic_name, _filters(filters), _position(since), snapshot, old)
     key = client_token(token, db, secret_file)
-    tail = client.Tail(url, key, wish, _print_line, _note, trust=trust, renews=not token)
+    tail = client.Tail(url, key, wish, _print_line, tell, trust=trust, renews=not token)
 
     async def run() -> int:
         """Run until there is enough; give the signal that came before, or 0."""
@@ -148,7 +148,7 @@ def tail_command(
 
 def _note_position(tail: client.Tail) -> None:
     if tail.position is not None:
-        _note(f"to go on from here: --since {tail.position.epoch}.{tail.position.id}")
+        tell(f"to go on from here: --since {tail.position.epoch}.{tail.position.id}")
 
 
 def _position(given: str | None) -> Position | None:
@@ -158,10 +158,6 @@ def _position(given: str | None) -> Position | None:
     if not dot or not epoch or not (number.isascii() and number.isdecimal()):
         raise click.UsageError(f"--since takes EPOCH.ID, as Ctrl-C prints it, not {given!r}")
     return Position(epoch, int(number))
-
-
-def _note(text: str) -> None:
-    click.echo(f"live-appliance: {text}", err=True)
 
 
 def _print_line(text: str) -> None:

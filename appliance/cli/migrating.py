@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from appliance.cli.options import db_option
+from appliance.cli.output import tell
 from appliance.store import offline
 
 #: What a shell gives for a command that is not there, and for one that cannot be run.
@@ -34,7 +35,7 @@ def migrate_command(db: Path, command: tuple[str, ...]) -> int:
     with offline.migrating(db) as uncaptured:
         status = _run(command, db)
     for each in uncaptured:
-        click.echo(f"live-appliance: not captured any more: {each}", err=True)
+        tell(f"not captured any more: {each}")
     return status
 
 
@@ -58,7 +59,7 @@ def _run(command: Sequence[str], db: Path) -> int:
             child.send_signal(number)
         status = child.wait()
     except OSError as error:
-        click.echo(f"live-appliance: {command[0]} cannot be run: {error.strerror}", err=True)
+        tell(f"{command[0]} cannot be run: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
     finally:
         for number, handler in former.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from typing import Final
+
+import click
 
 from appliance.errors import CommandError
 
@@ -33,6 +36,16 @@ def open_closed() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 – for as long as the process lives
 
 
-def mute() -> None:
-    """Print no more: what could not be printed would be tried again at the exit, and fail it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def tell(words: str) -> None:
+    """Tell a person something on stderr; nobody has to read it."""
+    with contextlib.suppress(OSError):
+        click.echo(f"live-appliance: {words}", err=True)
+
+
+def settle() -> None:
+    """Write what is still to be written, or give it up: it would be tried again at the exit, and change its status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

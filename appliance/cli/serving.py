@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,20 +76,26 @@ def serve_command(config_file: Path | None, **options: object) -> None:
 
 
 def _announce(settings: config.Config, announcement: Announcement) -> None:
+    """Print what a person should know; that nobody reads it, or there is no room for it, keeps nobody from serving."""
+    with contextlib.suppress(OSError):
+        for line in _greeting(settings, announcement):
+            click.echo(line)
+
+
+def _greeting(settings: config.Config, announcement: Announcement) -> Iterator[str]:
     host, port = announcement.addresses[0]
     name = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 – only compared
     url = f"{'wss' if announcement.secure else 'ws'}://{f'[{name}]' if ':' in name else name}:{port}/live"
-    click.echo(f"live-appliance {__version__} serves {settings.db}")
-    click.echo(f"  live:   {url}")
+    yield f"live-appliance {__version__} serves {settings.db}"
+    yield f"  live:   {url}"
     if announcement.setup_code is not None:
         link = f"{_http(url)}/setup?code={announcement.setup_code}"
-        click.echo(f"  setup:  {link}  (makes the first administrator's account)")
-    click.echo(f"  try it: {_line_to_paste(settings, url, announcement.tables)}")
+        yield f"  setup:  {link}  (makes the first administrator's account)"
+    yield f"  try it: {_line_to_paste(settings, url, announcement.tables)}"
     if sys.stdout.isatty():
         ttl_s = min(OWN_TOKEN_S, settings.token_lifetime_s)
         token = own_token(announcement.secret, ADMINISTRATOR, admin=True, ttl_s=ttl_s)
-        click.echo(f"  token:  {token}  (an administrator's, for {duration(ttl_s)})")
-    sys.stdout.flush()
+        yield f"  token:  {token}  (an administrator's, for {duration(ttl_s)})"
 
 
 def _http(url: str) -> str:

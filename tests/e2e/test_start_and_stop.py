@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import sqlite3
@@ -48,6 +49,34 @@ def test_a_new_store_is_made_and_the_line_to_paste_shows_a_change(tmp_path: Path
         shown = pasted(command, tmp_path)
         assert '"EventType":"create"' in shown.stdout, shown
         assert '"text":"world"' in shown.stdout
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "</dev/null >/dev/full 2>/dev/full"])
+def test_a_server_needs_nobody_who_reads_what_it_says(tmp_path: Path, streams: str) -> None:
+    db = tmp_path / "a.db"
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = shlex.join([*PROGRAM, "serve", "--db", str(db), "--port", str(port)])
+    process = subprocess.Popen(["bash", "-c", f"exec {command} {streams}"], cwd=ROOT)
+    try:
+        until(lambda: answers(port), "the server is ready")
+        with closing(socket.create_connection(("127.0.0.1", port))) as refused:  # a line in the log
+            refused.sendall(head())
+            refused.recv(1024)
+        assert answers(port)
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether a server is ready."""
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), PATIENCE_S)) as probe:
+        probe.sendall(head("/readyz", Connection=b"close", Upgrade=None))
+        return b" 200 " in probe.recv(64)
+    return False
 
 
 def test_sigterm_closes_with_1012_and_ends_with_0(tmp_path: Path) -> None:
