@@ -299,13 +299,13 @@ def _boolean(value: object) -> object:
 
 
 def _strings(value: object) -> object:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) and each for each in value):
+    if not isinstance(value, (list, tuple)):
         return MISSING
-    return tuple(value)
+    return tuple(value) if all(isinstance(each, str) and each and "\0" not in each for each in value) else MISSING
 
 
 def _path(value: object) -> object:
-    return Path(value) if isinstance(value, (str, Path)) and str(value) else MISSING
+    return Path(value) if isinstance(value, (str, Path)) and str(value) and "\0" not in str(value) else MISSING
 
 
 _CONVERSIONS = {

@@ -164,6 +164,8 @@ def test_a_value_that_does_not_fit_is_refused_and_its_source_named(name: str, te
         ('host = "::1"', "\"host\" must be a list of strings, not '::1'"),
         ("host = [1]", '"host" must be a list of strings, not [1]'),
         ('host = [""]', "\"host\" must be a list of strings, not ['']"),
+        ('jwt_keys = ["k\\u0000.json"]', "\"jwt_keys\" must be a list of strings, not ['k\\x00.json']"),
+        ('secret_file = "s\\u0000"', "\"secret_file\" must be a path, not 's\\x00'"),
         ("log_format = 1", '"log_format" must be a string, not 1'),
         ("db = 1", '"db" must be a path, not 1'),
         ("[port]\nx = 1", "\"port\" must be a whole number, not {'x': 1}"),

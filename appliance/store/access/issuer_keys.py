@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -30,6 +31,9 @@ FILE_LIMIT: Final = 1 << 20
 _PUBLIC: Final[Mapping[str, type[Any]]] = {
     "RS256": RSAPublicKey, "ES256": EllipticCurvePublicKey, "EdDSA": Ed25519PublicKey,
 }  # fmt: skip
+#: The types of JWK that ``ALGORITHMS`` take: those without a curve, and those with one.
+_TYPES: Final = ("oct", "RSA")
+_CURVES: Final = (("EC", "P-256"), ("OKP", "Ed25519"))
 
 
 def read(files: Sequence[str], issuer: Issuer) -> tuple[Key, ...]:
@@ -56,6 +60,8 @@ def _of_file(algorithm: str, path: Path, issuer: Issuer) -> Key:
         return _shared(content.rstrip(b"\r\n"), path, issuer, None)
     try:
         material = load_pem_public_key(content)
+    except UnsupportedAlgorithm as error:
+        raise BadConfiguration(f"{path} holds a key of another kind than {algorithm} takes") from error
     except ValueError as error:
         private = " (it holds a private key: give the public one)" if b"PRIVATE KEY" in content else ""
         raise BadConfiguration(f"{path} is not a public key in PEM{private}") from error
@@ -114,16 +120,12 @@ def _of_jwks(path: Path, issuer: Issuer) -> list[Key]:
 
 
 def _of_jwk(each: JSON, path: Path, issuer: Issuer) -> Key | None:
-    if not isinstance(each, dict) or not _verifies(each):
+    if not isinstance(each, dict) or not _verifies(each) or not _is_ours(each):
         return None
     try:
         read = jwt.PyJWK.from_dict(each)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
-        if each.get("alg", "HS256") not in ALGORITHMS:
-            return None
+    except Exception as error:  # each algorithm of PyJWT refuses in its own way, and cryptography in others
         raise BadConfiguration(f"{path} holds a key that cannot be read") from error
-    if read.algorithm_name not in ALGORITHMS:
-        return None
     kid = read.key_id if isinstance(read.key_id, str) else None
     if read.algorithm_name == "HS256":
         return _shared(read.key, path, issuer, kid)
@@ -136,6 +138,12 @@ def _verifies(each: Mapping[str, JSON]) -> bool:
     """Whether a key may be used for that (RFC 7517, sections 4.2 and 4.3)."""
     operations = each.get("key_ops", ["verify"])
     return each.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
+
+
+def _is_ours(each: Mapping[str, JSON]) -> bool:
+    """Whether a key says that it is of a kind that we take. A set may hold any others (RFC 7517, section 5)."""
+    kind = each.get("kty")
+    return each.get("alg") in (None, *ALGORITHMS) and (kind in _TYPES or (kind, each.get("crv")) in _CURVES)
 
 
 def _read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from appliance.errors import BadConfiguration, CommandError, Unauthorized
 from appliance.protocol.signatures import jwt, load_cryptography
-from appliance.protocol.tokens import ISSUER, NO_KEY, Issuer, Keyring, issue
+from appliance.protocol.tokens import ALGORITHMS, ISSUER, NO_KEY, Issuer, Keyring, issue
 from appliance.store.access import issuer_keys, keys
 from appliance.store.file import connections, schema
 
@@ -30,6 +32,8 @@ EC = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 SECRET = b"a secret of another issuer, long enough"
+#: A public key of an algorithm that nobody has heard of.
+UNHEARD_OF = b"-----BEGIN PUBLIC KEY-----\nMAswBQYDKgMEAwIAAA==\n-----END PUBLIC KEY-----\n"
 CLAIMS = {"sub": "ann", "iss": THEIRS.name, "exp": 2_000_000_000}
 NOW = 1_999_999_000.0
 
@@ -196,6 +200,7 @@ def test_a_secret_in_a_file_verifies_without_its_newline(tmp_path: Path) -> None
         ("ES256", pem(P384), "P-256"),
         ("RS256", pem(dsa.generate_private_key(2048)), "another kind"),
         ("RS256", private_pem(RSA), "private key"),
+        ("RS256", UNHEARD_OF, "another kind"),
         ("RS256", b"nonsense", "not a public key"),
         ("RS256", SECRET, "not a public key"),
     ],
@@ -238,6 +243,44 @@ def test_a_jwks_file_has_keys_with_kids_and_what_is_not_for_us_is_passed_over(tm
     for token in (jwt.encode(CLAIMS, other, "RS256", {"kid": "one"}), jwt.encode(CLAIMS, other, "RS256", {"kid": "x"})):
         with pytest.raises(Unauthorized):
             keyring.verify(token, NOW)
+
+
+@pytest.mark.parametrize("other", [
+    {"kty": "oct", "alg": "none", "k": number(1 << 300)}, {"kty": "oct", "alg": "HS512", "k": 5}, {"kty": None}, {},
+    {"kty": "oct", "alg": ["HS256"]}, {"kty": ["RSA"], "alg": {"a": 1}}, {"kty": "AKP", "alg": "ML-DSA-44", "pub": "x"},
+    {"kty": "OKP", "crv": "X25519", "x": "AA"}, {"kty": "OKP", "crv": ["Ed25519"]}, {"kty": "EC", "crv": "P-384"},
+    {"kty": "OKP", "crv": "Ed448", "alg": "EdDSA", "x": "AA"}, 1, None, [],
+])  # fmt: skip
+def test_a_key_of_another_kind_in_a_set_is_passed_over(tmp_path: Path, other: Any) -> None:
+    (key,) = keys.external([jwks(tmp_path / "jwks.json", other, jwk(RSA, kid="one", alg=None), other)], THEIRS)
+    assert (key.kid, key.algorithm) == ("one", "RS256")
+    with pytest.raises(BadConfiguration, match=r"jwks\.json holds no key"):
+        keys.external([jwks(tmp_path / "jwks.json", other)], THEIRS)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.lists(st.text()),
+    st.sampled_from(["", "AQ", "AQAB", "A" * 43, "_" * 43, "-" * 400, "P-256", "P-521", "Ed25519", "Ed448", "none"]),
+    st.sampled_from([*ALGORITHMS, "HS512", "ES512", "PS256", "RSA", "EC", "OKP", "oct"]),
+)  # fmt: skip
+MEMBERS = st.sampled_from(["kty", "alg", "crv", "k", "n", "e", "d", "p", "q", "dp", "dq", "qi", "oth", "x", "y", "kid"])
+SOUND: list[dict[str, Any]] = [
+    *(dict(as_jwk.to_jwk(key, as_dict=True)) for as_jwk, private in
+      ((jwt.algorithms.RSAAlgorithm, RSA), (jwt.algorithms.ECAlgorithm, EC), (jwt.algorithms.OKPAlgorithm, ED))
+      for key in (private, private.public_key())),
+    {"kty": "oct", "k": number(int.from_bytes(SECRET))},
+]  # fmt: skip
+
+
+@given(st.sampled_from(SOUND), st.dictionaries(MEMBERS, ODD, max_size=4), st.sets(MEMBERS, max_size=2))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_a_key_of_a_set_holds_it_is_taken_or_refused(
+    tmp_path: Path, sound: dict[str, Any], odd: dict[str, Any], without: set[str]
+) -> None:
+    made = {name: value for name, value in (sound | odd).items() if name not in without}
+    with suppress(BadConfiguration):
+        (key,) = keys.external([jwks(tmp_path / "jwks.json", made)], THEIRS)
+        assert key.algorithm in ALGORITHMS
 
 
 @pytest.mark.parametrize("content", [
