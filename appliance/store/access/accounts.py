@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import BadRequest, CommandError, Conflict, Forbidden, Unauthorized
-from appliance.model import ascii_fold, quote_identifier
+from appliance.model import SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.permissions import MEMBERSHIP
-from appliance.store.file import schema
+from appliance.protocol.values import legible
+from appliance.store.file import connections, schema
 from appliance.store.tables import standard
 from appliance.store.tables.standard import ADMINISTRATORS, BUILT_IN, USER_ACCOUNT, USERS, join_table
 
@@ -40,12 +41,12 @@ _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One user. ``password`` is a hash; without one nobody can sign in. ``not_before``: see ``Standing``."""
+    """One user. With a ``password`` that is no hash nobody can sign in. ``not_before``: see ``Standing``."""
 
     reference_id: str
     email: str
     name: str
-    password: str | None
+    password: SQLiteValue
     confirmed: bool
     not_before: float
 
@@ -116,22 +117,30 @@ def account_of(db: sqlite3.Connection, reference_id: str) -> Account | None:
     return _find(db, "reference_id", reference_id)
 
 
-def _find(db: sqlite3.Connection, column: str, value: str) -> Account | None:
+def _find(db: sqlite3.Connection, column: str, value: SQLiteValue) -> Account | None:
     if not standard.is_prepared(db):
         return None
-    row = db.execute(
+    sql = (
         "SELECT reference_id, email, name, password, confirmed, "
         "coalesce((SELECT not_before FROM _appliance_account WHERE subject = reference_id), 0) "
-        f"FROM user_account WHERE {column} = ?",
-        (value,),
-    ).fetchone()
-    return None if row is None else Account(row[0], row[1], row[2], row[3], bool(row[4]), float(row[5]))
+        f"FROM user_account WHERE {column} = ?"
+    )
+    row = connections.tolerant(db, lambda: db.execute(sql, (value,)).fetchone())
+    if row is None:
+        return None
+    reference, email, name = map(_said, row[:3])
+    return Account(reference, email, name, row[3], bool(row[4]), float(row[5]))
+
+
+def _said(value: SQLiteValue) -> str:
+    """Give the text of a column as a token can hold it: whoever writes to the file may write anything."""
+    return legible(value) if isinstance(value, str) else ""
 
 
 def accounts(db: sqlite3.Connection) -> list[tuple[Account, list[str]]]:
     """List all accounts by address, each with the names of its groups."""
-    emails = [row[0] for row in db.execute("SELECT email FROM user_account ORDER BY email").fetchall()]
-    return [(each, _groups_of(db, each.reference_id)) for email in emails if (each := account(db, email)) is not None]
+    ids = [row[0] for row in db.execute("SELECT id FROM user_account ORDER BY email").fetchall()]
+    return [(each, _groups_of(db, each.reference_id)) for one in ids if (each := _find(db, "id", one)) is not None]
 
 
 def _groups_of(db: sqlite3.Connection, reference_id: str) -> list[str]:

@@ -6,16 +6,20 @@ import re
 from typing import Final
 
 from appliance.errors import BadRequest
+from appliance.model import SQLiteValue
 
 #: The work factor: each hash takes 2^COST rounds.
 COST: Final = 11
+#: The highest of a hash from elsewhere: a try takes 3 s. With 31 it were a day, and few others could sign in meanwhile.
+MOST: Final = 16
 #: The shortest and the longest password, bytes of UTF-8; bcrypt looks at no more than 72.
 SHORTEST: Final = 8
 LONGEST: Final = 72
 
 #: What a password is compared with when there is no account: nobody's, of the same cost.
-_NOBODY: Final = "$2b$11$V1QxSK3jW/9.5MSC.jnnYuZ7glkZrQ6rg3k2rkKcjRIeXy6KnLM8G"
-_WITH_COST: Final = re.compile(r"\$2[abxy]\$(\d\d)\$")
+_NOBODY: Final = b"$2b$11$V1QxSK3jW/9.5MSC.jnnYuZ7glkZrQ6rg3k2rkKcjRIeXy6KnLM8G"
+#: What a hash looks like. bcrypt is less strict: it takes ``+4`` and ``004`` for a cost, too.
+_HASH: Final = re.compile(rb"\$2[abxy]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
 
 def check_password(password: str) -> bytes:
@@ -37,7 +41,7 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(check_password(password), bcrypt.gensalt(COST)).decode("ascii")
 
 
-def is_password(password: str, hashed: str | None) -> bool:
+def is_password(password: str, stored: SQLiteValue) -> bool:
     """Whether a password is the one that was hashed. Takes as long when there is no hash, and is then false.
 
     So it does for a hash of a lower cost, from elsewhere; one of a higher cost takes longer.
@@ -47,13 +51,25 @@ def is_password(password: str, hashed: str | None) -> bool:
     raw = password.encode("utf-8", "surrogatepass")
     usable = len(raw) <= LONGEST
     raw = raw[:LONGEST]
+    hashed, cost = _hash_of(stored) or (_NOBODY, COST)
     try:
-        same = bcrypt.checkpw(raw, (hashed or _NOBODY).encode())
-    except ValueError:  # somebody has put something into the column that is no hash
-        bcrypt.checkpw(raw, _NOBODY.encode())
-        return False
-    found = _WITH_COST.match(hashed or "")
+        same = bcrypt.checkpw(raw, hashed)
+    except ValueError:  # a salt that bcrypt does not make
+        hashed, cost = _NOBODY, COST
+        same = bcrypt.checkpw(raw, hashed)
     # Twice as long for each one more: with the first it makes 2^COST.
-    for cost in range(int(found[1]) if found else COST, COST):
-        bcrypt.checkpw(raw, f"$2b${cost:02}{_NOBODY[6:]}".encode())
-    return same and usable and bool(hashed)
+    for each in range(cost, COST):
+        bcrypt.checkpw(raw, b"$2b$%02d%b" % (each, _NOBODY[6:]))
+    return same and usable and hashed is not _NOBODY
+
+
+def _hash_of(stored: SQLiteValue) -> tuple[bytes, int] | None:
+    """Give a hash and its cost; ``None`` for what is none.
+
+    Some applications store the bytes that bcrypt gives them, and the column takes anything.
+    """
+    raw = stored.encode("utf-8", "surrogatepass") if isinstance(stored, str) else stored
+    found = _HASH.fullmatch(raw) if isinstance(raw, bytes) else None
+    if found is None or int(found[1]) > MOST:
+        return None
+    return found[0], int(found[1])

@@ -82,6 +82,26 @@ async def test_an_unknown_address_and_a_wrong_password_have_one_answer_and_one_h
         assert len(hashings) == 5
 
 
+@pytest.mark.parametrize("stored", ["x'00ff'", "CAST(x'ff' AS TEXT)", "NULL", "5", "'no hash'", "1.5"])
+async def test_a_password_that_is_no_hash_is_answered_as_a_wrong_one(tmp_path: Path, stored: str) -> None:
+    async with opened(tmp_path) as (store, service):
+        await service.sign_up("ann@example.com", PASSWORD, client="c")
+        await store.commit(lambda db: db.execute(f"UPDATE user_account SET name = x'ff', password = {stored}"))
+        with pytest.raises(Unauthorized):
+            await service.sign_in("ann@example.com", PASSWORD, client="c")
+
+
+async def test_who_has_the_bytes_of_a_hash_and_of_a_name_can_sign_in(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, service):
+        await service.sign_up("ann@example.com", PASSWORD, name="Ann", client="c")
+        await store.commit(
+            lambda db: db.execute(
+                "UPDATE user_account SET name = CAST(name AS BLOB), password = CAST(password AS BLOB)"
+            )
+        )
+        assert await service.sign_in("ann@example.com", PASSWORD, client="c")
+
+
 async def test_signing_up_can_be_off(tmp_path: Path) -> None:
     async with opened(tmp_path, signup=False) as (_, service):
         with pytest.raises(Forbidden):

@@ -11,6 +11,7 @@ import bcrypt
 import pytest
 
 from appliance.errors import BadRequest, CommandError, Conflict, Forbidden, Unauthorized
+from appliance.model import SQLiteValue
 from appliance.store.access import accounts, callers, grants, passwords
 from appliance.store.file import connections, schema
 from appliance.store.tables import standard
@@ -39,6 +40,18 @@ def test_an_account_is_its_own_and_in_users(db: sqlite3.Connection) -> None:
     assert accounts.account(db, "ANN@example.com") == made
     assert "hash" not in repr(made)
     assert accounts.add(db, "bob@example.com", None).name == "bob"
+
+
+def test_whatever_somebody_has_written_into_an_account_it_is_found_and_listed(db: sqlite3.Connection) -> None:
+    for email, name, password in (("a@x.example", b"A", b"\xff"), ("b@x.example", 5, 5), (b"\xff", "C", None)):
+        db.execute("INSERT INTO user_account(email, name, password) VALUES(?, ?, ?)", (email, name, password))
+    db.execute("INSERT INTO user_account(email, name, password) VALUES('d@x.example', CAST(x'44ff' AS TEXT), x'')")
+    db.execute("UPDATE user_account SET password = CAST(x'ff' AS TEXT) WHERE email = 'd@x.example'")
+    found = [(each.email, each.name, each.password) for each, _ in accounts.accounts(db)]
+    assert found == [
+        ("a@x.example", "", b"\xff"), ("b@x.example", "5", "5"), ("d@x.example", "D\ufffd", "\udcff"), ("", "C", None),
+    ]  # fmt: skip
+    assert accounts.known(db, "d@x.example").name == "D\ufffd"
 
 
 @pytest.mark.parametrize("again", ["ann@example.com", "ANN@EXAMPLE.COM", "\tann@example.com\n"])
@@ -235,9 +248,16 @@ def test_the_longest_password_counts_to_its_last_byte() -> None:
     assert not passwords.is_password("x" * 73, hashed)
 
 
-@pytest.mark.parametrize("hashed", [None, "", "plain text", "$2b$11$short", "\u00e9"])
+SALTED = "V1QxSK3jW/9.5MSC.jnnYuZ7glkZrQ6rg3k2rkKcjRIeXy6KnLM8G"
+
+
+@pytest.mark.parametrize("hashed", [
+    None, "", "plain text", "$2b$11$short", "\u00e9", "\udcff", b"", b"\0\xff", 5, 1.5, b"$2b$11$", f"$2$11${SALTED}",
+    f"$2b$+4${SALTED}", f"$2b$004${SALTED}", f"$2b$00${SALTED}", f"$2b$31${SALTED}", f"$2b$17${SALTED}".encode(),
+    f"$2b$\u0661\u0661${SALTED}", f"$2b$11${SALTED}\n", f"$2b$04${SALTED[:21]}0{SALTED[22:]}",
+])  # fmt: skip
 def test_where_there_is_no_hash_no_password_is_right_and_it_takes_one_hashing(
-    hashed: str | None, monkeypatch: pytest.MonkeyPatch
+    hashed: SQLiteValue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[bytes] = []
     check = bcrypt.checkpw
@@ -257,13 +277,19 @@ def test_where_there_is_no_hash_no_password_is_right_and_it_takes_one_hashing(
 def test_a_hash_of_a_lower_cost_takes_as_long(monkeypatch: pytest.MonkeyPatch, cost: int) -> None:
     rounds: list[int] = []
     check = bcrypt.checkpw
-    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(cost)).decode()
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(cost))
 
     def counting(raw: bytes, against: bytes) -> bool:
         rounds.append(1 << int(against[4:6]))
-        return check(raw, against) if against == hashed.encode() else False
+        return check(raw, against) if against == hashed else False
 
     monkeypatch.setattr(bcrypt, "checkpw", counting)
-    assert passwords.is_password("correct horse", hashed)
+    assert passwords.is_password("correct horse", hashed.decode())
     assert not passwords.is_password("wrong password", hashed)
     assert sum(rounds) == 2 << passwords.COST  # of two tries
+
+
+def test_a_hash_may_be_stored_as_the_bytes_that_bcrypt_gives() -> None:
+    hashed = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4))
+    assert passwords.is_password("correct horse", hashed)
+    assert not passwords.is_password("correct horsf", hashed)
