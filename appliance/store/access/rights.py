@@ -20,6 +20,7 @@ from appliance.store.access.readable import readable
 from appliance.store.tables import rows, standard
 from appliance.store.tables.resources import Resource
 from appliance.store.tables.rows import Clause, Found
+from appliance.store.tables.standard import USERGROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,14 @@ def may_refer(db: sqlite3.Connection, rights: Rights, grant: TableGrant, target:
     guard = grants.guards(db, target, [reference_id]).get(reference_id)
     if guard is None:
         return False
-    if grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP):
-        return True  # who may write a join row has been decided by what it joins; any group may be its other end
     table = rights.granted.get(ascii_fold(target))
-    return table is not None and table.known(rights.may) and rights.may(Verb.REFER, guard)
+    known = table is not None and table.known(rights.may)
+    if grant.kind in (TableKind.JOIN, TableKind.MEMBERSHIP):
+        if ascii_fold(target) != USERGROUP:
+            return True  # who may write a join row has been decided by what it joins
+        # Sharing with a group takes nothing from it; who is in one knows of it.
+        return reference_id in rights.groups or (known and rights.may(Verb.PEEK, guard))
+    return known and rights.may(Verb.REFER, guard)
 
 
 def has_system(db: sqlite3.Connection, table: str) -> bool:

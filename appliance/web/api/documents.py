@@ -112,10 +112,11 @@ class Relationship:
     target: Resource
 
 
-def relationships(resource: Resource, every: Mapping[str, Resource]) -> list[Relationship]:
+def relationships(resource: Resource, every: Mapping[str, Resource], *, hidden: bool = False) -> list[Relationship]:
     """Give the relationships of a table: foreign keys that hold the ``reference_id`` of a standard table's row.
 
-    One is called as its column without ``_id``; where that is no name or is taken, ``_row`` is put behind.
+    ``hidden``: also those of columns that are written and never sent. One is called as its column without ``_id``;
+    where that is no name or is taken, ``_row`` is put behind.
     """
     taken = {*resource.columns, "id", "type"}
     found = []
@@ -123,7 +124,7 @@ def relationships(resource: Resource, every: Mapping[str, Resource]) -> list[Rel
         target = every.get(ascii_fold(reference.table))
         if target is None or not target.shape.standard or ascii_fold(reference.target_column) != "reference_id":
             continue
-        if ascii_fold(reference.column) not in resource.sent:
+        if ascii_fold(reference.column) not in resource.sent and not hidden:
             continue
         name = reference.column[:-3] if ascii_fold(reference.column).endswith("_id") else reference.column
         while ascii_fold(name) in taken or not name:

@@ -31,8 +31,8 @@ class Opened:
 
     @property
     def references(self) -> list[Relationship]:
-        """All relationships of the table."""
-        return documents.relationships(self.resource, self.every)
+        """All relationships of the table, also those that are not shown."""
+        return documents.relationships(self.resource, self.every, hidden=True)
 
     def related(self, resource: Resource | None = None) -> list[Relationship]:
         """Give the relationships of this table, or of another, to tables that the principal may know of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
@@ -198,6 +199,37 @@ async def test_a_join_row_is_for_the_owner_of_what_it_joins(tmp_path: Path) -> N
         assert ids(await live.ask("GET", "/api/todo", "bob")) == [other]
 
 
+async def test_a_row_is_joined_to_a_group_that_one_may_know_of(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        row = await todo(live)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('open', 'open'), ('hidden', 'hidden')")
+        live.sql("UPDATE usergroup SET permission = 0 WHERE reference_id IN ('hidden', ?)", USERS)
+
+        async def joined(group: str, subject: str = "ann") -> httpx.Response:
+            return await live.create(JOIN, subject, todo_id=row, usergroup_id=group)
+
+        async def related(group: str) -> httpx.Response:
+            ends = {"todo": ("todo", row), "usergroup": ("usergroup", group)}
+            links = {name: {"data": {"type": kind, "id": each}} for name, (kind, each) in ends.items()}
+            return await live.write("POST", f"/api/{JOIN}", {"type": JOIN, "relationships": links}, "ann")
+
+        for ask in (joined, related):
+            theirs, nothing = await ask("hidden"), await ask("nothing")
+            assert code(theirs) == code(nothing) == (404, "not-found")
+            assert theirs.text.replace("hidden", "nothing") == nothing.text
+        made = await joined("open")
+        assert [made.status_code, (await joined(USERS)).status_code] == [201, 201]  # ann is in users
+        join_id = made.json()["data"]["id"]
+        moved = [await live.change(JOIN, join_id, "ann", usergroup_id=each) for each in ("hidden", "nothing")]
+        assert [code(each) for each in moved] == [(403, "forbidden")] * 2
+        assert moved[0].text == moved[1].text
+        live.sql("DELETE FROM " + JOIN)
+        live.sql("UPDATE world SET permission = 0 WHERE table_name = 'usergroup'")
+        assert code(await joined("open")) == (404, "not-found")
+        assert (await joined(USERS)).status_code == 201
+        assert (await live.create(JOIN, todo_id=row, usergroup_id="hidden")).status_code == 201  # an administrator
+
+
 async def test_memberships_and_grants_are_for_administrators(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN, tables=TODO) as live:
         answers = [
@@ -224,6 +256,16 @@ async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(t
         assert code(theirs) == code(nothing) == (404, "not-found")
         assert theirs.text.replace(room, "nothing") == nothing.text
         assert (await live.create("note", "ann", room_id=room)).status_code == 201
+
+
+async def test_a_reference_by_a_column_that_is_never_sent_is_judged_alike(tmp_path: Path) -> None:
+    tables = {"room": (NewColumn("name", "text"),), "note": (NewColumn("room_key", "room"),)}
+    async with served(tmp_path / "live.db", tables=tables) as live:
+        room = (await live.create("room", "ann", name="a")).json()["data"]["id"]
+        theirs, nothing = [await live.create("note", "bob", room_key=each) for each in (room, "nothing")]
+        assert code(theirs) == code(nothing) == (404, "not-found")
+        assert theirs.text.replace(room, "nothing") == nothing.text
+        assert (await live.create("note", "ann", room_key=room)).status_code == 201
 
 
 async def test_a_reference_that_a_row_has_may_be_sent_back_by_who_sees_it(tmp_path: Path) -> None:
