@@ -310,6 +310,7 @@ class Access:
             facts,
             ended=course.ends(),
             narrowed=course.narrowed,
+            fresh=course.fresh,
             last=course.last,
             between=course.between,
             joining={name: course.joining[name] for name in rows & course.joining.keys()},

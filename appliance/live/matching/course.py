@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
-from appliance.live.matching.facts import End, Joining, Joins, Name, common, guard_of, name_of, row_of, undone, value_of
+from appliance.live.matching.facts import (
+    End,
+    Joining,
+    Joins,
+    Name,
+    common,
+    given_to,
+    guard_of,
+    name_of,
+    row_of,
+    undone,
+    value_of,
+)
 from appliance.live.matching.telling import Told
 from appliance.model import Change, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
@@ -46,7 +58,7 @@ class Course:
 
     __slots__ = (
         "_begun", "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics",
-        "_transactions", "between", "changes", "joining", "lacking", "last", "narrowed",
+        "_transactions", "_updates", "between", "changes", "fresh", "joining", "lacking", "last", "narrowed",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +68,7 @@ class Course:
         #: How many it is of.
         self.changes = 0
         self.narrowed: dict[int, Joins] = {}
+        self.fresh: dict[int, Mapping[str, int]] = {}
         self.last: dict[int, Guarded] = {}
         self.between: set[int] = set()
         #: By row, what joins it to groups or parts it from them, in order.
@@ -68,12 +81,13 @@ class Course:
         self._named: dict[Name, list[int]] = {}
         self._renamed: dict[Name, int] = {}
         # Of the transaction that has not ended yet: its first event, its rows by what tells them from others, those
-        # whose place another has taken or that are gone, and the deletions.
+        # whose place another has taken or that are gone, the deletions, and the updates by the names that the rows had.
         self._begun = 0
         self._transactions = 0
         self._rows: dict[Hashable, _Row] = {}
         self._over: list[_Row] = []
         self._gone: list[tuple[Name, End]] = []
+        self._updates: dict[Name, list[int]] = {}
 
     def add(self, events: Iterable[Told]) -> None:
         """Take up what comes next of a transaction."""
@@ -105,8 +119,11 @@ class Course:
             if end.id in self.between:  # whom an update gave the row is not told of its deletion
                 guard = both(guard, self.last[end.id], Verb.READ)
             self._ended.append((name, end._replace(guard=guard)))
+        for name, updates in self._updates.items():
+            if fresh := self._fresh(name):
+                self.fresh.update(dict.fromkeys(updates, fresh))
         self._transactions += 1
-        self._rows, self._over, self._gone, self._ends, self._begun = {}, [], [], None, 0
+        self._rows, self._over, self._gone, self._ends, self._begun, self._updates = {}, [], [], None, 0, {}
 
     def ends(self) -> Mapping[Name, list[End]]:
         """Give the rows that were deleted, in order."""
@@ -169,10 +186,26 @@ class Course:
                 self._gone.append((old, End(change.id, guard_of(grant, change, change.old), change.joins)))
             return
         new = name_of(change, change.new)
+        if old is not None:
+            for name in {old, new}:
+                self._updates.setdefault(name, []).append(change.id)
         if new != old:
             self._named.setdefault(new, []).append(change.id)
             if old is not None:
                 self._renamed[old] = change.id
+
+    def _fresh(self, name: Name) -> dict[str, int]:
+        """Give the groups that the transaction has joined a row to, or parted it from, with what it had by them before.
+
+        0, where it was not joined to them.
+        """
+        _, reference = name
+        before: dict[str, int] = {}
+        for transaction, change, column in self.joining.get(name, ()):
+            if transaction == self._transactions:
+                for group, permission in given_to(change, column, reference):
+                    before.setdefault(group, permission)
+        return before
 
     def _since_before(self, name: Name, end: End) -> Joins:
         """Give those of a deleted row's groups that it was joined to since before the transaction.

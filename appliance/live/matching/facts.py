@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -70,6 +70,9 @@ class Facts:
     ended: Mapping[Name, Sequence[End]] = field(default_factory=dict)
     #: By event id, of deletions whose row was joined to some of its groups by one of these events, the other groups.
     narrowed: Mapping[int, Joins] = field(default_factory=dict)
+    #: By event id, of updates, groups that their transaction has joined the row to, with what their join rows gave
+    #: before it: who may read the row by these now could not read it as it was.
+    fresh: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     #: By event id, what guards the row after the last of these events that is of it, where that is another one.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
@@ -238,6 +241,8 @@ def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarde
         joins = now.joins
     elif _renamed(change, image):
         joins = facts.left.get(name, ())
+    if image is change.old and (fresh := facts.fresh.get(change.id)) is not None:
+        joins = tuple([(group, held & fresh.get(group, held)) for group, held in joins])
     guard = guard._replace(joins=(*joins, *guard.joins))
     return guard if end is not None or now is None or image is change.old else both(guard, now, Verb.READ)
 
@@ -284,6 +289,14 @@ def undone(change: Change, column: str, reference: str, after: Joins) -> Joins:
     if change.old is not None and str(value_of(change, change.old, column)) == reference:
         joins.append(_given(change, change.old))
     return tuple(joins)
+
+
+def given_to(change: Change, column: str, reference: str) -> Iterator[tuple[str, int]]:
+    """Give the groups whose join rows for a row a change has made, changed or deleted, with what these gave before."""
+    for image in (change.old, change.new):
+        if image is not None and str(value_of(change, image, column)) == reference:
+            group, permission = _given(change, image)
+            yield group, permission if image is change.old else 0
 
 
 def _given(change: Change, image: Image) -> tuple[str, int]:
