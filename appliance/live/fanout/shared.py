@@ -10,6 +10,7 @@ judged by is found for the first and kept for the others, until anything that it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -36,17 +37,22 @@ T = TypeVar("T")
 class Once(Generic[T]):
     """What the first who asks finds out for all."""
 
-    __slots__ = ("_finding", "_found")
+    __slots__ = ("_at", "_finding", "_found")
 
     def __init__(self) -> None:
         self._finding = trio.Lock()
         self._found: T | None = None
+        self._at = -math.inf
 
-    async def get(self, find: Callable[[], Awaitable[T]]) -> T:
-        """Give what was found; what ``find`` raises is raised, and the next one asks again."""
+    async def get(self, find: Callable[[], Awaitable[T]], since: float = -math.inf) -> T:
+        """Give what was found after ``since`` (``trio.current_time()``).
+
+        What ``find`` raises is raised, and the next one asks again.
+        """
         async with self._finding:
-            if self._found is None:
-                self._found = await find()
+            if self._found is None or self._at <= since:
+                at = trio.current_time()
+                self._found, self._at = await find(), at
             return self._found
 
 

@@ -107,8 +107,9 @@ class Subscribers:
         #: somebody holds. Asked for each batch of events, so they are kept.
         self.by_row: set[str] = set()
         self.live_sets: set[str] = set()
-        #: How often a topic has come to one of these.
-        self.grown = 0
+        #: How often a topic has come to one of these; and how often filters that nobody had just then, by which rows
+        #: that say whose they are enter live sets and leave them.
+        self.grown = self.filtered = 0
 
     def topics(self) -> list[str]:
         """Name (folded) the topics that have subscribers."""
@@ -138,6 +139,7 @@ class Subscribers:
         subscription.audience = audiences.join(subscription, subscription.wish, sight)
         self._by_topic[folded] = audiences
         self._note(folded)
+        self.filtered += subscription.audience.may_be_left and subscription.audience.is_new
         if subscription.position is None:
             self.feed(subscription)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -53,10 +54,11 @@ class Sight(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A principal, and the groups that it is in just now."""
+    """A principal, and the groups that it is in just now: ``read_at`` (``trio.current_time()``) that was known."""
 
     principal: Principal
     groups: frozenset[str]
+    read_at: float = field(default=-math.inf, compare=False)
 
     def may(self, verb: Verb, on: Guarded) -> bool:
         """Decide whether this reader may do ``verb`` to what ``on`` guards."""
@@ -131,7 +133,7 @@ class Access:
         assert found is not None  # noqa: S101 – either somebody has asked for us, or we have
         if found.refused:
             raise Unauthorized(found.refused)
-        return Reader(found.principal, found.groups)
+        return Reader(found.principal, found.groups, trio.current_time())
 
     def guest(self, remote: str) -> Reader | None:
         """Give the reader that has no token, at an address; ``None`` where nobody comes in without one.

@@ -79,6 +79,16 @@ class Audience(Generic[M]):
         if shape is not None and (wanted is None or isinstance(wanted, RowFilter)):
             self._filters[shape.id] = wanted
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the first has just come, who waits: once nobody is in it any more, an audience is forgotten."""
+        return not self.members and len(self.waiting) == 1
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether these are live sets, of rows that say who may read them, which a row may leave by the filter."""
+        return self.wish.live_set and self.sight is Sight.BY_ROW and self.filter is not None
+
     def feed(self, member: M) -> None:
         """Have the hub feed a member that waits."""
         self.waiting.discard(member)
@@ -150,8 +160,8 @@ class Audience(Generic[M]):
         return tellings(self.wish, change, before, after)
 
     def is_left_by(self, change: Change) -> bool:
-        """Whether a change takes a row out of these live sets, of rows that say who may read them, by the filter."""
-        return self.wish.live_set and self.sight is Sight.BY_ROW and self._wants(change) == (True, False)
+        """Whether a change takes a row out of these live sets by the filter (``may_be_left``)."""
+        return self.may_be_left and self._wants(change) == (True, False)
 
     def _wants(self, change: Change) -> tuple[bool, bool] | None:
         """Say of the old and the new image whether this audience wants to know of it; ``None``: of neither."""

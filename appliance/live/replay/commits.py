@@ -225,11 +225,11 @@ class Commits:
         course.end()
         return course if course.changes <= KEPT else None
 
-    async def known(self, events: Sequence[Told], course: Course, topics: frozenset[str]) -> Facts:
+    async def known(self, events: Sequence[Told], course: Course, topics: frozenset[str], since: float) -> Facts:
         """Give ``facts`` to a reading, with whose the rows of plain tables among these topics are by now.
 
-        They are read for the first of many that come to these events at the same moment, and not where the rows of no
-        topic decide. Raises ``sqlite3.Error``.
+        They are read for the first of many that come to these events at the same moment, but not before ``since``: when
+        the rights of its reader were. And not where the rows of no topic decide. Raises ``sqlite3.Error``.
         """
         if not topics:
             return NOTHING
@@ -239,15 +239,18 @@ class Commits:
 
         asked = (course, topics, tuple([told.id for told in events]))
         once: Once[Facts] = self._hub.shared.at(self._moment(), asked, Once)
-        facts = await once.get(read)
+        facts = await once.get(read, since)
         if facts.newest:
             self.note(facts.newest)
         return facts
 
     def _moment(self) -> tuple[object, ...]:
         """Say on what it rests, beside the outbox, what is found out of the same events."""
-        hub = self._hub
-        return hub.position, self._store.borders.decided, hub.access.renewed, hub.subscribers.grown, hub.shapes
+        hub, subscribers = self._hub, self._hub.subscribers
+        return (
+            hub.position, self._store.borders.decided, hub.access.renewed, subscribers.grown, subscribers.filtered,
+            hub.shapes,
+        )  # fmt: skip
 
     async def facts(self, events: Sequence[Told], course: Course) -> Facts:
         """Read what is needed to deliver these events, of which this is the course, as ``Hub.facts`` does.

@@ -35,7 +35,7 @@ from appliance.errors import BadRequest, CloseCode
 from appliance.live.fanout import notices
 from appliance.live.fanout.hub import STRETCH, Hub
 from appliance.live.fanout.subscribers import Subscription, doubt
-from appliance.live.matching.access import Sight
+from appliance.live.matching.access import Reader, Sight
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.telling import Told
 from appliance.live.replay import pages, wants
@@ -195,11 +195,12 @@ class Reading:
 
     async def _send_part(self, events: Sequence[Told], end: int) -> bool:
         """Send what is due of events that are decided on together; give whether it was all."""
-        by_row, _ = ground = self._by_row(), self._hub.access.regranted
+        by_row, _, _ = ground = self._ground()
+        since = max(each.reader.read_at for each in self._subscriptions)
         course = await self._commits.of(events, by_row)
         for first in range(0, max(1, len(events)), STEP):
             some = events[first : first + STEP]
-            facts = await self._commits.known(some, course, by_row)
+            facts = await self._commits.known(some, course, by_row, since)
             last = end if first + STEP >= len(events) else some[-1].id
             if doubtful := facts.doubtful & by_row - self._doubted:
                 concerned = [each for each in self._subscriptions if ascii_fold(each.topic) in doubtful]
@@ -209,13 +210,22 @@ class Reading:
             if await changed_upto(self._hub, self._store, self._subscriptions[0].reader, facts.newest):
                 await self._hub.reached(facts.newest)  # rows are judged as of then, and by then it is known who may
                 return False
-            # What else transactions did is not known of other tables whose rows decide by now, or by other grants. So
-            # nothing is awaited from here to what is sent.
-            if ground != (self._by_row(), self._hub.access.regranted):
+            # What else transactions did is not known of other tables whose rows decide by now, or by other grants; and
+            # with other rights rows would be judged that are as they were before. So nothing is awaited from here to
+            # what is sent.
+            if ground != self._ground():
                 return False
             if not await self._send(some, facts, last):
                 return False
         return True
+
+    def _ground(self) -> tuple[frozenset[str], int, frozenset[Reader]]:
+        """Say by what it is decided what is sent: the tables (folded) whose rows say it, the grants, and whose rights.
+
+        Those are one session's, so there are several only where one of them has just changed.
+        """
+        readers = frozenset(each.reader for each in self._subscriptions if not each.ended)
+        return self._by_row(), self._hub.access.regranted, readers
 
     def _by_row(self) -> frozenset[str]:
         """Name (folded) the tables of which rows say what a subscription may be told."""

@@ -73,5 +73,5 @@ class Rights:
             if caller.refused:
                 holder.end(CloseCode.TOKEN_EXPIRED, caller.refused)
             else:
-                holder.become(Reader(caller.principal, caller.groups))
+                holder.become(Reader(caller.principal, caller.groups, trio.current_time()))
         self._hub.reassess(self._hub.subscriptions_to(changed), {name for name, other in changed.items() if other})

@@ -18,7 +18,8 @@ from appliance.live.replay.reading import Reading
 from appliance.model import Principal
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.store.tables.standard import NewColumn, join_table
-from tests.live.matching.test_facts import caught_up
+from tests.live.fanout.test_shared import many_read
+from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import Peer
 from tests.web.api.application import USERS, Served, served
 
@@ -28,6 +29,8 @@ JOINS = (
     f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) "
     f"VALUES('r', 'staff', {Verb.READ << GROUP_SHIFT})"
 )
+#: A row leaves the group, and then Ann comes to it.
+PARTS = f"DELETE FROM {join_table('todo')}"
 
 
 @asynccontextmanager
@@ -109,3 +112,58 @@ async def test_who_loses_the_sight_of_all_while_it_is_looked_for_changed_rights_
         monkeypatch.setattr(reading, "changed_upto", lose)
         await Reading(hub, live.store, ann, [subscription], 0).run()
         assert [(event["EventType"], event["Key"]) for event in ann.sent] == [("create", ["r"])]
+
+
+@asynccontextmanager
+async def with_a_row_of_a_group(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    """Serve a row of a group, whose tail looks no more."""
+    async with served(path, tables={"todo": (NewColumn("text", "text"),)}) as live:
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('staff', 'staff')")
+        live.sql("INSERT INTO todo(reference_id, text, permission) VALUES('r', 'secret', 0)")
+        live.sql(JOINS)
+        await caught_up(live)
+
+        async def look_never(*asked: Any) -> Any:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(live.store, "look", look_never)
+        yield live
+
+
+async def test_who_comes_to_a_group_while_rows_are_judged_is_shown_none_that_has_left_it_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with with_a_row_of_a_group(tmp_path / "a.db", monkeypatch) as live:
+        hub, changed_upto, ann = live.hub, reading.changed_upto, peer("ann")
+        subscription = hub.subscribe(ann, "todo", Wish())
+
+        async def come(*asked: Any) -> bool:
+            changed = await changed_upto(*asked)
+            if "staff" not in ann.reader.groups:
+                live.sql(PARTS)
+                ann.reader = joined_now(ann.reader)
+                hub.reassess([subscription])
+            return changed
+
+        monkeypatch.setattr(reading, "changed_upto", come)
+        await Reading(hub, live.store, ann, [subscription], 0).run()
+        assert ann.sent == []
+
+
+async def test_nor_who_has_come_to_it_since_they_were_judged_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with with_a_row_of_a_group(tmp_path / "a.db", monkeypatch) as live:
+        hub, bob, ann = live.hub, peer("bob", "staff"), peer("ann")
+        with many_read(hub.shared):
+            await Reading(hub, live.store, bob, [hub.subscribe(bob, "todo", Wish())], 0).run()
+            live.sql(PARTS)
+            ann.reader = joined_now(ann.reader)
+            await Reading(hub, live.store, ann, [hub.subscribe(ann, "todo", Wish())], 0).run()
+        assert [event["Key"] for event in bob.sent] == [["r"]]
+        assert ann.sent == []
+
+
+def joined_now(reader: Reader) -> Reader:
+    """Give somebody's rights as they are read at this moment: of a member of the group."""
+    return replace(reader, groups=reader.groups | {"staff"}, read_at=trio.current_time())

@@ -15,6 +15,7 @@ from appliance.live.replay import commits
 from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
 from appliance.store.tables.standard import USERS, join_table
+from tests.live.fanout.test_shared import many_read
 from tests.live.matching.test_facts import caught_up, peer, read_one_by_one, shared_row
 from tests.live.replay.test_reading import Peer
 from tests.web.api.application import Served
@@ -137,6 +138,23 @@ async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_l
         assert not held_by(ann, {"r"} if "staff" in groups else set())
         assert all(each["EventType"] == "delete" for each in ann.sent)
         assert "staff" in groups or "shared" not in str(ann.sent)
+
+
+async def test_a_row_leaves_a_filter_that_came_when_it_had_been_judged_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_one_by_one(monkeypatch)
+    async with shared_row(tmp_path / "a.db") as (live, carl, held):
+        live.hub.unsubscribe(held)
+        begun = live.hub.position.id
+        for statement in (LEAVES, GOES):
+            await run(live, (statement,), at_once=False)
+        with many_read(live.hub.shared):
+            for text in ("something else", "shared"):
+                subscription = live.hub.subscribe(carl, "todo", Wish({"text": text}, live_set=True))
+                await Reading(live.hub, live.store, carl, [subscription], begun).run()
+                live.hub.unsubscribe(subscription)
+        assert (told(carl), carl.told) == ([("delete", "shared")], [])
 
 
 @pytest.mark.parametrize("remembered", [True, False])
