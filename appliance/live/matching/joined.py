@@ -17,7 +17,7 @@ from appliance.live.wire.frames import text_frame
 from appliance.model import Change, Image, Op, Shape, ascii_fold
 from appliance.protocol import frames
 from appliance.protocol.permissions import Guarded, Verb
-from appliance.protocol.values import ValueOptions
+from appliance.protocol.values import ValueOptions, legible
 from appliance.store.access.grants import CLOSED, TableGrant
 
 
@@ -126,5 +126,5 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
             now._replace(joins=groups.before),
             Guarded(0, None, given_by(change) if facts.newer else ()),
             entering,
-            text_frame(frames.gone(shape.table, [reference], event_id)),
+            text_frame(frames.gone(shape.table, [legible(reference)], event_id)),
         )

@@ -13,9 +13,10 @@ from appliance.errors import BadRequest, CommandError
 from appliance.model import ascii_fold
 from appliance.protocol import wording
 from appliance.protocol.permissions import ALL, GROUP_SHIFT, OWNER_SHIFT, TABLE_DEFAULT, Verb
+from appliance.protocol.values import legible
 from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
-from appliance.store.file import schema
+from appliance.store.file import connections, schema
 from appliance.store.tables import standard
 from appliance.store.tables.standard import GUESTS, USERS, WORLD, join_table
 
@@ -133,17 +134,24 @@ def words(db: sqlite3.Connection, found: TableGrant) -> list[str]:
     guarded = found.guarded
     lines = [_line("everybody", guarded.permission)]
     for group, permission in guarded.joins:
-        row = db.execute("SELECT name FROM usergroup WHERE reference_id = ?", (group,)).fetchone()
-        lines.append(_line(f"group {row[0]}" if row else f"a group that is gone ({group})", permission >> GROUP_SHIFT))
+        name = _called(db, "SELECT name FROM usergroup", group)
+        whose = f"group {name}" if name else f"a group that is gone ({legible(group)})"
+        lines.append(_line(whose, permission >> GROUP_SHIFT))
     if found.owner_column is not None:
         lines.append(_line(f"a row's owner ({found.owner_column})", guarded.permission >> OWNER_SHIFT))
     elif guarded.owner is not None:
-        row = db.execute("SELECT email FROM user_account WHERE reference_id = ?", (guarded.owner,)).fetchone()
-        who = f"its owner {row[0] if row else guarded.owner}"
+        who = f"its owner {_called(db, 'SELECT email FROM user_account', guarded.owner) or legible(guarded.owner)}"
         lines.append(_line(who, guarded.permission >> OWNER_SHIFT))
     said = [line for line in lines if line]
     rows = _ROWS.get(found.kind)
     return [*said, rows] if rows else said or ["administrators only"]
+
+
+def _called(db: sqlite3.Connection, sql: str, reference: str) -> str | None:
+    """Say what a row is called; ``None`` where there is none."""
+    mark, bound = connections.placeholder(reference)
+    row = connections.tolerant(db, lambda: db.execute(f"{sql} WHERE reference_id = {mark}", (bound,)).fetchone())
+    return None if row is None else legible(str(row[0]))
 
 
 _ROWS: Final = {

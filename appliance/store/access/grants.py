@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from appliance.model import KEPT_PREFIXES, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, bits, owner_of
-from appliance.store.file import schema
+from appliance.store.file import connections, schema
 from appliance.store.tables import standard
 from appliance.store.tables.standard import (
     ADMINISTRATORS,
@@ -121,9 +121,9 @@ class _World:
 
 
 def _worlds(db: sqlite3.Connection, there: Mapping[str, Registered]) -> dict[str, _World]:
-    rows = db.execute(
-        "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
-    ).fetchall()
+    rows = _rows(
+        db, "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
+    )
     joined = joins(db, WORLD, [row[1] for row in rows], there)
     return {
         ascii_fold(str(name)): _World(
@@ -174,7 +174,7 @@ def adopt(db: sqlite3.Connection, tables: Iterable[str]) -> None:
     """Give each table a row in ``world``, for administrators only; writes nothing when all have one."""
     if WORLD not in standard.registered(db):
         return
-    there = {ascii_fold(str(name)) for (name,) in db.execute("SELECT table_name FROM world").fetchall()}
+    there = {ascii_fold(str(name)) for (name,) in _rows(db, "SELECT table_name FROM world")}
     missing = [table for table in tables if ascii_fold(table) not in there]
     if not missing:
         return
@@ -277,6 +277,11 @@ def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[t
 
 
 def _in_batches(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of these values. Text that is not UTF-8 stops nobody's rights from being read."""
     for start in range(0, len(values), BATCH):
-        batch = values[start : start + BATCH]
-        yield from db.execute(f"{sql}({','.join('?' * len(batch))})", batch).fetchall()
+        marks, bound = zip(*map(connections.placeholder, values[start : start + BATCH]), strict=True)
+        yield from _rows(db, f"{sql}({','.join(marks)})", bound)
+
+
+def _rows(db: sqlite3.Connection, sql: str, parameters: Sequence[SQLiteValue] = ()) -> list[tuple[Any, ...]]:
+    return connections.tolerant(db, lambda: db.execute(sql, parameters).fetchall())

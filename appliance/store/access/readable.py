@@ -7,6 +7,7 @@ from collections.abc import Collection
 from appliance.model import Principal, SQLiteValue, quote_identifier
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb, permits
 from appliance.store.access.grants import CLOSED, TableGrant, TableKind
+from appliance.store.file.connections import placeholder
 
 
 def readable(
@@ -41,12 +42,13 @@ def _standard(
         values.append(principal.subject)
     if groups and grant.join_table is not None and grant.join_column is not None:
         join, column = quote_identifier(grant.join_table), quote_identifier(grant.join_column)
+        marks, bound = zip(*map(placeholder, sorted(groups)), strict=True)
         ways.append(
             f"EXISTS(SELECT 1 FROM {join} WHERE {join}.{column} = {table}.reference_id "
-            f"AND {join}.usergroup_id COLLATE BINARY IN ({','.join('?' * len(groups))}) "
+            f"AND {join}.usergroup_id COLLATE BINARY IN ({','.join(marks)}) "
             f"AND {_has(f'{join}.permission', verb << GROUP_SHIFT)})"
         )
-        values += sorted(groups)
+        values += bound
     return f"({' OR '.join(ways)})", tuple(values)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusable
+from appliance.model import SQLiteValue
 from appliance.store.file.locks import Connection, begin_immediate, is_locked
 from appliance.store.file.soundness import Soundness, look
 
@@ -44,6 +45,16 @@ NETWORK_FILE_SYSTEMS = frozenset(
 def text(raw: bytes) -> str:
     """Decode TEXT so that no byte is lost: what is not UTF-8 becomes lone surrogates (PEP 383)."""
     return raw.decode("utf-8", "surrogateescape")
+
+
+def placeholder(value: SQLiteValue) -> tuple[str, SQLiteValue]:
+    """Give a placeholder and what is bound to it; text that is not UTF-8 can only be bound as its bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "CAST(? AS TEXT)", value.encode("utf-8", "surrogateescape")
+    return "?", value
 
 
 def connect(database: str | Path, *, busy_timeout_s: float = 0.0, uri: bool = False) -> sqlite3.Connection:

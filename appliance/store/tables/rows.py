@@ -17,7 +17,7 @@ from appliance.errors import Conflict, Invalid, RequestError, TooLarge, Unavaila
 from appliance.model import Image, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.wording import quote
-from appliance.store.file.connections import text
+from appliance.store.file.connections import placeholder, text
 from appliance.store.tables.resources import Resource
 
 #: An SQL expression and the values that are bound in it.
@@ -135,16 +135,6 @@ def _beyond(term: Term, value: SQLiteValue) -> Clause:
         return f"{term.sql} > {bound}", (one,)
     beyond = f"{term.sql} < {bound}"
     return (f"({beyond} OR {term.sql} IS NULL)" if term.nullable else beyond), (one,)
-
-
-def placeholder(value: SQLiteValue) -> tuple[str, SQLiteValue]:
-    """Give a placeholder and what is bound to it; text that is not UTF-8 can only be bound as its bytes."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "CAST(? AS TEXT)", value.encode("utf-8", "surrogateescape")
-    return "?", value
 
 
 def page_sql(resource: Resource, where: Sequence[Clause], order: Sequence[Term], limit: int, offset: int = 0) -> Clause:

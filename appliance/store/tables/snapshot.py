@@ -91,9 +91,10 @@ def check(db: sqlite3.Connection, shape: Shape) -> None:
 def row(db: sqlite3.Connection, shape: Shape, reference_id: str) -> Image | None:
     """Read one row of a standard table as it is now; ``None`` when it is not there, or the table of another shape."""
     _, shown, cut = outbox_row([Value(quote_identifier(column.name)) for column in shape.columns])
-    sql = f"SELECT {cut}, {','.join(shown)} FROM main.{quote_identifier(shape.table)} WHERE reference_id = ?"
+    mark, bound = connections.placeholder(reference_id)
+    sql = f"SELECT {cut}, {','.join(shown)} FROM main.{quote_identifier(shape.table)} WHERE reference_id = {mark}"
     try:
-        found = connections.tolerant(db, lambda: db.execute(sql, (reference_id,)).fetchone())
+        found = connections.tolerant(db, lambda: db.execute(sql, (bound,)).fetchone())
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
             raise

@@ -131,3 +131,15 @@ def test_columns_are_written_with_colons() -> None:
     ]  # fmt: skip
     with pytest.raises(BadRequest):
         granting.columns(["a:text:reqired"])
+
+
+def test_what_is_not_utf_8_is_said_so_that_it_can_be_shown(db: sqlite3.Connection) -> None:
+    grants.adopt(db, ["Orders"])
+    db.execute("PRAGMA foreign_keys=OFF")
+    db.execute("UPDATE world SET user_account_id = CAST(x'41ff' AS TEXT) WHERE table_name = 'Orders'")
+    db.execute(
+        f"INSERT INTO {standard.join_table('world')}(world_id, usergroup_id, permission) "
+        "SELECT reference_id, CAST(x'42ff' AS TEXT), ? FROM world WHERE table_name = 'Orders'",
+        (Verb.READ << 14,),
+    )
+    assert said(db) == ["a group that is gone (B\ufffd): read", "its owner A\ufffd: all"]
