@@ -24,8 +24,9 @@ from appliance.store.outbox.replay import Page
 
 #: From so many readings at a time on, what they have to read is put into memory, where there is room.
 MANY: Final = 4
-#: Of so many changes courses are kept, the last ones; they take about 400 bytes a change.
+#: Of so many changes courses are kept, and so many of them, the last ones; they take about 400 bytes a change.
 KEPT: Final = 50_000
+COURSES: Final = 500
 #: After which id and up to which, of which tables (folded), and by which state of what is granted on them.
 Stretch: TypeAlias = tuple[int, int, frozenset[str], int]
 #: Of what was found at one moment so much is kept, the last of it: each is of a hundred events.
@@ -127,12 +128,17 @@ class Shared:
 
     async def get(self, stretch: Stretch, read: Callable[[], Awaitable[Course | None]]) -> Course | None:
         """Give the course of a stretch, which does not change; ``None``: too much. It is ``read`` once; may raise."""
-        async with self._being_read.setdefault(stretch, trio.Lock()):
-            if stretch not in self._courses:
-                self._courses[stretch] = found = await read()
-                changes = sum(each.changes for each in self._courses.values() if each is not None)
-                while changes > KEPT and len(self._courses) > 1:
-                    oldest = self._courses.pop(next(iter(self._courses)))
-                    changes -= 0 if oldest is None else oldest.changes
-                return found
-            return self._courses[stretch]
+        reading = self._being_read.setdefault(stretch, trio.Lock())
+        try:
+            async with reading:
+                if stretch not in self._courses:
+                    self._courses[stretch] = found = await read()
+                    changes = sum(each.changes for each in self._courses.values() if each is not None)
+                    while (changes > KEPT or len(self._courses) > COURSES) and len(self._courses) > 1:
+                        oldest = self._courses.pop(next(iter(self._courses)))
+                        changes -= 0 if oldest is None else oldest.changes
+                    return found
+                return self._courses[stretch]
+        finally:
+            if not reading.locked():
+                self._being_read.pop(stretch, None)

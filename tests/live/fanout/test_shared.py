@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from appliance.live.fanout.recent import Recent
-from appliance.live.fanout.shared import FOUND, MANY, Once, Shared
+from appliance.live.fanout.shared import COURSES, FOUND, MANY, Once, Shared
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
@@ -21,6 +21,7 @@ from appliance.live.matching.facts import Facts
 from appliance.live.replay import commits
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.reading import Reading
+from appliance.store.access.grants import CLOSED, TableGrant, TableKind
 from appliance.store.outbox import replay
 from appliance.store.outbox.replay import Page
 from appliance.store.outbox.wanted import Wanted
@@ -284,3 +285,15 @@ def test_of_what_was_found_at_a_moment_the_last_is_kept() -> None:
         for number in (*range(FOUND + 1), FOUND, 0):
             assert shared.at((1,), number, partial(make, number)) == number
     assert made == [*range(FOUND + 1), 0]
+
+
+async def test_of_long_transactions_that_did_nothing_to_the_rows_in_question_no_more_are_remembered_either() -> None:
+    shared, nothing = Shared(Recent(0)), Course((), lambda table: TableGrant(table, TableKind.PLAIN, CLOSED))
+
+    async def read() -> Course:
+        return nothing
+
+    with shared.reading():
+        for number in range(COURSES + 1):
+            assert await shared.get((number, number + 1, frozenset(), 0), read) is nothing
+        assert (len(shared._courses), shared._being_read) == (COURSES, {})
