@@ -136,8 +136,10 @@ class Tail:
                 self._failed(str(error) or type(error).__name__)
                 self._known, self._distrusted = None, True  # what this look was to lead to is still to be done
                 self._turns.end()
-                await trio.sleep(BUSY_POLL_S if self._absence.is_on else RETRY_S)
-                await self._absence.look()  # nobody else does, and that may be why
+                until = trio.current_time() + RETRY_S
+                while trio.current_time() < until:
+                    await trio.sleep(BUSY_POLL_S if self._absence.is_on else RETRY_S)
+                    await self._absence.look()  # nobody else does, and that may be why
             else:
                 await self._wait()
 

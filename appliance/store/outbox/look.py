@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+import trio
 
 from appliance.capture import outbox
 from appliance.model import SQLiteValue
@@ -22,6 +24,7 @@ GLANCE_ROWS = 128
 GLANCE_BYTES = 128 << 10
 
 OutboxRow = tuple[SQLiteValue, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,16 @@ class Lookout:
         self._connection = connection
         self._busy_timeout_s = busy_timeout_s
         self._schema = Seen(None, {})
+        self._tail: trio.lowlevel.Task | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is the tail that asks: the task that looks."""
+        return trio.lowlevel.current_task() is self._tail
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a work for the tail, which does not look meanwhile. Raises what it raises."""
+        return await self._database.run(lambda db: self._patiently(db, work))
 
     async def look(self, after: int, known: int | None, at_least: int) -> Look | None:
         """Read what comes after the event id ``after``, as ``Store.look`` says; one look after another.
@@ -87,13 +100,14 @@ class Lookout:
         connection and has nothing to do meanwhile: a second one would take 1.5 MB for knowing the schema. Only then is
         this a checkpoint.
         """
+        self._tail = trio.lowlevel.current_task()
         try:
             seen = glance(self._connection, after, known, self._schema)
         except sqlite3.Error:
             seen = Beyond(None)
         if isinstance(seen, Beyond) or (at_least and seen is not None):
             version = seen.data_version
-            seen = await self._database.run(lambda db: self._look(db, version, after, at_least))
+            seen = await self.read(lambda db: self._look(db, version, after, at_least))
             self._schema = Seen(seen.schema_version, seen.texts)
         return seen
 
@@ -105,13 +119,17 @@ class Lookout:
             return False
 
     def _look(self, db: sqlite3.Connection, version: int | None, after: int, at_least: int) -> Look:
-        db.execute(f"PRAGMA busy_timeout={int(self._busy_timeout_s * 1000)}").fetchall()
-        try:
-            seen = _read(db, version, after, max(LOOK_ROWS, at_least), LOOK_BYTES, at_least, schema=self._schema)
-        finally:
-            db.execute("PRAGMA busy_timeout=0").fetchall()
+        seen = _read(db, version, after, max(LOOK_ROWS, at_least), LOOK_BYTES, at_least, schema=self._schema)
         assert seen is not None  # noqa: S101 – nothing is beyond this
         return seen
+
+    def _patiently(self, db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Wait for a lock, as a glance does not."""
+        db.execute(f"PRAGMA busy_timeout={int(self._busy_timeout_s * 1000)}").fetchall()
+        try:
+            return work(db)
+        finally:
+            db.execute("PRAGMA busy_timeout=0").fetchall()
 
 
 async def open_lookout(database: Database, busy_timeout_s: float) -> Lookout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Sessions
@@ -22,6 +24,7 @@ from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store.access import granting
 from appliance.store.file.bridge import open_bridge
+from appliance.store.file.readers import READERS
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.tables.secrecy import Secrecy
 from appliance.store.tables.standard import NewColumn, create, join_table
@@ -187,3 +190,21 @@ async def test_who_comes_while_it_is_looked_whether_rights_have_changed_is_told_
             another.execute("COMMIT")
         await caught_up(live)
         assert [(event["EventType"], event["Key"]) for event in ann.sent] == [("create", ["r"])]
+
+
+async def test_live_events_of_rows_that_say_who_may_read_them_do_not_wait_for_those_who_read(tmp_path: Path) -> None:
+    async with application.served(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
+        ann, held = peer("ann"), threading.Event()
+        live.hub.attach(live.hub.subscribe(ann, "todo", Wish()))
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS + 1):
+                nursery.start_soon(live.store.read, lambda db: held.wait())
+            await wait_all_tasks_blocked()
+            try:
+                live.sql("UPDATE world SET permission = permission | 2 WHERE table_name = 'todo'")
+                live.sql("INSERT INTO todo(text, user_account_id) VALUES('hers', 'ann')")
+                with trio.fail_after(5):
+                    await caught_up(live)
+            finally:
+                held.set()
+        assert [event["EventData"]["text"] for event in ann.sent] == ["hers"]
