@@ -138,12 +138,10 @@ class Store:
         """
         return self._lookout.quiet(known)
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` on a connection that only reads, beside the tail and the writer. Raises what it raises.
-
-        The tail's own works are run on its own: all live events wait for these, and others may stand in line.
-        """
-        return await (self._lookout if self._lookout.is_asked else self._readers).read(work)
+    async def read(self, work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
+        """Run ``work`` as ``Readers.read`` does, the tail's on its own connection: all live events wait for these."""
+        own = self._lookout.is_asked
+        return await (self._lookout.read(work) if own else self._readers.read(work, patient=patient))
 
     def handed_out(self, highest: int) -> None:
         """Note that ids up to ``highest`` are about to be sent. Raises ``StoreUnusable``: they must not be, then."""

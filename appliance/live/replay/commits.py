@@ -172,7 +172,8 @@ class Commits:
         lacking, names = False, bool(stretches)
         while names and (wanted := beside.wanted(self._hub, list(every.values()), topics)) is not None:
             read = partial(beside.read, stretches=stretches, wanted=wanted, most=most)
-            found = await self._store.read(partial(read, shapes=self._hub.shapes, contents=self._store.contents))
+            read = partial(read, shapes=self._hub.shapes, contents=self._store.contents)
+            found = await self._store.read(read, patient=True)
             more = {each.id: Told(each) for each in found or () if each.id not in every}
             every |= more
             lacking = found is None or (doubtful and len(every) > len(events))
@@ -218,7 +219,8 @@ class Commits:
             else:
                 at = position
                 page = await self._store.read(
-                    lambda db: next(replay.pages(db, at, end, changed, shapes, contents), None)  # noqa: B023
+                    lambda db: next(replay.pages(db, at, end, changed, shapes, contents), None),  # noqa: B023
+                    patient=True,
                 )
                 some, position = ([Told(each) for each in page.events], page.end) if page is not None else ([], end)
             course.add(some)
@@ -282,7 +284,9 @@ class Commits:
         if wanted is None:
             return facts
         shapes, contents, behind = self._hub.shapes, self._store.contents, (events[-1].id, facts.newest)
-        found = await self._store.read(lambda db: beside.read(db, [behind], wanted, shapes, contents, most))
+        found = await self._store.read(
+            lambda db: beside.read(db, [behind], wanted, shapes, contents, most), patient=True
+        )
         if found is None:
             return replace(facts, doubtful=facts.doubtful | topics) if most is None else facts
         course = Course(topics, self._hub.access.grant)

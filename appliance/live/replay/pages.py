@@ -33,7 +33,7 @@ async def read(
         page = snapshot.page(db, shape, condition, place)
         return page, not lapse.may_differ(db, known) or _sees_the_same(db, hub.access, reader, shape)
 
-    return await store.read(work)
+    return await store.read(work, patient=True)
 
 
 def _sees_the_same(db: sqlite3.Connection, access: Access, reader: Reader, shape: Shape) -> bool:

@@ -177,7 +177,7 @@ class Reading:
     async def _read(self, after: int, upto: int, wanted: Wanted, *, complete: bool) -> Page:
         shapes, contents = self._hub.shapes, self._store.contents
         page = await self._store.read(
-            lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete)
+            lambda db: replay.page(db, after, upto, wanted, shapes, contents, complete=complete), patient=True
         )
         return replace(page, events=[each for each in page.events if not self._hub.withheld.has(each)])
 

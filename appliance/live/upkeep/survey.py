@@ -35,7 +35,7 @@ async def survey(store: Store, upto: int) -> None:
     while place < upto:
         before = trio.current_time()
         try:
-            place = await store.read(partial(_note, contents=contents, after=place))
+            place = await store.read(partial(_note, contents=contents, after=place), patient=True)
             rest = REST * (trio.current_time() - before)
         except sqlite3.Error:  # whoever reads says so; what is noted stays true
             rest = RETRY_S

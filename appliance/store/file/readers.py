@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Final, TypeVar
 
 import trio
@@ -29,14 +29,16 @@ class Readers:
         self._open_another = open_another
         self._free: list[Database] = []
         self._places = trio.Semaphore(READERS)
+        #: Patient works that are under way, or stand in one line with all others: those are behind no more than these.
+        self._patient = trio.Semaphore(READERS)
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
         """Run ``work``, which leaves no transaction open, on a connection that is free.
 
-        Works begin in the order in which they were asked for. Raises: whatever ``work`` raises, and whatever opening a
-        connection does.
+        Works begin in the order in which they were asked for, but that the ``patient`` ones, of which there may be
+        thousands, let the others pass. Raises: whatever ``work`` raises, and whatever opening a connection does.
         """
-        async with self._places:
+        async with self._patient if patient else nullcontext(), self._places:
             database = self._free.pop() if self._free else await self._open_another()
             try:
                 return await database.run(work)

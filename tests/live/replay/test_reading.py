@@ -423,8 +423,8 @@ async def test_a_page_that_was_read_in_the_midst_of_what_the_tail_decides_on_as_
                 live.hub.detach(falls_behind)
             return await see(*asked)
 
-        async def read_late(work: Callable[[sqlite3.Connection], Any]) -> Any:
-            found = await read(work)
+        async def read_late(work: Callable[[sqlite3.Connection], Any], **how: bool) -> Any:
+            found = await read(work, **how)
             if isinstance(found, tuple) and isinstance(found[0], RowsPage) and not was_read.is_set():
                 was_read.set()
                 await goes_on.wait()
@@ -482,8 +482,8 @@ async def test_who_was_read_for_up_to_there_is_live_though_nothing_is_to_be_told
         live.file.writer.execute("INSERT INTO t VALUES(2, 2)")  # 2: of which nobody has told the tail
         peer, read = live.peer(), live.store.read
 
-        async def read_late(work: Callable[[sqlite3.Connection], Any]) -> Any:
-            found = await read(work)
+        async def read_late(work: Callable[[sqlite3.Connection], Any], **how: bool) -> Any:
+            found = await read(work, **how)
             if isinstance(found, tuple) and isinstance(found[0], RowsPage):
                 await live.write("REPLACE INTO t VALUES(1, 1)")  # 4: the tail decides on 2 to 4, and it is no event
             return found
@@ -730,10 +730,10 @@ async def test_a_survey_waits_while_nothing_can_be_read(tmp_path: Path, monkeypa
     async with served(tmp_path / "a.db", FILL.format(first=1, last=2 * BLOCK, value="i")) as live:
         read, failures = live.store.read, ["disk I/O error"] * 3
 
-        async def failing(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        async def failing(work: Callable[[sqlite3.Connection], Any], **how: bool) -> Any:
             if failures:
                 raise sqlite3.OperationalError(failures.pop())
-            return await read(work)
+            return await read(work, **how)
 
         monkeypatch.setattr(live.store, "read", failing)
         begun = live.hub.position.id

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,27 @@ async def test_nothing_can_be_written_there(tmp_path: Path) -> None:
     async with open_bridge(), open_readers(lambda: connections.open_reader(path, busy_timeout_s=1)) as readers:
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             await readers.read(lambda db: db.execute("CREATE TABLE t(a)"))
+
+
+async def test_works_that_have_patience_let_others_pass(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    sqlite3.connect(path).close()
+    begun: list[str] = []
+    held = threading.Event()
+
+    async with open_bridge(), open_readers(lambda: connections.open_reader(path, busy_timeout_s=1)) as readers:
+
+        async def read(name: str, *, patient: bool) -> None:
+            await readers.read(lambda db: begun.append(name) or held.wait(PATIENCE_S), patient=patient)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS * 5):
+                nursery.start_soon(partial(read, "page", patient=True))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(partial(read, "question", patient=False))
+            await wait_all_tasks_blocked()
+            held.set()
+    assert begun.index("question") <= 2 * READERS
 
 
 async def test_another_connection_is_opened_when_it_is_wanted(tmp_path: Path) -> None:
