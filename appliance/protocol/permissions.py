@@ -36,9 +36,6 @@ GROUP_SHIFT: Final = 14
 
 #: All seven bits of one kind of principal.
 ALL: Final = 0x7F
-GUEST_ALL: Final = ALL
-OWNER_ALL: Final = ALL << OWNER_SHIFT
-GROUP_ALL: Final = ALL << GROUP_SHIFT
 
 #: Guest peek and execute, owner and group all: a row of a standard table, unless its table says otherwise.
 ROW_DEFAULT: Final = 2097057

@@ -225,8 +225,8 @@ def _key(name: str, value: JSON) -> JSON:
 
 def idempotency_key(key: str, what: str) -> str:
     """Give ``key`` back if it is one. Raises ``BadRequest``, in which it is called ``what``."""
-    if not 1 <= len(key) <= KEY_LIMIT:
-        raise BadRequest(f'"{what}" must have 1 to {KEY_LIMIT} characters, this has {len(key)}')
+    if not 1 <= len(key) <= KEY_LIMIT or not key.isprintable():
+        raise BadRequest(f'"{what}" must have 1 to {KEY_LIMIT} printable characters, new for each message')
     return key
 
 

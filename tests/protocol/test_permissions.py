@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.model import Principal
 from appliance.protocol.permissions import (
-    GROUP_ALL,
+    ALL,
     GROUP_SHIFT,
     MEMBERSHIP,
     MOST,
@@ -125,7 +125,7 @@ guards = st.builds(
     Guarded,
     st.integers(0, MOST),
     st.sampled_from((None, "ann", "bob")),
-    st.just((("red", GROUP_ALL), ("blue", 0))),
+    st.just((("red", ALL << GROUP_SHIFT), ("blue", 0))),
 )
 people = st.builds(
     lambda name, admin, guest: Principal("us", name, admin=admin, expires_at=0, guest=guest),

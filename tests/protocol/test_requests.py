@@ -195,8 +195,13 @@ def test_only_create_topic_is_bound_by_the_rule_for_names() -> None:
     [
         ("create-topic", {"name": "a", "permission": 1 << 21}, '"permission" must be permission bits'),
         ("create-topic", {"name": "a", "permission": True}, '"permission" must be permission bits'),
-        ("new-message", {"topic": "a", "message": 1, "key": ""}, '"key" must have 1 to 255 characters'),
-        ("new-message", {"topic": "a", "message": 1, "key": "k" * 256}, '"key" must have 1 to 255 characters'),
+        ("new-message", {"topic": "a", "message": 1, "key": ""}, '"key" must have 1 to 255 printable'),
+        (
+            "new-message",
+            {"topic": "a", "message": 1, "key": "k" * 256},
+            '"key" must have 1 to 255 printable',
+        ),
+        ("new-message", {"topic": "a", "message": 1, "key": "a\nb"}, '"key" must have 1 to 255 printable'),
         ("subscribe", {"topic": "a", "since": 1}, '"since" and "epoch" belong together'),
         ("subscribe", {"topic": "a", "epoch": "e"}, '"since" and "epoch" belong together'),
         ("subscribe", {"topic": "a", "since": -1, "epoch": "e"}, '"since" must be an EventId'),

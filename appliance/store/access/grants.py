@@ -263,19 +263,6 @@ def guarded_rows(
     }
 
 
-def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[tuple[str, int], ...] = ()) -> Guarded:
-    """Give what guards one row, by its values (by column) and the groups that it is joined to.
-
-    Not for the rows of join tables, which are judged by what they join (``permits_on_join``).
-    """
-    if grant.kind is TableKind.PLAIN:
-        if grant.owner_column is None:
-            return grant.guarded
-        return grant.guarded._replace(owner=owner_of(row.get(grant.owner_column)))
-    owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
-    return Guarded(bits(row.get("permission")), owner_of(row.get(owner)), joined)
-
-
 def _in_batches(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Give the rows of these values. Text that is not UTF-8 stops nobody's rights from being read."""
     for start in range(0, len(values), BATCH):

@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.errors import BadRequest, Conflict
+from appliance.errors import Conflict
 from appliance.model import Principal
 from appliance.store.outbox import topics
 
@@ -21,8 +21,6 @@ KEPT_S: Final = 24 * 3600
 #: Keys that are forgotten with each that is written: more than one, so that they grow fewer; few, so that the write
 #: lock is held for microseconds.
 FORGOTTEN_AT_ONCE: Final = 16
-#: The longest key, characters.
-KEY_LIMIT: Final = 255
 
 _SAME = "issuer = ? AND sender = ? AND topic = ? AND key = ?"
 _OLDEST = "SELECT issuer, sender, topic, key FROM _appliance_sent WHERE at < ? ORDER BY at LIMIT ?"
@@ -39,10 +37,9 @@ class Sent:
 def publish(db: sqlite3.Connection, topic: str, principal: Principal, body: bytes, key: str, *, now: float) -> Sent:
     """Put a message into the outbox unless this principal's ``key`` has done so on this topic within ``KEPT_S``.
 
-    ``now`` is in seconds since the Unix epoch. Raises ``Conflict`` when the key came with another body, ``BadRequest``
-    for a key that is none, ``UnknownTopic``.
+    ``now`` is in seconds since the Unix epoch. Raises ``Conflict`` when the key came with another body, and
+    ``UnknownTopic``.
     """
-    check_key(key)
     digest = hashlib.sha256(body).digest()
     place = (principal.issuer, principal.subject, topic, key)
     found = db.execute(f"SELECT digest, event, at FROM _appliance_sent WHERE {_SAME}", place).fetchone()
@@ -55,9 +52,3 @@ def publish(db: sqlite3.Connection, topic: str, principal: Principal, body: byte
     for old in db.execute(_OLDEST, (int(now) - KEPT_S, FORGOTTEN_AT_ONCE)).fetchall():
         db.execute(f"DELETE FROM _appliance_sent WHERE {_SAME}", old)
     return Sent(event_id, replayed=False)
-
-
-def check_key(key: str) -> None:
-    """Raise ``BadRequest`` for a key that cannot be one."""
-    if not 1 <= len(key) <= KEY_LIMIT or not key.isprintable():
-        raise BadRequest(f"an idempotency key is 1 to {KEY_LIMIT} printable characters, new for each message")

@@ -17,6 +17,7 @@ from appliance.live.tail.tail import Tail
 from appliance.model import JSON, Message, Topic
 from appliance.protocol.json import encode
 from appliance.protocol.permissions import Verb
+from appliance.protocol.requests import idempotency_key
 from appliance.protocol.wording import quote
 from appliance.store.store import Store
 from appliance.web.api.caller import segments
@@ -90,9 +91,11 @@ def _key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if key is not None and not key.isascii():
+    if key is None:
+        return None
+    if not key.isascii():
         raise BadRequest("an Idempotency-Key has only ASCII characters", header="Idempotency-Key")
-    return key
+    return idempotency_key(key, "Idempotency-Key")
 
 
 def _sent(topic: Topic, event_id: int | None, *, replayed: bool = False) -> Response:

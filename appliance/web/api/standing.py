@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from appliance.protocol.requests import KEY_LIMIT
 from appliance.store.access.accounts import NAME_LIMIT
 from appliance.store.access.passwords import LONGEST, SHORTEST
-from appliance.store.outbox.idempotency import KEY_LIMIT
 from appliance.web.api.actions import SIGN_IN, SIGN_UP, Form
 from appliance.web.api.components import Schema
 

@@ -36,7 +36,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def may(db: sqlite3.Connection, who: Principal, groups: tuple[str, ...], *, owner: str | None = None) -> list[str]:
     """Name what somebody may do with a row of Orders."""
     grant = grants.read(db)["orders"]
-    guard = grants.row_guard(grant, {"User Id": owner})
+    guard = grant.guarded if grant.owner_column is None else grant.guarded._replace(owner=owner)
     return [verb.name.lower() for verb in Verb if permits(who, groups, verb, guard)]
 
 

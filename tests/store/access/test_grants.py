@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.model import Principal, ascii_fold
-from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, permits, permits_on_join
+from appliance.model import Principal, SQLiteValue, ascii_fold
+from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, bits, owner_of, permits, permits_on_join
 from appliance.store.access import grants
-from appliance.store.access.grants import TableKind
+from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.readable import readable
 from appliance.store.file import connections, schema
 from appliance.store.tables import standard
@@ -41,6 +41,13 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
     )
     yield opened
     opened.close()
+
+
+def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[tuple[str, int], ...] = ()) -> Guarded:
+    """Give what guards one row, by its values and the groups that it is joined to, as PROTOCOL has it."""
+    if grant.kind is TableKind.PLAIN:
+        return grant.guarded._replace(owner=owner_of(row.get(str(grant.owner_column))))
+    return Guarded(bits(row["permission"]), owner_of(row["user_account_id"]), joined)
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +211,7 @@ def test_sql_says_of_a_standard_row_what_permits_says(
     grant = grants.read(db)["todo"]
     guard = grants.guards(db, "todo", ["x"])["x"]
 
-    assert guard == grants.row_guard(grant, values_of(db, "todo"), tuple(sorted(groups.items())))
+    assert guard == row_guard(grant, values_of(db, "todo"), tuple(sorted(groups.items())))
     assert says(db, grant, who, member, verb) is permits(who, member, verb, guard)
 
 
@@ -285,7 +292,7 @@ def test_sql_says_of_a_plain_row_what_permits_says(
         )
     grant = grants.read(db)["plain"]
 
-    guard = grants.row_guard(grant, values_of(db, "plain"))
+    guard = row_guard(grant, values_of(db, "plain"))
     assert says(db, grant, who, member, verb) is permits(who, member, verb, guard)
 
 

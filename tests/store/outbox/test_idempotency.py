@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import BadRequest, Conflict, UnknownTopic
+from appliance.errors import Conflict, UnknownTopic
 from appliance.model import Principal, Topic
 from appliance.store.file import connections, schema
 from appliance.store.outbox import idempotency, topics
@@ -88,12 +88,6 @@ def test_keys_of_days_past_are_deleted_in_small_batches(db: sqlite3.Connection) 
     for left in (FORGOTTEN_AT_ONCE + 1, 2, 3):
         publish(db, key=f"new {left}", now=1e9 + 2 * KEPT_S)
         assert db.execute("SELECT count(*) FROM _appliance_sent").fetchone() == (left,)
-
-
-@pytest.mark.parametrize("key", ["", "k" * 256, "a\nb"])
-def test_a_key_that_is_none_is_refused(db: sqlite3.Connection, key: str) -> None:
-    with pytest.raises(BadRequest):
-        publish(db, key=key)
 
 
 def test_a_topic_that_is_not_there_remembers_nothing(db: sqlite3.Connection) -> None:

@@ -86,6 +86,8 @@ async def test_a_path_that_only_looks_like_a_topics_sends_nothing(tmp_path: Path
         ("/live/topics/t/messages", {}, (404, "unknown-topic")),  # a table, which ann may not know of
         (PATH, {"content": b"{"}, (400, "bad-json")),
         (PATH, {"content": b'{"a":1,"a":2}'}, (400, "bad-json")),
+        (PATH, {"headers": BODY["headers"] | {"Idempotency-Key": "k" * 256}}, (400, "bad-request")),  # type: ignore[operator]
+        (PATH, {"headers": BODY["headers"] | {"Idempotency-Key": '""'}}, (400, "bad-request")),  # type: ignore[operator]
         (PATH, {"headers": {"Content-Type": "text/plain"}}, (415, "unsupported-media-type")),
     ],
 )
