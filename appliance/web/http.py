@@ -24,6 +24,9 @@ READ_SIZE: Final = 16 << 10  # bytes a read
 _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
 
+#: A proxy may have gone by the other one, and then what comes behind is not what it let through (RFC 9112, 6.1).
+_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
+
 Headers = Iterable[tuple[bytes, bytes]]
 _NOWHERE: Final[Mapping[str, str]] = {}
 
@@ -130,6 +133,8 @@ class Http:
             > self.limits.head_bytes
         ):
             raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes")
+        if {name for name, _ in event.headers} >= _LENGTHS:
+            raise Refused(400, BadRequest.code, "a body has a Content-Length or a Transfer-Encoding, not both")
         return self._begun(event)
 
     def _check_stopping(self) -> None:

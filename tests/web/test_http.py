@@ -108,6 +108,11 @@ async def test_a_body_that_nobody_wants_ends_the_connection_when_it_is_big() -> 
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + bytes(2000), 413),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bytes(2000), 413),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (  # two ways to tell where it ends, and what is another request by one of them
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 34\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+            400,
+        ),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
