@@ -79,6 +79,7 @@ class Config:
         366 * 86400.0,
         "The longest life of any token; one that was made for longer is refused.",
         least=1,
+        most=100 * 366 * 86400,
         live=True,
     )
     jwt_keys: tuple[str, ...] = setting(

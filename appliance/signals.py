@@ -40,12 +40,25 @@ class Reload:
         self._said = config
         self._read = read
         self._parts: list[Part] = []
+        self._due = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing yet that could change: the server begins, or begins anew."""
+        return not self._parts
+
+    def later(self) -> None:
+        """Read the configuration again once the server has begun, as it may have read a part of it before."""
+        self._due = True
 
     @contextlib.contextmanager
     def concerning(self, part: Part) -> Iterator[None]:
         """Have a part of the server follow the configuration for as long as the block runs."""
         self._parts.append(part)
         try:
+            if self._due:
+                self._due = False
+                self()
             yield
         finally:
             self._parts.remove(part)
@@ -75,13 +88,13 @@ class Reload:
             log.warning("restart_needed", settings=waiting)
 
 
-async def obey(
-    signals: AsyncIterator[int], stop: trio.Event, reload: Callable[[], None], manager: ServiceManager
-) -> None:
+async def obey(signals: AsyncIterator[int], stop: trio.Event, reload: Reload, manager: ServiceManager) -> None:
     """Do as the signals say: SIGHUP reloads, any other sets ``stop``, and the next ends the process at once."""
     first = 0.0
     async for number in signals:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and reload.waits:
+            reload.later()  # and the manager is not told that a server is ready which is not
+        elif number == signal.SIGHUP:
             manager.reloading()
             reload()
             manager.ready()

@@ -33,8 +33,9 @@ def run(*command: str | Path, **options: object) -> None:
 
 def make_venv() -> None:
     """Make .venv unless it is there. On Debian, venv is a package of its own."""
-    if (BIN / "python").exists():
+    if (BIN / "pip").exists():  # which comes last: one that was broken off is made anew
         return
+    print("making .venv and installing into it, once: this takes a minute", file=sys.stderr)
     made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
     if made.returncode == 0:
         return

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+import trio
 from structlog.testing import capture_logs
 
 from appliance.config import Config, settings
 from appliance.errors import BadConfiguration
-from appliance.signals import Reload
+from appliance.ops.notify import ServiceManager
+from appliance.signals import Reload, obey
 
 
 class Said:
@@ -96,6 +102,42 @@ def test_a_part_that_has_ended_is_asked_no_more() -> None:
     reload()
 
     assert said.taken == []
+
+
+def test_a_reload_that_is_asked_for_during_the_start_is_done_after_it() -> None:
+    said = Said()
+    reload = Reload(Config(), said.read)
+    said.config = Config(connections=5)
+
+    assert reload.waits
+    reload.later()
+    assert said.taken == []
+    with capture_logs() as logged, reload.concerning(said.part):
+        assert not reload.waits
+
+    assert said.taken == [Config(connections=5)]
+    assert [line["event"] for line in logged] == ["reloaded"]
+
+
+async def test_of_a_reload_during_the_start_no_manager_hears_that_the_server_is_ready(tmp_path: Path) -> None:
+    async def signals() -> AsyncIterator[int]:
+        yield signal.SIGHUP
+
+    said = Said()
+    reload = Reload(Config(), said.read)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.setblocking(False)
+        manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+
+        await obey(signals(), trio.Event(), reload, manager)
+        with pytest.raises(BlockingIOError):
+            heard.recv(1024)
+        with reload.concerning(said.part):
+            await obey(signals(), trio.Event(), reload, manager)
+
+        assert heard.recv(1024).startswith(b"RELOADING=1\n")
+        assert heard.recv(1024) == b"READY=1"
 
 
 def test_every_setting_says_whether_it_can_change() -> None:

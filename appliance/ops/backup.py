@@ -7,6 +7,7 @@ its name, so under that name there is never anything but a sound, complete file.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import time
@@ -110,18 +111,33 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
 
 @contextlib.contextmanager
 def _unfinished(destination: Path, *, like: Path) -> Iterator[Path]:
-    """Give an empty file beside ``destination`` that nobody may read who may not read ``like``; gone at the end."""
+    """Give an empty file beside ``destination`` that nobody may read who may not read ``like``; gone at the end.
+
+    Who was killed has left his. Raises ``CommandError`` while somebody else is still at it: his would get the name.
+    """
     unfinished = Path(f"{destination}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        if like.is_file():
-            unfinished.chmod(like.stat().st_mode & 0o666)
-        _own(unfinished, like=like)
-        yield unfinished
-    finally:
-        unfinished.unlink(missing_ok=True)
-        _remove_beside(unfinished)
+    with contextlib.suppress(FileNotFoundError), unfinished.open("rb") as former:
+        _lock(former.fileno(), destination)
+        unfinished.unlink()
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as ours:
+        _lock(ours.fileno(), destination)
+        try:
+            if like.is_file():
+                unfinished.chmod(like.stat().st_mode & 0o666)
+            _own(unfinished, like=like)
+            yield unfinished
+        finally:
+            unfinished.unlink(missing_ok=True)
+            _remove_beside(unfinished)
+
+
+def _lock(descriptor: int, destination: Path) -> None:
+    """Hold an unfinished file as one's own. Raises ``CommandError`` where it is another's, or has just been."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return
+    raise CommandError(f"another command makes {destination} just now; wait for its end")
 
 
 def _copy(source: sqlite3.Connection, unfinished: Path, *, wal: bool = False) -> tuple[int | None, Mapping[str, str]]:
@@ -148,7 +164,7 @@ def _set_aside(database: Path) -> Path:
 
     Raises ``StoreInUse`` when another program has it open: what that one writes from then on would be lost.
     """
-    kept = Path(f"{database}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    kept = _free(f"{database}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     try:
         _leave_wal(database)
     except sqlite3.DatabaseError as error:
@@ -162,6 +178,14 @@ def _set_aside(database: Path) -> Path:
     except OSError:
         database.rename(kept)
     return kept
+
+
+def _free(name: str) -> Path:
+    """Give a path that nothing has yet: two may be wanted within a second, and what is kept is kept."""
+    path, number = Path(name), 2
+    while path.exists():
+        path, number = Path(f"{name}-{number}"), number + 1
+    return path
 
 
 def _leave_wal(database: Path) -> None:

@@ -24,9 +24,9 @@ def raise_limit(connections: int) -> None:
     """Have a descriptor for every connection, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + BESIDE
+    if resource.RLIM_INFINITY not in (soft, hard):
+        wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if (short := short_of(connections)) is not None:
         log.warning("few_descriptors", limit=short[0], wanted=short[1])

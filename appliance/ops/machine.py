@@ -146,10 +146,10 @@ def _certificate(setup: Setup) -> Iterator[Finding]:
         key = load_pem_private_key(setup.key.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:  # TypeError: the key is encrypted
         words = error.strerror if isinstance(error, OSError) else str(error)
-        yield Finding("problem", f"{setup.chain} and {setup.key} cannot be read as certificate and key: {words}")
+        yield Finding("unusable", f"{setup.chain} and {setup.key} cannot be read as certificate and key: {words}")
         return
     if certificate.public_key() != key.public_key():
-        yield Finding("problem", f"{setup.key} is not the key of the certificate in {setup.chain}")
+        yield Finding("unusable", f"{setup.key} is not the key of the certificate in {setup.chain}")
     now = datetime.datetime.now(datetime.UTC)
     ends = certificate.not_valid_after_utc
     if ends <= now:

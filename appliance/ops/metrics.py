@@ -149,6 +149,13 @@ def _size(path: Path) -> float | None:
         return None
 
 
+def _free(path: Path) -> float | None:
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
+
+
 def _build(sources: Sources) -> Samples:
     return (((__version__, commit() or "source", platform.python_version(), sqlite3.sqlite_version), 1),)
 
@@ -221,7 +228,7 @@ METRICS: Final = (
     Metric("database_bytes", "gauge", "Size of the database file.", _one(lambda s: _size(s.path))),
     Metric("wal_bytes", "gauge", "Size of the write-ahead log.", _one(lambda s: _size(Path(f"{s.path}-wal")))),
     Metric("disk_free_bytes", "gauge", "Space that is free on the disk of the database.",
-           _one(lambda s: shutil.disk_usage(s.path.parent).free)),
+           _one(lambda s: _free(s.path.parent))),
 )  # fmt: skip
 
 HISTOGRAMS: Final = (

@@ -7,10 +7,12 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
+from appliance.ops import backup as module
 from appliance.ops.backup import backup, restore
 from appliance.store import offline
 from appliance.store.file import incarnation, schema
@@ -110,6 +112,25 @@ def test_a_file_that_is_there_is_replaced_only_by_force(db: Path, tmp_path: Path
     assert "b.db-wal" not in siblings(db)
 
 
+def test_of_two_backups_to_one_file_the_second_is_refused_and_what_a_killed_one_left_is_no_hindrance(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.db.unfinished").write_bytes(b"left")
+    copying = module._copy
+
+    def beside(*given: Any, **options: Any) -> Any:
+        monkeypatch.setattr(module, "_copy", copying)
+        with pytest.raises(CommandError, match="just now"):
+            backup(db, tmp_path / "b.db")
+        return copying(*given, **options)
+
+    monkeypatch.setattr(module, "_copy", beside)
+    backup(db, tmp_path / "b.db")
+
+    assert rows(tmp_path / "b.db", "SELECT a FROM t") == [(1,)]
+    assert "b.db.unfinished" not in siblings(db)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_store_is_not_backed_up_onto_itself_nor_onto_another_that_is_served(
     db: Path, tmp_path: Path, force: bool
@@ -160,6 +181,19 @@ def test_what_is_restored_is_what_was_backed_up_and_the_old_file_is_kept(db: Pat
     assert rows(db, "PRAGMA journal_mode") == [("wal",)]
     assert restored.position == copy.position
     assert not [name for name in siblings(db) if name.endswith(("-wal", "-journal", ".unfinished"))]
+
+
+def test_of_two_restores_within_a_second_both_files_are_kept(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.gmtime", lambda: (2026, 1, 2, 3, 4, 5, 4, 2, 0))
+    first = backup(db, tmp_path / "b.db")
+    sql(db, "INSERT INTO t VALUES(2)")
+
+    kept = [restore(first.path, db)[1], restore(first.path, db)[1]]
+
+    assert kept == [Path(f"{db}.before-restore-20260102T030405Z"), Path(f"{db}.before-restore-20260102T030405Z-2")]
+    assert rows(kept[0], "SELECT a FROM t") == [(1,), (2,)]
 
 
 def test_a_restored_store_begins_a_new_epoch(db: Path, tmp_path: Path) -> None:

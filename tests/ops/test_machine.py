@@ -142,7 +142,7 @@ def test_the_end_of_a_certificate_is_told_in_time(
     assert words in said
 
 
-def test_a_certificate_that_has_not_begun_and_another_key_are_problems(
+def test_a_certificate_that_has_not_begun_is_a_problem_and_with_another_key_no_server_begins(
     setup: Callable[..., Setup], tmp_path: Path
 ) -> None:
     chain, _ = write_certificate(tmp_path, "late", days=90, begins=10)
@@ -151,13 +151,13 @@ def test_a_certificate_that_has_not_begun_and_another_key_are_problems(
 
     findings = found(setup(chain=chain, key=key))
 
-    assert [grade for grade, _ in findings] == ["problem", "problem"]
+    assert [grade for grade, _ in findings] == ["unusable", "problem"]
     assert "is not the key" in findings[0][1]
     assert "begins on" in findings[1][1]
 
 
 @pytest.mark.parametrize("wrong", ["absent", "nonsense", "encrypted"])
-def test_a_certificate_that_cannot_be_read_is_a_problem(
+def test_with_a_certificate_that_cannot_be_read_no_server_begins(
     setup: Callable[..., Setup], tmp_path: Path, wrong: str
 ) -> None:
     chain, key = write_certificate(tmp_path, "localhost", password=b"x" if wrong == "encrypted" else None)
@@ -169,7 +169,7 @@ def test_a_certificate_that_cannot_be_read_is_a_problem(
 
     grade, words = only(setup(chain=chain, key=key))
 
-    assert grade == "problem"
+    assert grade == "unusable"
     assert "cannot be read as certificate and key" in words
 
 
