@@ -207,7 +207,7 @@ async def _serve_on(
         )  # fmt: skip
         return application(health, routes, metrics, allowed_origins=wiring.origins(config))
 
-    limits = config.part(Limits)
+    limits = _limits(config)
     door = Door(
         listeners,
         app=app(config),
@@ -221,7 +221,7 @@ async def _serve_on(
 
     def renewed(config: Config) -> Callable[[], None]:
         """Say how to change what can be changed while the server runs. Raises ``BadConfiguration``."""
-        limits, proxies, now = config.part(Limits), Proxies(config.trusted_proxies), app(config)
+        limits, proxies, now = _limits(config), Proxies(config.trusted_proxies), app(config)
         origins = wiring.origins(config)
         certified, external = wiring.renewed_certificate(config, certificate), wiring.external_keys(config)
         secrets = wiring.given_secrets(config, store.secrets.given)
@@ -282,6 +282,11 @@ async def _serve_on(
             inner.stop_accepting()
             await sessions.end_all()
         background.cancel_scope.cancel()
+
+
+def _limits(config: Config) -> Limits:
+    limits = config.part(Limits)
+    return replace(limits, connections=descriptors.room_for(limits.connections))
 
 
 async def _settle(background: trio.Nursery, watchman: Watchman) -> None:

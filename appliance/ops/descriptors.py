@@ -20,6 +20,12 @@ def short_of(connections: int) -> tuple[int, int] | None:
     return None if hard == resource.RLIM_INFINITY or hard >= wanted else (hard, wanted)
 
 
+def room_for(connections: int) -> int:
+    """Give how many of so many connections can be taken: one too many that has no descriptor gets no answer at all."""
+    short = short_of(connections)
+    return connections if short is None else max(short[0] - BESIDE, short[0] // 2)
+
+
 def raise_limit(connections: int) -> None:
     """Have a descriptor for every connection, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

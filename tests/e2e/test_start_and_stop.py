@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -71,9 +71,26 @@ def test_a_server_needs_nobody_who_reads_what_it_says(tmp_path: Path, streams: s
         process.wait()
 
 
+def test_a_server_with_few_descriptors_is_full_and_says_so(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = shlex.join([*PROGRAM, "serve", "--db", str(tmp_path / "a.db"), "--port", str(port), "--head-s", "60"])
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(["bash", "-c", f"ulimit -n 300; exec {command}"], cwd=ROOT, stdout=silent, stderr=silent)
+    try:
+        until(lambda: answers(port), "the server is ready")
+        with ExitStack() as opened:
+            for _ in range(290):
+                opened.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
+            until(lambda: answers(port), "one of those beyond the limit is answered")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def answers(port: int) -> bool:
     """Whether a server is ready."""
-    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), PATIENCE_S)) as probe:
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), 3.0)) as probe:
         probe.sendall(head("/readyz", Connection=b"close", Upgrade=None))
         return b" 200 " in probe.recv(64)
     return False
