@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from appliance.capture.outbox import LONG_TEXT, VALUE_LIMIT, VALUES
@@ -83,16 +82,3 @@ def outbox_row(values: Sequence[Value]) -> tuple[str, list[str], str]:
     columns = "".join(f",{name}" for name in VALUES[: len(values)])
     cuts = [f"WHEN {value.too_long} THEN 1" for value in values if not value.number and not value.no_number]
     return columns, [value.shown for value in values], f"CASE {' '.join(cuts)} END" if cuts else "NULL"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way in which a row can stand in the way of NEW.
-
-    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
-    ``columns`` are those whose update can (none: any can).
-    """
-
-    conflict: str
-    moved: str
-    columns: tuple[str, ...]

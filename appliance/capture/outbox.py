@@ -38,6 +38,13 @@ TRIM_AT_MOST: Final = 256
 #: Columns of a scratch row that say which row of the user's table it is a copy of.
 KEY_WIDTH: Final = 8
 
+#: The ``fate`` of a scratch row: its row has turned out to be displaced, and several statements ask for that.
+DISPLACED: Final = 1
+#: No insert replaces its row: once it is gone, whatever is told next may tell it.
+OF_UPDATE: Final = 2
+#: Its row is being moved or deleted by what tells it in the end: nothing else does.
+TOLD_LATER: Final = 3
+
 VALUES: Final = tuple(f"v{position}" for position in range(WIDTH))
 KEYS: Final = tuple(f"k{position}" for position in range(KEY_WIDTH))
 
@@ -46,8 +53,7 @@ DDL: Final = (
     id INTEGER PRIMARY KEY, shape, op, cut, {", ".join(VALUES)}
 )""",
     """CREATE TABLE IF NOT EXISTS "_appliance_shape" (id INTEGER PRIMARY KEY, "table", layout)""",
-    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger. ``fate``: 1 where the
-    # row has turned out to be displaced and several statements ask for that.
+    # Copies of rows that a REPLACE may displace, between our BEFORE and our AFTER trigger.
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
     id INTEGER PRIMARY KEY, shape, part, fate, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",

@@ -6,20 +6,25 @@ and the AFTER trigger finds those that are gone: the one whose primary key the n
 others become ``delete``. Copies that come to nothing (OR IGNORE, UPSERT) are cleared by the next write, or, where a
 nested statement may write the same table, kept in step with it and bounded in number.
 
-Known not to be told as it should: with ``recursive_triggers``, a REPLACE whose foreign-key actions come back to the
-table that is being written, by a user's trigger that does a REPLACE there (one ``delete`` too many) or by a row that
-refers to itself with ON DELETE SET NULL.
+Where foreign keys' actions lead back to the table, they come after a row is displaced, moved or deleted, and before
+what tells that. So there a copy has a ``fate``: what an action fires leaves alone what is told later, and tells what
+nothing else would.
+
+Known not to be told as it should: an UPDATE OR REPLACE that displaces two rows, the first of which takes along the very
+row that is being updated (ON DELETE CASCADE): SQLite then fires nothing for the second, whose ``delete`` comes with the
+next write of the table. What an action changes in the row that is being updated: it is told before the update is, and
+where that overwrites it (OR REPLACE), the update's old image is the row before the action.
 """
 
 from __future__ import annotations
 
 from appliance.capture import passwords
-from appliance.capture.expressions import Way, any_of, collated, equal, of, outbox_row, vector
+from appliance.capture.expressions import any_of, collated, equal, of, outbox_row, vector
 from appliance.capture.images import Images, Trigger
 from appliance.capture.joins import JOIN_PART, SCRATCH, Joins
-from appliance.capture.outbox import KEYS, VALUES
-from appliance.capture.shape import REFERENCE, Table, UniqueIndex
-from appliance.capture.sql import tokens
+from appliance.capture.outbox import DISPLACED, KEYS, OF_UPDATE, TOLD_LATER, VALUES
+from appliance.capture.shape import REFERENCE, Table
+from appliance.capture.ways import Way, ways
 from appliance.model import Op, Shape, ascii_fold, quote_identifier
 
 #: Copies kept for a table whose rows may be written while one of them is: as many as one statement's REPLACE can need.
@@ -83,11 +88,17 @@ class Recipe(Images):
         return self._trigger("delete", "AFTER DELETE", None, body)
 
     def _before_delete(self) -> list[Trigger]:
-        """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows."""
-        if not self._joins:
-            return []
-        stale = self._joins.forget(RING) if self._table.nested else []
-        return [self._trigger("before_delete", "BEFORE DELETE", None, [*stale, *self._joins.note("OLD")])]
+        """Note the groups that a row is joined to: by the time it is gone, cascades have taken the join rows.
+
+        Where it is taken by a row that its own update has displaced, nothing else tells that.
+        """
+        body = []
+        if self._joins:
+            body = [*(self._joins.forget(RING) if self._table.nested else []), *self._joins.note("OLD")]
+        when = None if body else self._has_scratch()
+        if self._table.acted:
+            body = [*self._tell_displaced([self._gone_by_update()]), *body, *self._told_later(self._is("OLD"))]
+        return [self._trigger("before_delete", "BEFORE DELETE", when, body)] if body else []
 
     def _ended_tokens(self) -> list[Trigger]:
         """End the tokens of a user whose password anybody has changed, whose account was another's or is gone."""
@@ -106,8 +117,9 @@ class Recipe(Images):
             return ()
         reference = KEYS[len(self._identity)]
         # Marked first: what says so is too deep an expression for a subquery of a subquery.
-        mark = f"UPDATE {SCRATCH} SET fate=1 WHERE shape={self._id} AND {displaced}"
-        return mark, *passwords.end_tokens(reference, f"FROM {SCRATCH} WHERE (shape,part)=({self._id},0) AND fate=1")
+        mark = f"UPDATE {SCRATCH} SET fate={DISPLACED} WHERE shape={self._id} AND {displaced}"
+        marked = f"FROM {SCRATCH} WHERE (shape,part)=({self._id},0) AND fate={DISPLACED}"
+        return mark, *passwords.end_tokens(reference, marked)
 
     def _there_again(self) -> list[str]:
         """Say of a row that was deleted that it is there, if a foreign key's action has made it anew meanwhile.
@@ -150,6 +162,10 @@ class Recipe(Images):
         kept = [collated(key, collation) for key, (_, collation) in self._kept_identity()]
         return f"{vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
 
+    def _gone_by_update(self) -> str:
+        """Say that the row that a scratch row is a copy of is gone, and that no insert replaces it."""
+        return f"fate IN ({DISPLACED},{OF_UPDATE}) AND {self._gone()}"
+
     def _same_key(self) -> str:
         """Say that a scratch row has the primary key of NEW."""
         if len(self._kept) == len(self._identity):
@@ -158,42 +174,6 @@ class Recipe(Images):
         compared = zip(later, self._key, strict=False)
         return equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
 
-    def _ways(self) -> list[Way]:
-        """Give the ways in which another row of the table can stand in the way of NEW."""
-        found = []
-        if not self._table.without_rowid:
-            rowid = str(self._table.rowid)
-            names = [] if self._table.integer_key is None else [quote_identifier(self._table.integer_key)]
-            columns = ("rowid", "oid", "_rowid_", *names)
-            found.append(Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
-        return found + [self._way(unique) for unique in self._table.uniques if not unique.expression]
-
-    def _way(self, unique: UniqueIndex) -> Way:
-        declared = {each.name: each.collation for each in self._table.columns}
-        columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
-        # The comparison has the column's own collation, unless the index has another.
-        conflict = equal(
-            [
-                (name, f"NEW.{name}", "" if collation == declared.get(bare) else collation)
-                for name, bare, collation in columns
-            ],
-            plain="",
-        )
-        moved = (
-            f"{vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
-            f"{vector([f'NEW.{name}' for name, _, _ in columns])}"
-        )
-        named = {name for name, _ in unique.columns}
-        if unique.where:
-            # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
-            # And a row may enter it by a column of its WHERE.
-            written = {ascii_fold(token.name) for token in tokens(unique.where)}
-            named |= {each.name for each in self._table.columns if ascii_fold(each.name) in written}
-            conflict, moved = f"{conflict} AND ({unique.where})", ""
-        if any(each.generated and each.name in named for each in self._table.columns):
-            return Way(conflict, moved, ())  # it changes with the columns that it is computed from
-        return Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
-
     def _before(self) -> list[Trigger]:
         """Copy the rows at risk, after what came to nothing was cleared: before an update a trigger for each way.
 
@@ -201,9 +181,9 @@ class Recipe(Images):
         or the function of a UNIQUE index that it does not touch. An insert compiles all of them.
         """
         made = []
-        has, ways = self._has_scratch(), self._ways()
-        theres = [self._there(way) for way in ways]
-        for number, (way, there) in enumerate(zip(ways, theres, strict=True)):
+        has, found = self._has_scratch(), ways(self._table)
+        theres = [self._there(way) for way in found]
+        for number, (way, there) in enumerate(zip(found, theres, strict=True)):
             when = f"{way.moved} AND {there}" if way.moved else there
             event = f"BEFORE UPDATE OF {','.join(way.columns)}" if way.columns else "BEFORE UPDATE"
             body = self._copies(way.conflict, self._find(way), f" AND NOT {self._own()}")
@@ -214,18 +194,23 @@ class Recipe(Images):
         loads = [f"{each} IS NULL AND {each} IS NOT NULL" for each in named]
         computed = len(named) < len(self._table.columns)
         update = any_of([*loads, has]) if computed else has
-        made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, self._clear()))
-        return [*made, self._before_insert(ways, theres, has)]
+        clear = [*self._clear(), *self._told_later(f"{self._is('OLD')} AND NOT {self._is('NEW')}")]
+        made.append(self._trigger("before_update_clear", "BEFORE UPDATE", update, clear))
+        return [*made, self._before_insert(found, theres, has)]
 
-    def _before_insert(self, ways: list[Way], theres: list[str], has: str) -> Trigger:
+    def _told_later(self, copies: str) -> list[str]:
+        """Mark the copies of a row that is being moved or deleted: when an action fires, it is not where it was."""
+        return [f"UPDATE {SCRATCH} SET fate={TOLD_LATER} WHERE shape={self._id} AND {copies}"] * self._table.acted
+
+    def _before_insert(self, found: list[Way], theres: list[str], has: str) -> Trigger:
         """Copy the rows at risk in one trigger: each costs a writer also when there is nothing to do.
 
         Copies that came to nothing may stay till then: they are as their rows are, for what changes a row clears them.
         """
         stale = [has] if self._table.nested or self._table.accounts or self._unseen() else []
-        conflicts = [way.conflict for way in ways]
-        finds = [self._find(way) for way in ways]
-        if len(ways) > 1:
+        conflicts = [way.conflict for way in found]
+        finds = [self._find(way) for way in found]
+        if len(found) > 1:
             # One statement for up to three ways: of each way's own, the copied values would be most of the SQL.
             finds = [" UNION ALL ".join(finds[at : at + COMPOUND]) for at in range(0, len(finds), COMPOUND)]
             conflicts = [f"{self._compared()} IN ({each})" for each in finds]
@@ -276,12 +261,18 @@ class Recipe(Images):
         """
         written = []
         keys = ",".join(KEYS[: len(self._identity)])
+        kept = vector([collated(key, collation) for key, (_, collation) in self._kept_identity()])
+        copies = f"shape={self._id} AND {kept} IN ({find})" + (f" AND NOT {self._is('OLD')}" if others else "")
+        if self._table.acted:  # always anew, because of a fate that came to nothing
+            written.append(f"DELETE FROM {SCRATCH} WHERE {copies}")
         for part in range(self._parts):
             there = f"SELECT {keys} FROM {SCRATCH} WHERE shape={self._id} AND part={part}"
             found = conflict if anew else f"({self._compared()} NOT IN ({there}){others}) AND ({conflict})"
             written.append(self._into_scratch("", part, f"FROM {self._from} WHERE {found}"))
         if self._joins:
             written += self._joins.note_at_risk(self._name, find, updated=bool(others))
+        if self._table.acted and others:
+            written.append(f"UPDATE {SCRATCH} SET fate={OF_UPDATE} WHERE {copies}")
         return written
 
     def _into_scratch(self, row: str, part: int, source: str) -> str:
@@ -296,7 +287,10 @@ class Recipe(Images):
         return self._trigger("insert_displacing", "AFTER INSERT", self._has_scratch(), body)
 
     def _displaced_by_update(self) -> Trigger:
-        body = self._tell_displaced([self._is("NEW"), self._gone()], unless=self._is("OLD"))
+        signs = [self._is("NEW"), self._gone()]
+        if self._table.acted:  # what an insert replaces is left to it, unless another row has got the key
+            signs = [self._is("NEW"), f"{self._same_key()} AND {self._gone()}", self._gone_by_update()]
+        body = self._tell_displaced(signs, unless=self._is("OLD"))
         if self._table.nested:
             body += self._keep_in_step()
         body += self._keep()
@@ -310,17 +304,18 @@ class Recipe(Images):
         row's parts stand together. Nothing is marked first: an UPDATE has a register for each column, twice, and a
         trigger pays for its registers also when it has nothing to do.
         """
-        displaced = any_of(signs, unless)
+        later = f"fate={TOLD_LATER}" if self._table.acted else ""
+        displaced = any_of(signs, unless, later)
         told = displaced
         fate, joins, order = str(int(Op.DELETE)), "", ",".join([*KEYS[: len(self._identity)], "part"])
         if replaced:
             fate, order = f"CASE WHEN {replaced} THEN {int(Op.UPDATE)} ELSE {fate} END", f"{replaced},{order}"
         if self._joins:
             joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
-            told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless, self._joins.alone())
+            told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless, self._joins.alone(), later)
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
         # Where there is but one row at a time to be displaced, its copy is one, or its parts stand in their order.
-        one = len(self._ways()) == 1 and not (self._table.nested or self._joins)
+        one = len(ways(self._table)) == 1 and not (self._table.nested or self._joins)
         return [
             f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
             f"SELECT shape,CASE part WHEN 0 THEN {fate}{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "
@@ -341,12 +336,18 @@ class Recipe(Images):
         for part in range(self._parts):
             there = f"SELECT 1 FROM {SCRATCH} WHERE shape={self._id} AND part={part} AND {self._is('NEW')}"
             written.append(self._into_scratch("NEW", part, f"WHERE NOT EXISTS({there})"))
-        return [*written, *self._joins.note("NEW")] if self._joins else written
+        if self._joins:
+            written += self._joins.note("NEW")
+        if self._table.acted:  # which may be an update
+            written.append(f"UPDATE {SCRATCH} SET fate={OF_UPDATE} WHERE shape={self._id} AND {self._is('NEW')}")
+        return written
 
     def _keep_in_step(self) -> list[str]:
         """Make a copy of the row that was updated the copy of what it now is."""
         written = []
         kept = [f"{name}=NEW.{value}" for name, value in zip(KEYS, self._kept, strict=False)]
+        if self._table.acted:
+            kept.append(f"fate=CASE WHEN fate<{TOLD_LATER} THEN fate END")
         for part in range(self._parts):
             _, shown, cut = outbox_row(self._of_part("NEW", part))
             values = [f"{name}={value}" for name, value in zip(VALUES, shown, strict=False)]

@@ -44,6 +44,8 @@ SCHEMAS = {
     "CREATE TRIGGER d AFTER DELETE ON todo WHEN OLD.title = 'c' BEGIN DELETE FROM todo WHERE code = 2; END;",
     "written before it is deleted": "CREATE TRIGGER d BEFORE DELETE ON todo WHEN OLD.title = 'c' "
     "BEGIN DELETE FROM todo WHERE code = OLD.code + 1; UPDATE todo SET title = 'a' WHERE code = OLD.code - 1; END;",
+    "rows that refer to rows": "ALTER TABLE todo ADD COLUMN up REFERENCES todo(reference_id) "
+    "ON DELETE CASCADE ON UPDATE CASCADE CHECK(up IS NOT reference_id);",
 }
 #: Where, with recursive_triggers, an UPDATE OR REPLACE comes to change the row that is being updated, which would be
 #: undefined: lang_createtrigger.html, section 5.
@@ -75,6 +77,7 @@ PATTERNS = (
     "{update} todo SET reference_id = {reference} WHERE {where}",
     "{update} todo SET id = {id} WHERE {where}",
     "{update} todo SET code = {code}, title = {title} WHERE {where}",
+    *("{update} todo SET up = {reference} WHERE {where}",) * 3,
     "DELETE FROM todo WHERE {where}",
     *(f"INSERT OR IGNORE INTO {JOINS}(todo_id, usergroup_id, permission) VALUES({{reference}}, {{group}}, {{bits}})",)
     * 3,

@@ -49,6 +49,10 @@ TABLES = {
     "triggers of its own": "CREATE TABLE t(a PRIMARY KEY, b UNIQUE, c);"
     "CREATE TRIGGER one AFTER INSERT ON t BEGIN UPDATE t SET c = 'one' WHERE a = NEW.a; END;"
     "CREATE TRIGGER two BEFORE DELETE ON t BEGIN UPDATE OR REPLACE t SET b = OLD.b WHERE a = OLD.a + 1; END;",
+    "parent of itself": "CREATE TABLE t(a PRIMARY KEY, b UNIQUE, c REFERENCES t(a) ON DELETE SET NULL, d, UNIQUE(a, b),"
+    "UNIQUE(b, d))",
+    "parent of itself, without rowid": "CREATE TABLE t(a, b UNIQUE, c, d DEFAULT 1, e DEFAULT 2, f DEFAULT 3, "
+    "g DEFAULT 4, h DEFAULT 5 REFERENCES t(b) ON DELETE CASCADE, PRIMARY KEY(a, d, e, f, g)) WITHOUT ROWID",
     "wide, with triggers of its own": f"CREATE TABLE t(a PRIMARY KEY, b UNIQUE, c, {columns(80)});"
     "CREATE TRIGGER one AFTER INSERT ON t BEGIN UPDATE t SET c = 'one' WHERE a = NEW.a; END",
 }

@@ -144,7 +144,7 @@ def test_an_authorizer_is_asked_for_our_tables_too(tmp_path: Path) -> None:
 
 def test_a_captured_table_can_be_altered(tmp_path: Path) -> None:
     file = Captured(tmp_path / "a.db", TABLES)
-    altered = ("keyed", "named", "pair", "bare", "wide", "child", "busy")
+    altered = ("keyed", "named", "pair", "bare", "wide", "child", "tree", "busy")
     for table in altered:
         column = file.synced.shapes[table].columns[0].name
         file.writer.execute(f"ALTER TABLE {table} ADD COLUMN late DEFAULT 5")

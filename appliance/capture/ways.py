@@ -1,0 +1,61 @@
+"""The ways in which another row of a table can stand in the way of the row that is being written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.capture.expressions import equal, vector
+from appliance.capture.shape import Table, UniqueIndex
+from appliance.capture.sql import tokens
+from appliance.model import ascii_fold, quote_identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way in which a row can stand in the way of NEW.
+
+    ``conflict`` says so of a row of the table, ``moved`` that an update may bring it about (``""``: any may), and
+    ``columns`` are those whose update can (none: any can).
+    """
+
+    conflict: str
+    moved: str
+    columns: tuple[str, ...]
+
+
+def ways(table: Table) -> list[Way]:
+    """Give the ways in which another row of the table can stand in the way of NEW."""
+    found = []
+    if not table.without_rowid:
+        rowid = str(table.rowid)
+        names = [] if table.integer_key is None else [quote_identifier(table.integer_key)]
+        columns = ("rowid", "oid", "_rowid_", *names)
+        found.append(Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", columns))
+    return found + [_way(table, unique) for unique in table.uniques if not unique.expression]
+
+
+def _way(table: Table, unique: UniqueIndex) -> Way:
+    declared = {each.name: each.collation for each in table.columns}
+    columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
+    # The comparison has the column's own collation, unless the index has another.
+    conflict = equal(
+        [
+            (name, f"NEW.{name}", "" if collation == declared.get(bare) else collation)
+            for name, bare, collation in columns
+        ],
+        plain="",
+    )
+    moved = (
+        f"{vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
+        f"{vector([f'NEW.{name}' for name, _, _ in columns])}"
+    )
+    named = {name for name, _ in unique.columns}
+    if unique.where:
+        # Without its own WHERE a partial index could not be searched: the whole table would be, for each insert.
+        # And a row may enter it by a column of its WHERE.
+        written = {ascii_fold(token.name) for token in tokens(unique.where)}
+        named |= {each.name for each in table.columns if ascii_fold(each.name) in written}
+        conflict, moved = f"{conflict} AND ({unique.where})", ""
+    if any(each.generated and each.name in named for each in table.columns):
+        return Way(conflict, moved, ())  # it changes with the columns that it is computed from
+    return Way(conflict, moved, tuple(quote_identifier(name) for name in sorted(named)))
