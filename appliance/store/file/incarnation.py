@@ -286,7 +286,7 @@ class Guard:
         """
         try:
             status = os.stat(self._database)
-        except FileNotFoundError:
+        except OSError:  # as for ``identity``
             return False
         if (status.st_dev, status.st_ino) != self._identity:
             return False  # to open it would bring the old one's WAL into it

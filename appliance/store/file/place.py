@@ -145,9 +145,9 @@ class Place:
 
 
 def identity(path: str | Path) -> tuple[int, int] | None:
-    """Identify a file without opening it; ``None`` when it is not there."""
+    """Identify a file without opening it; ``None`` when it is not there, or there is no way to it."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.file import schema
+from appliance.store.file import incarnation, schema
 from appliance.store.file.connections import open_file
+from appliance.store.file.incarnation import Guard
 from appliance.store.file.place import Place
 
 
@@ -55,6 +56,15 @@ def test_the_place_is_ours_empty_or_taken(path: Path, db: sqlite3.Connection) ->
     assert (place.is_ours(), place.is_taken()) == (False, False)
     make(path)
     assert (place.is_ours(), place.is_taken()) == (False, True)
+
+
+def test_a_place_that_there_is_no_way_to_is_empty(path: Path, db: sqlite3.Connection) -> None:
+    place, folder = Place(path, "ours"), path.parent
+    with incarnation.hold(path) as live:
+        guard = Guard(path, "ours", live)
+        folder.rename(folder.with_suffix(".away"))
+        folder.touch()
+        assert (place.is_ours(), place.is_taken(), guard.is_ours(db)) == (False, False, False)
 
 
 def test_nothing_is_touched_beside_an_empty_place(path: Path, db: sqlite3.Connection) -> None:
