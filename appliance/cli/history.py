@@ -15,7 +15,7 @@ from appliance.protocol import json as strict_json
 from appliance.protocol.frames import Form
 from appliance.protocol.values import ValueOptions
 from appliance.store import offline
-from appliance.store.file import connections
+from appliance.store.file import texts
 from appliance.store.outbox import history as rows
 from appliance.store.outbox import retention
 from appliance.store.outbox.retention import Kept
@@ -32,7 +32,7 @@ def history_command(table: str, key: str, db: Path) -> None:
     columns. An update says what the columns that changed were before.
     """
     with offline.open_made(db) as store:
-        store.text_factory = connections.text
+        store.text_factory = texts.text
         kept = retention.kept(store)
         options = ValueOptions()
         for change in rows.history(store, table, _key(key)):

@@ -12,7 +12,8 @@ from appliance.capture.decode import decode
 from appliance.model import Change, Image, Op, Shape
 from appliance.model import quote_identifier as quote
 from appliance.store.file import schema
-from appliance.store.file.connections import open_file, text
+from appliance.store.file.connections import open_file
+from appliance.store.file.texts import text
 from appliance.store.tables import watch
 
 Row = tuple[Any, ...]

@@ -17,7 +17,7 @@ from appliance.capture import outbox
 from appliance.capture.decode import decode
 from appliance.model import Change, Op, Shape
 from appliance.store.file import schema
-from appliance.store.file.connections import text
+from appliance.store.file.texts import text
 from appliance.store.tables import standard
 from appliance.store.tables.standard import GUESTS, USERS, NewColumn, join_table
 from tests.capture.support import Captured, exactly

@@ -12,6 +12,7 @@ from appliance.live.fanout.hub import Hub
 from appliance.live.matching.facts import value_of
 from appliance.live.matching.telling import Told
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
+from appliance.store.file.texts import is_utf_8
 from appliance.store.outbox import replay
 from appliance.store.outbox.wanted import Wanted
 
@@ -58,15 +59,7 @@ def wanted(hub: Hub, events: Sequence[Told], topics: Collection[str]) -> Wanted 
 def _name(change: Change, image: Image, column: str | None) -> SQLiteValue:
     """Give what names a row; ``None`` where that is nothing that SQLite can be asked for."""
     value = image.rowid if column is None else value_of(change, image, column)
-    return None if isinstance(value, str) and not _is_clean(value) else value
-
-
-def _is_clean(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # it was not UTF-8
-        return False
-    return True
+    return None if isinstance(value, str) and not is_utf_8(value) else value
 
 
 def _place(shape: Shape, column: str | None) -> int | None:

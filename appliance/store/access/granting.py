@@ -17,6 +17,7 @@ from appliance.protocol.values import legible
 from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.file import connections, schema
+from appliance.store.file.texts import placeholder
 from appliance.store.tables import standard
 from appliance.store.tables.standard import GUESTS, USERS, WORLD, join_table
 
@@ -149,7 +150,7 @@ def words(db: sqlite3.Connection, found: TableGrant) -> list[str]:
 
 def _called(db: sqlite3.Connection, sql: str, reference: str) -> str | None:
     """Say what a row is called; ``None`` where there is none."""
-    mark, bound = connections.placeholder(reference)
+    mark, bound = placeholder(reference)
     row = connections.tolerant(db, lambda: db.execute(f"{sql} WHERE reference_id = {mark}", (bound,)).fetchone())
     return None if row is None else legible(str(row[0]))
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from appliance.model import KEPT_PREFIXES, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.permissions import TABLE_DEFAULT, Guarded, Verb, bits, owner_of
 from appliance.store.file import connections, schema
+from appliance.store.file.texts import is_utf_8, placeholder
 from appliance.store.tables import standard
 from appliance.store.tables.standard import (
     ADMINISTRATORS,
@@ -121,7 +122,7 @@ class _World:
 
 
 def _worlds(db: sqlite3.Connection, there: Mapping[str, Registered]) -> dict[str, _World]:
-    rows = _rows(
+    rows = connections.fetch(
         db, "SELECT table_name, reference_id, permission, user_account_id, default_permission, owner_column FROM world"
     )
     joined = joins(db, WORLD, [row[1] for row in rows], there)
@@ -161,20 +162,20 @@ def _standard(
 
 
 def _tables(db: sqlite3.Connection) -> list[str]:
-    rows = db.execute("SELECT name FROM main.sqlite_schema WHERE type='table'").fetchall()
-    return [name for (name,) in rows if not ascii_fold(name).startswith(KEPT_PREFIXES)]
+    rows = connections.fetch(db, "SELECT name FROM main.sqlite_schema WHERE type='table'")
+    return [name for (name,) in rows if is_utf_8(name) and not ascii_fold(name).startswith(KEPT_PREFIXES)]
 
 
 def columns(db: sqlite3.Connection, table: str) -> list[str]:
     """Name the columns of a table."""
-    return [row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quote_identifier(table)})").fetchall()]
+    return [row[1] for row in connections.fetch(db, f"PRAGMA main.table_xinfo({quote_identifier(table)})")]
 
 
 def adopt(db: sqlite3.Connection, tables: Iterable[str]) -> None:
     """Give each table a row in ``world``, for administrators only; writes nothing when all have one."""
     if WORLD not in standard.registered(db):
         return
-    there = {ascii_fold(str(name)) for (name,) in _rows(db, "SELECT table_name FROM world")}
+    there = {ascii_fold(str(name)) for (name,) in connections.fetch(db, "SELECT table_name FROM world")}
     missing = [table for table in tables if ascii_fold(table) not in there]
     if not missing:
         return
@@ -266,9 +267,5 @@ def guarded_rows(
 def _in_batches(db: sqlite3.Connection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Give the rows of these values. Text that is not UTF-8 stops nobody's rights from being read."""
     for start in range(0, len(values), BATCH):
-        marks, bound = zip(*map(connections.placeholder, values[start : start + BATCH]), strict=True)
-        yield from _rows(db, f"{sql}({','.join(marks)})", bound)
-
-
-def _rows(db: sqlite3.Connection, sql: str, parameters: Sequence[SQLiteValue] = ()) -> list[tuple[Any, ...]]:
-    return connections.tolerant(db, lambda: db.execute(sql, parameters).fetchall())
+        marks, bound = zip(*map(placeholder, values[start : start + BATCH]), strict=True)
+        yield from connections.fetch(db, f"{sql}({','.join(marks)})", bound)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from appliance.model import Principal, SQLiteValue, quote_identifier
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb, permits
 from appliance.store.access.grants import CLOSED, TableGrant, TableKind
-from appliance.store.file.connections import placeholder
+from appliance.store.file.texts import placeholder
 
 
 def readable(

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusab
 from appliance.model import SQLiteValue
 from appliance.store.file.locks import Connection, begin_immediate, is_locked
 from appliance.store.file.soundness import Soundness, look
+from appliance.store.file.texts import text
 
 T = TypeVar("T")
 
@@ -40,21 +41,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2",
      "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs")
 )  # fmt: skip
-
-
-def text(raw: bytes) -> str:
-    """Decode TEXT so that no byte is lost: what is not UTF-8 becomes lone surrogates (PEP 383)."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def placeholder(value: SQLiteValue) -> tuple[str, SQLiteValue]:
-    """Give a placeholder and what is bound to it; text that is not UTF-8 can only be bound as its bytes."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "CAST(? AS TEXT)", value.encode("utf-8", "surrogateescape")
-    return "?", value
 
 
 def connect(database: str | Path, *, busy_timeout_s: float = 0.0, uri: bool = False) -> sqlite3.Connection:
@@ -99,6 +85,11 @@ def tolerant(db: sqlite3.Connection, read: Callable[[], T]) -> T:
         return read()
     finally:
         db.text_factory = str
+
+
+def fetch(db: sqlite3.Connection, sql: str, parameters: Sequence[SQLiteValue] = ()) -> list[tuple[Any, ...]]:
+    """Give all rows of a query, also where text is not UTF-8."""
+    return tolerant(db, lambda: db.execute(sql, parameters).fetchall())
 
 
 def bounded(cursor: sqlite3.Cursor, most_bytes: int, at_least: int = 0) -> tuple[list[tuple[Any, ...]], int]:

@@ -10,6 +10,9 @@ from appliance.capture.shape import Table, TableColumn, UniqueIndex
 from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
 from appliance.model import KEPT_PREFIXES, Shape, Topic, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
+from appliance.protocol.values import legible
+from appliance.store.file import connections
+from appliance.store.file.texts import is_utf_8
 from appliance.store.tables import standard
 
 #: ``hidden`` of ``table_xinfo``: 1 a virtual table's hidden column, 2 a VIRTUAL generated column, 3 a STORED one.
@@ -77,6 +80,23 @@ def statements(before: Mapping[str, str | None], after: Mapping[str, str | None]
 
 def tables(db: sqlite3.Connection) -> list[Table]:
     """List the tables that can be captured, by name: no views, no virtual, shadow, temporary or internal tables."""
+    return tables_and_unnamed(db)[0]
+
+
+def tables_and_unnamed(db: sqlite3.Connection) -> tuple[list[Table], list[str]]:
+    """List those, and name others that are called, or have a column that is called, what is not UTF-8.
+
+    By no name could they be asked for. Elsewhere in the schema, as in a comment, such text is nobody's trouble.
+    """
+    found = connections.tolerant(db, lambda: _tables(db))
+    return list(filter(_is_named, found)), [legible(each.name) for each in found if not _is_named(each)]
+
+
+def _is_named(table: Table) -> bool:
+    return all(map(is_utf_8, (table.name, *(column.name for column in table.columns))))
+
+
+def _tables(db: sqlite3.Connection) -> list[Table]:
     listed = db.execute("PRAGMA main.table_list").fetchall()
     unknown = _of_unknown_module(db)
     ordinary = [
@@ -87,7 +107,7 @@ def tables(db: sqlite3.Connection) -> list[Table]:
         and ascii_fold(name).rpartition("_")[0] not in unknown
     ]
     foreign = _foreign_triggers(db)
-    nested, acted = _nested(db, [name for name, *_ in ordinary], {table for table, _ in foreign})
+    nested, acted = _nested(db, [name for name, *_ in ordinary if is_utf_8(name)], {table for table, _ in foreign})
     disturbed = {table for table, sql in foreign if fires_before_a_write(sql)}
     ours = standard.registered(db)
     # To look for each by its name would read the whole schema, with all our triggers, once for each.
@@ -111,6 +131,10 @@ def tables(db: sqlite3.Connection) -> list[Table]:
 
 def table(db: sqlite3.Connection, name: str) -> Table | None:
     """Read one table, for what a reader must know of it; ``None`` when there is none."""
+    return connections.tolerant(db, lambda: _one(db, name))
+
+
+def _one(db: sqlite3.Connection, name: str) -> Table | None:
     row = db.execute(
         "SELECT name, wr, strict FROM pragma_table_list WHERE schema='main' AND type='table' AND name=? COLLATE NOCASE",
         (name,),
@@ -131,12 +155,14 @@ def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
 
 
 def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool, sql: str | None) -> Table:
+    if not is_utf_8(name):  # it cannot be asked for
+        return Table(name, ())
     collations = {ascii_fold(column): each for column, each in column_collations(sql or "").items()}
     columns = tuple(
         TableColumn(
             column,
-            declared,
-            collations.get(ascii_fold(column), "BINARY"),
+            legible(declared),
+            legible(collations.get(ascii_fold(column), "BINARY")),
             key,
             hidden == _VIRTUAL,
             hidden in _GENERATED,
@@ -184,6 +210,9 @@ def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Un
     ).fetchall():
         if not unique:
             continue
+        if not is_utf_8(index):  # it cannot be asked for
+            found.append(UniqueIndex(columns=(), where=None, expression=True, primary=False))
+            continue
         terms = [
             (column, collation)
             for _, position, column, _, collation, is_key in db.execute(
@@ -195,7 +224,7 @@ def _uniques(db: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Un
         if partial:
             (sql,) = db.execute("SELECT sql FROM main.sqlite_schema WHERE name=? AND type='index'", (index,)).fetchone()
             where = index_predicate(sql, columns)
-            if where is not None and not functions(where) <= _EVERYWHERE:
+            if where is not None and not (is_utf_8(where) and functions(where) <= _EVERYWHERE):
                 where = None
         found.append(
             UniqueIndex(

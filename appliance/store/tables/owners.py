@@ -9,6 +9,7 @@ from appliance.model import Row, Shape, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.permissions import owner_of
 from appliance.store.file import connections
+from appliance.store.file.texts import placeholder
 from appliance.store.tables.resources import Resource
 
 
@@ -29,7 +30,7 @@ def owners(db: sqlite3.Connection, resource: Resource, column: str, keys: Iterab
     def read() -> dict[Row, str | None]:
         found = {}
         for key in keys:
-            bound = [connections.placeholder(value) for value in key]
+            bound = [placeholder(value) for value in key]
             where = " AND ".join(f"{name} IS {mark}" for name, (mark, _) in zip(names, bound, strict=True))
             sql = f"SELECT {quote_identifier(column)} FROM main.{quote_identifier(resource.name)} WHERE {where} LIMIT 2"
             these = db.execute(sql, [value for _, value in bound]).fetchall()

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from appliance.capture.shape import Secret, Table, shape_of
 from appliance.model import Affinity, Column, Shape, SQLiteValue, ascii_fold, quote_identifier
+from appliance.store.file import connections
 from appliance.store.tables import catalog
 
 
@@ -114,7 +115,8 @@ def refers_to_a_row(db: sqlite3.Connection, resource: Resource, column: str, val
 
 
 def _read(db: sqlite3.Connection, secret: Secret) -> Mapping[str, Resource]:
-    return {ascii_fold(table.name): _resource(db, table, secret) for table in catalog.tables(db)}
+    every = catalog.tables(db)
+    return connections.tolerant(db, lambda: {ascii_fold(each.name): _resource(db, each, secret) for each in every})
 
 
 def _resource(db: sqlite3.Connection, table: Table, secret: Secret) -> Resource:

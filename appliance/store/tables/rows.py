@@ -17,7 +17,7 @@ from appliance.errors import Conflict, Invalid, RequestError, TooLarge, Unavaila
 from appliance.model import Image, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.wording import quote
-from appliance.store.file.connections import placeholder, text
+from appliance.store.file.texts import placeholder, text
 from appliance.store.tables.resources import Resource
 
 #: An SQL expression and the values that are bound in it.

@@ -17,6 +17,7 @@ from appliance.errors import BadRequest
 from appliance.model import Affinity, Image, Shape, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.store.file import connections, schema
+from appliance.store.file.texts import placeholder
 from appliance.store.tables import catalog
 
 #: Rows of one page, and about how many bytes of values it stops at.
@@ -91,7 +92,7 @@ def check(db: sqlite3.Connection, shape: Shape) -> None:
 def row(db: sqlite3.Connection, shape: Shape, reference_id: str) -> Image | None:
     """Read one row of a standard table as it is now; ``None`` when it is not there, or the table of another shape."""
     _, shown, cut = outbox_row([Value(quote_identifier(column.name)) for column in shape.columns])
-    mark, bound = connections.placeholder(reference_id)
+    mark, bound = placeholder(reference_id)
     sql = f"SELECT {cut}, {','.join(shown)} FROM main.{quote_identifier(shape.table)} WHERE reference_id = {mark}"
     try:
         found = connections.tolerant(db, lambda: db.execute(sql, (bound,)).fetchone())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from appliance.capture.triggers import fingerprint_of
 from appliance.model import INTERNAL_PREFIX, ascii_fold
+from appliance.store.file import connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,12 @@ class Standing:
 
 def ours(db: sqlite3.Connection) -> list[Standing]:
     """Give our triggers on other people's tables, in the order in which they were made."""
-    rows = db.execute(
+    rows = connections.fetch(
+        db,
         "SELECT name, tbl_name, sql, rowid FROM main.sqlite_schema WHERE type='trigger' "
-        "AND name LIKE '\\_appliance\\_%' ESCAPE '\\' AND tbl_name <> '_appliance_outbox' ORDER BY rowid"
+        "AND name LIKE '\\_appliance\\_%' ESCAPE '\\' AND tbl_name <> '_appliance_outbox' ORDER BY rowid",
     )
-    return [Standing(*row) for row in rows.fetchall()]
+    return [Standing(*row) for row in rows]
 
 
 def texts(triggers: Iterable[Standing]) -> dict[int, bytes]:
@@ -48,16 +50,18 @@ def shape_id(trigger: Standing) -> int:
 
 def newest_foreign(db: sqlite3.Connection) -> dict[str, int]:
     """Give, by table, the place of the newest trigger that is not ours: SQLite fires the newest first."""
-    rows = db.execute(
+    rows = connections.fetch(
+        db,
         "SELECT tbl_name, rowid FROM main.sqlite_schema WHERE type='trigger' "
-        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\' ORDER BY rowid"
+        "AND name NOT LIKE '\\_appliance\\_%' ESCAPE '\\' ORDER BY rowid",
     )
-    return {ascii_fold(table): place for table, place in rows.fetchall()}
+    return {ascii_fold(table): place for table, place in rows}
 
 
 def foreign(db: sqlite3.Connection) -> dict[str, str | None]:
     """Give the SQL of everything in the schema that is not ours, by its type and name."""
-    rows = db.execute(
-        "SELECT type || ' ' || name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'"
+    rows = connections.fetch(
+        db,
+        "SELECT type || ' ' || name, sql FROM main.sqlite_schema WHERE name NOT LIKE '\\_appliance\\_%' ESCAPE '\\'",
     )
-    return dict(rows.fetchall())
+    return dict(rows)

@@ -8,7 +8,7 @@ triggers, restored a dump.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -133,6 +133,8 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA schema_version").fetchone()[0])
 
 
+#: Why a table is left out that is called, or has a column that is called, so.
+_UNNAMED: Final = "its name, or a column's, is not UTF-8: rename it"
 #: How far ``capture`` has moved the schema's version since somebody last synchronised: that was us and not a VACUUM.
 _STEPS: Final = "schema_steps"
 
@@ -162,6 +164,7 @@ class _Plan:
     version: int
     steps: int
     texts: Mapping[int, bytes]
+    unnamed: Sequence[str] = ()
 
     @property
     def is_done(self) -> bool:
@@ -207,7 +210,7 @@ class _Plan:
             texts=self.texts if self.is_done else standing.texts(standing.ours(db)),
             changed=tuple(table.name for table, _ in self.anew if ascii_fold(table.name) in self.known),
             dropped=tuple(sorted(self.before - {ascii_fold(name) for name in self.tables})),
-            skipped=skipped,
+            skipped=dict.fromkeys(self.unnamed, _UNNAMED) | skipped,
             warnings={name: each for name, each in noted.items() if each},
         )
 
@@ -224,7 +227,8 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     by_table: dict[str, list[Standing]] = {}
     for each in found:
         by_table.setdefault(ascii_fold(each.table), []).append(each)
-    for table in catalog.tables(db):
+    tables, plan.unnamed = catalog.tables_and_unnamed(db)
+    for table in tables:
         if not watched(table.name):
             continue
         plan.tables[table.name] = table

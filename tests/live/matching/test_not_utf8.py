@@ -13,6 +13,7 @@ from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.store.tables.standard import NewColumn, join_table
 from tests.live.matching.test_facts import caught_up, peer
+from tests.live.replay.test_reading import served as open_file
 from tests.web.api.application import USERS, served
 
 TODOS, MEMBERS, WORLDS = map(join_table, ("todo", "user_account", "world"))
@@ -70,3 +71,35 @@ async def test_a_group_that_is_named_so_is_one_like_others(tmp_path: Path) -> No
         subscription = live.hub.subscribe(ann, "todo", Wish(live_set=True))
         await Reading(live.hub, live.store, ann, [subscription], live.hub.position.id, scan=True).run()
         assert [each["Key"] for each in ann.sent] == [["r"]]
+
+
+@pytest.mark.parametrize(
+    ("statement", "skipped"),
+    [
+        ("CREATE TABLE x(a DEFAULT 'CAFE', /* CAFE */ b CAFE CHECK(b <> 'CAFE'), c AS (a || 'CAFE') STORED)", False),
+        ("CREATE TABLE CAFE(a)", True),
+        ("CREATE TABLE x(a, CAFE)", True),
+        ("CREATE VIEW v AS SELECT 'CAFE'", False),
+        ("CREATE TRIGGER CAFE AFTER INSERT ON t BEGIN SELECT 'CAFE'; END", False),
+        ("CREATE INDEX CAFE ON t(v)", False),
+        ("CREATE UNIQUE INDEX CAFE ON t(v)", False),
+        ("CREATE UNIQUE INDEX i ON t(v) WHERE v <> 'CAFE'", False),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+async def test_in_a_schema_it_is_in_nobodys_way(tmp_path: Path, statement: str, skipped: bool, before: bool) -> None:
+    name, table, sql = (f"replace({each}, 'CAFE', CAST(x'636166e9' AS TEXT))" for each in ("name", "tbl_name", "sql"))
+    written = (
+        statement, "PRAGMA writable_schema=ON",
+        f"UPDATE sqlite_schema SET name={name}, tbl_name={table}, sql={sql} WHERE sql LIKE '%CAFE%'",
+        "PRAGMA schema_version=1000", "PRAGMA writable_schema=OFF",
+    )  # fmt: skip
+    async with open_file(tmp_path / "a.db", *(written if before else ())) as live:
+        ann = live.peer()
+        live.hub.attach(live.subscribe(ann))
+        await live.write(*(() if before else written), "INSERT INTO t VALUES(1, 1)")
+        await live.write("CREATE TABLE later(a)", "INSERT INTO t VALUES(2, 2)")
+        assert [each["Key"] for each in ann.sent] == [[1], [2]]
+        catalog = await live.store.synchronise()
+        assert "later" in catalog.tables
+        assert bool(catalog.skipped) == skipped

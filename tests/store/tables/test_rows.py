@@ -11,7 +11,7 @@ import pytest
 
 from appliance.errors import Unavailable
 from appliance.model import SQLiteValue
-from appliance.store.file import connections
+from appliance.store.file import texts
 from appliance.store.tables import rows
 from appliance.store.tables.resources import Resource, Resources
 from appliance.store.tables.rows import Term
@@ -23,7 +23,7 @@ COLUMNS = "a, b TEXT COLLATE NOCASE, c INTEGER NOT NULL"
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        db.text_factory = connections.text
+        db.text_factory = texts.text
         yield db
 
 
