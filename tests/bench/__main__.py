@@ -24,6 +24,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "owners": cost.owners,
     "filters": cost.filters,
     "permissions": cost.permissions,
+    "behind": cost.behind,
     "capture": cost.capture,
     "idle": connections.idle,
     "leaks": connections.leaks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from appliance.capture.outbox import VALUES
@@ -109,21 +109,8 @@ def permissions(bench: Bench) -> Iterator[Figure]:
     """Item 5: rows of a standard table that all of 1,000 users may read, by the bits of each row or by its group."""
     preset = bench.preset
     n = preset.connections(1000)
-    with ours(bench.folder) as live:
-        for name in ("open", "shared"):
-            done = run("table", "create", name, *COLUMNS_SENT, "--db", live.db)
-            assert done.returncode == 0, done.stderr
-        every_list = subscribe("open", filters='{"room":[0,1{i}00000]}')
-        with closing(sqlite3.connect(live.db)) as db, db:
-            rows = [(number,) for number in range(1, ROWS + 1)]
-            db.executemany(f"INSERT INTO open(id, permission) VALUES(?, {int(Verb.PEEK | Verb.READ)})", rows)
-            db.executemany("INSERT INTO shared(id) VALUES(?)", rows)
-            db.execute(
-                f"INSERT INTO {standard.join_table('shared')}(shared_id, usergroup_id) "
-                f"SELECT reference_id, '{standard.USERS}' FROM shared"
-            )
-        tokens = bench.folder / "users"
-        write_tokens(live, n, tokens)
+    every_list = subscribe("open", filters='{"room":[0,1{i}00000]}')
+    with _readable(bench, n) as (live, tokens):
         costs: dict[str, list[float]] = {}
         for _ in range(preset.runs):
             for how, table, request, whose in (
@@ -144,6 +131,45 @@ def permissions(bench: Bench) -> Iterator[Figure]:
                 5, f"rows that all of {n} may read by the row's {how}", median(found), "µs/event",
                 "≤ 1.2 × to administrators", times <= 1.2, times, {"administrators": median(costs["none"])},
             )  # fmt: skip
+
+
+def behind(bench: Bench) -> Iterator[Figure]:
+    """Beside items 5 and 8: all of 1,000 have fallen behind together, as the machine that they are on stood still."""
+    preset = bench.preset
+    n = preset.connections(1000)
+    with _readable(bench, n) as (live, tokens):
+        costs: dict[str, list[float]] = {}
+        for _ in range(preset.runs):
+            for who, whose in (("administrators", None), ("users", tokens)):
+                cost = _cost(
+                    live, n, (subscribe("open"),), preset.amount(5000), {"rows": ROWS, "update": ROWS, "pad": 800},
+                    tokens=whose, table="open", still_s=2,
+                )  # fmt: skip
+                costs.setdefault(who, []).append(cost / n)
+    yield Figure(
+        8, f"{n} who fall behind together, rows that all may read by the row's permission", median(costs["users"]),
+        "µs/event and subscriber", others={"administrators": median(costs["administrators"])},
+    )  # fmt: skip
+
+
+@contextmanager
+def _readable(bench: Bench, n: int) -> Iterator[tuple[Live, Path]]:
+    """Serve two standard tables that so many users may read, by the bits of each row or by its group; give tokens."""
+    with ours(bench.folder) as live:
+        for name in ("open", "shared"):
+            done = run("table", "create", name, *COLUMNS_SENT, "--db", live.db)
+            assert done.returncode == 0, done.stderr
+        with closing(sqlite3.connect(live.db)) as db, db:
+            rows = [(number,) for number in range(1, ROWS + 1)]
+            db.executemany(f"INSERT INTO open(id, permission) VALUES(?, {int(Verb.PEEK | Verb.READ)})", rows)
+            db.executemany("INSERT INTO shared(id) VALUES(?)", rows)
+            db.execute(
+                f"INSERT INTO {standard.join_table('shared')}(shared_id, usergroup_id) "
+                f"SELECT reference_id, '{standard.USERS}' FROM shared"
+            )
+        tokens = bench.folder / "users"
+        write_tokens(live, n, tokens)
+        yield live, tokens
 
 
 def capture(bench: Bench) -> Iterator[Figure]:
@@ -213,10 +239,11 @@ def _cost(
     shared_by: int = 1,
     tokens: Path | None = None,
     table: str = TABLE,
+    still_s: float = 0,
 ) -> float:
     """Give the server's processor time for one event, µs, while ``n`` subscribers are each sent their share.
 
-    Each is one of the users whose ``tokens`` these are; without, an administrator.
+    Each is one of the users whose ``tokens`` these are; without, an administrator. For ``still_s`` none of them reads.
     """
     url, who = (address(live), {}) if tokens is None else (address(live, "{token}"), {"tokens": tokens})
     with Load(url, n, requests, expect_setup=len(requests), wait_stdin=True, external=rows // shared_by, **who) as load:
@@ -224,6 +251,7 @@ def _cost(
         before = cpu_s(live.process.pid)
         with writing(live, table, transactions=rows // ROWS, **options):
             load.go()
+            load.stand_still(still_s)
             result = load.end()
         spent = cpu_s(live.process.pid) - before
     if result["lost"] or result["first_error"]:

@@ -6,7 +6,9 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +90,13 @@ class Load:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    def stand_still(self, seconds: float) -> None:
+        """Have it do nothing for a while, as on a machine that has nothing left for it."""
+        if seconds:
+            self._process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            self._process.send_signal(signal.SIGCONT)
 
     def end(self) -> Result:
         """Wait for its end and give what it found."""

@@ -84,9 +84,14 @@ class Shared:
                 self._being_read.clear()
                 self._moment, self._at_moment = (), {}
 
+    @property
+    def many(self) -> bool:
+        """Whether so many read that what each of them needs is better had for all."""
+        return self._readings >= MANY
+
     def at(self, moment: tuple[object, ...], what: Hashable, make: Callable[[], T]) -> T:
         """Give what was made for the first who asked for it at this moment, while many read."""
-        if self._readings < MANY:
+        if not self.many:
             return make()
         if moment != self._moment:
             self._moment, self._at_moment = moment, {}
@@ -102,7 +107,7 @@ class Shared:
 
         ``page`` reads from the outbox what came after one id up to another, and may raise.
         """
-        if self._readings < MANY:
+        if not self.many:
             return False
         async with self._filling:
             while self._too_much < position < self._recent.after:

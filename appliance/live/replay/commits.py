@@ -139,17 +139,23 @@ class Commits:
         doubtful = after < self.end_beyond_reach(self._begun)
         remembered = after >= recent.after and end <= self._hub.position.id
         shared = not doubtful and self._is_shared(after, end)
-        if shared and (found := await self._shared((after, end), topics, wanted=remembered or len(events) >= MANY)):
+        wanted = remembered or self._hub.shared.many or len(events) >= MANY
+        if shared and (found := await self._shared((after, end), topics, wanted=wanted)):
             return found
+        own = doubtful or any(after < each < end for each in self._apart)
         if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             make = partial(self._course, every, topics, newest)
-            if any(after < each < end for each in self._apart):
-                return make()
-            return self._hub.shared.at(self._moment(), (after, end, topics), make)
+            return make() if own else self._hub.shared.at(self._moment(), (after, end, topics), make)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         most = MANY + BESIDE * len(events) if shared else None
-        course = await self._course_of(events, stretches, topics, newest, most=most, doubtful=doubtful)
+        read = partial(self._course_of, events, stretches, topics, newest, most=most, doubtful=doubtful)
+        if own:
+            course = await read()
+        else:
+            asked = (topics, tuple([told.id for told in events]))
+            once: Once[Course] = self._hub.shared.at(self._moment(), asked, Once)
+            course = await once.get(read)
         if shared and course.lacking:
             return await self._shared((after, end), topics, wanted=True) or course
         return course

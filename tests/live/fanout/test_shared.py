@@ -18,7 +18,7 @@ from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
 from appliance.live.matching.course import Course
 from appliance.live.matching.facts import Facts
-from appliance.live.replay import commits
+from appliance.live.replay import beside, commits
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.reading import Reading
 from appliance.store.access.grants import CLOSED, TableGrant, TableKind
@@ -297,3 +297,38 @@ async def test_of_long_transactions_that_did_nothing_to_the_rows_in_question_no_
         for number in range(COURSES + 1):
             assert await shared.get((number, number + 1, frozenset(), 0), read) is nothing
         assert (len(shared._courses), shared._being_read) == (COURSES, {})
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+async def test_what_is_not_in_memory_is_read_for_the_first_of_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    reads: list[object] = []
+    page, more = replay.page, beside.read
+
+    def counted(work: Any) -> Any:
+        def call(*asked: Any, **options: Any) -> Any:
+            reads.append(work)
+            return work(*asked, **options)
+
+        return call
+
+    async def no_room(self: Shared, *asked: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(Shared, "fill", no_room)
+    monkeypatch.setattr(commits, "MANY", 3 if is_long else 500)
+    monkeypatch.setattr(replay, "page", counted(page))
+    monkeypatch.setattr(beside, "read", counted(more))
+    async with served(tmp_path / "a.db") as live:
+        await follow_own_rows(live)
+        begun = live.hub.position.id
+        await live.write(*MUCH)
+        live.hub.recent.forget(live.hub.position.id)
+        peers = [peer("ann") for _ in range(MANY)]
+        async with trio.open_nursery() as nursery:
+            for each in peers:
+                subscription = live.hub.subscribe(each, "t", Wish())
+                nursery.start_soon(Reading(live.hub, live.store, each, [subscription], begun).run)
+        assert [[event["Key"][0] for event in each.sent] for each in peers] == [[1, 3, *range(4, 16)]] * MANY
+        assert reads.count(more) == (0 if is_long else 1) + 1  # for the row that was taken from Ann, once more
