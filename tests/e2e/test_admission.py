@@ -210,6 +210,18 @@ def test_a_silent_client_is_pinged_and_then_left(tmp_path: Path) -> None:
         answering.done("ping")
 
 
+def test_frames_that_are_no_requests_count_as_requests_and_one_too_many_makes_up_for_none(tmp_path: Path) -> None:
+    options = ("--requests-per-s", "0.1", "--request-burst", "11")
+    with serving(tmp_path / "a.db", *options) as live, live.client() as client:
+        client.send("nonsense " * 4096)  # as long as nine others
+        assert client.receive()["EventData"]["code"] == "bad-json"
+        client.done("ping")
+        for _ in range(10):
+            assert client.refused("ping") == "rate-limited"
+            client.send("nonsense")
+        assert client.close_code() == 1008
+
+
 def test_limits_of_requests_subscriptions_and_connections(tmp_path: Path) -> None:
     options = ("--requests-per-s", "0.1", "--request-burst", "5", "--subscriptions", "1", "--connections-per-user", "2")
     sql(tmp_path / "a.db", "CREATE TABLE t(a); CREATE TABLE u(a)")

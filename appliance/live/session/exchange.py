@@ -65,7 +65,7 @@ class Exchange:
         """Answer the first frame of a client that has no token yet; only a request that brings one is done."""
         asked = self._asked(message)
         if isinstance(asked, Refused):
-            self._refuse(asked)
+            self._refuse(asked, len(message))
         elif isinstance(asked, Authenticate):
             await self._answer(asked, len(message))
         self._flush()
@@ -109,7 +109,6 @@ class Exchange:
         if answered:
             for object_type, count in Counter(done).items():
                 self._session.backend.hub.counters.requests[object_type, "ok"] += count
-            self._malformed = 0
             self._flush()
         return answered
 
@@ -124,7 +123,7 @@ class Exchange:
             if self._later and type(asked) is not NewMessage:
                 await self._settle()
             if isinstance(asked, Refused):
-                self._refuse(asked)
+                self._refuse(asked, len(message))
             elif asked is not None:
                 await self._answer(asked, len(message))
             if len(self._replies) >= REPLIES or type(asked) is not NewMessage:
@@ -145,8 +144,10 @@ class Exchange:
         except Refused as refused:
             return refused
 
-    def _refuse(self, refused: Refused) -> None:
-        """Answer a frame that is no request."""
+    def _refuse(self, refused: Refused, length: int) -> None:
+        """Answer a frame that is no request. It costs as much as one, and those behind it may be too many then."""
+        self._grow_allowance()
+        self._spend(length)
         # Not by its method: that is whatever the client wrote.
         self._session.backend.hub.counters.requests["", refused.error.code] += 1
         self._reply(frames.error(refused.error, refused.object_type, refused.id))
@@ -155,7 +156,6 @@ class Exchange:
             self._session.end(CloseCode.ABUSE, f"{MALFORMED_LIMIT} malformed frames in a row")
 
     async def _answer(self, asked: Request, length: int) -> None:
-        self._malformed = 0
         try:
             self._grow_allowance()
             self._take_allowance(length)
@@ -226,5 +226,9 @@ class Exchange:
         """Count a request of so many characters. Raises ``RateLimited``."""
         if self._allowance < 1:
             raise RateLimited("too many requests on this connection; send more slowly")
-        # A long request costs more to read; what it takes below zero, those after it wait for.
+        self._malformed = 0  # nor does one that is too many make up for a frame that is none
+        self._spend(length)
+
+    def _spend(self, length: int) -> None:
+        # What is long costs more to read; what it takes below zero, those after it wait for.
         self._allowance -= 1 + length // REQUEST_BYTES
