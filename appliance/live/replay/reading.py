@@ -45,6 +45,7 @@ from appliance.live.replay.lapse import changed_upto
 from appliance.live.wire.frames import text_frame
 from appliance.model import Shape, ascii_fold
 from appliance.protocol import frames
+from appliance.store.file.texts import said
 from appliance.store.outbox import replay
 from appliance.store.outbox.replay import Page
 from appliance.store.outbox.wanted import Wanted
@@ -297,7 +298,7 @@ class Reading:
 
     async def _fails(self, error: Exception) -> None:
         if not self._failing:
-            log.error("reading_failed", reason=str(error) or type(error).__name__)
+            log.error("reading_failed", reason=said(error))
         self._failing = True
         await trio.sleep(RETRY_S)
 

@@ -32,6 +32,7 @@ from appliance.live.tail.state import TailState
 from appliance.live.tail.turns import Turns
 from appliance.model import Op
 from appliance.store.file.incarnation import StoreReplaced
+from appliance.store.file.texts import said
 from appliance.store.outbox.look import Look, OutboxRow
 from appliance.store.store import Store
 from appliance.store.tables.catalog import Catalog
@@ -133,7 +134,7 @@ class Tail:
             except (sqlite3.Error, ApplianceError) as error:
                 # The file cannot be read or the triggers not be made just now (disk full, locked, EIO). Nothing is
                 # lost: the position stays, and what was committed is read when it can be.
-                self._failed(str(error) or type(error).__name__)
+                self._failed(said(error))
                 self._known, self._distrusted = None, True  # what this look was to lead to is still to be done
                 self._turns.end()
                 until = trio.current_time() + RETRY_S

@@ -144,12 +144,12 @@ def accounts(db: sqlite3.Connection) -> list[tuple[Account, list[str]]]:
 
 
 def _groups_of(db: sqlite3.Connection, reference_id: str) -> list[str]:
-    rows = db.execute(
+    sql = (
         f"SELECT name FROM {_MEMBERS} AS member JOIN usergroup ON usergroup.reference_id = usergroup_id "
-        "WHERE member.user_account_id = ? ORDER BY name",
-        (reference_id,),
+        "WHERE member.user_account_id = ? ORDER BY name"
     )
-    return [name for (name,) in rows.fetchall()]
+    rows = connections.tolerant(db, lambda: db.execute(sql, (reference_id,)).fetchall())
+    return [_said(name) for (name,) in rows]
 
 
 def known(db: sqlite3.Connection, email: str) -> Account:
@@ -265,11 +265,12 @@ def remove_group(db: sqlite3.Connection, name: str) -> None:
 
 def groups(db: sqlite3.Connection) -> list[tuple[str, int]]:
     """List the groups by name, each with the number of its members."""
-    rows = db.execute(
+    sql = (
         f"SELECT name, (SELECT count(*) FROM {_MEMBERS} WHERE usergroup_id = usergroup.reference_id) "
         "FROM usergroup ORDER BY name"
     )
-    return rows.fetchall()
+    rows = connections.tolerant(db, lambda: db.execute(sql).fetchall())
+    return [(_said(name), members) for name, members in rows]
 
 
 def join(db: sqlite3.Connection, reference_id: str, group: str) -> None:

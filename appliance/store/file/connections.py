@@ -17,7 +17,7 @@ from appliance.errors import RequestError, StoreLinked, StoreLocked, StoreUnusab
 from appliance.model import SQLiteValue
 from appliance.store.file.locks import Connection, begin_immediate, is_locked
 from appliance.store.file.soundness import Soundness, look
-from appliance.store.file.texts import text
+from appliance.store.file.texts import said, text
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
         return StoreUnusable(f"{path} cannot be opened ({error}); check the permissions of it and its directory")
     if is_unwritable(error):
         return StoreUnusable(f"{path} cannot be written ({error}); make room on the disk or give write permission")
-    return StoreUnusable(f"{path} cannot be used: {error}")
+    return StoreUnusable(f"{path} cannot be used: {said(error)}")
 
 
 @contextlib.contextmanager

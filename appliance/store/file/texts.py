@@ -24,3 +24,8 @@ def placeholder(value: SQLiteValue) -> tuple[str, SQLiteValue]:
     if isinstance(value, str) and not is_utf_8(value):
         return "CAST(? AS TEXT)", value.encode("utf-8", "surrogateescape")
     return "?", value
+
+
+def said(error: Exception) -> str:
+    """Give what an error says, but not the value of a row that could not be decoded, which it has at its end."""
+    return str(error).partition(" with text ")[0] or type(error).__name__

@@ -14,6 +14,7 @@ from appliance.errors import BadRequest, CommandError, Conflict, Forbidden, Unau
 from appliance.model import SQLiteValue
 from appliance.store.access import accounts, callers, grants, passwords
 from appliance.store.file import connections, schema
+from appliance.store.file.texts import said
 from appliance.store.tables import standard
 from appliance.store.tables.standard import ADMINISTRATORS, GUESTS, USERS
 
@@ -52,6 +53,19 @@ def test_whatever_somebody_has_written_into_an_account_it_is_found_and_listed(db
         ("a@x.example", "", b"\xff"), ("b@x.example", "5", "5"), ("d@x.example", "D\ufffd", "\udcff"), ("", "C", None),
     ]  # fmt: skip
     assert accounts.known(db, "d@x.example").name == "D\ufffd"
+    ann = accounts.add(db, "ann@x.example", None).reference_id
+    accounts.join(db, ann, accounts.add_group(db, "shown"))
+    db.execute("UPDATE usergroup SET name = CAST(x'67ff' AS TEXT) WHERE name = 'shown'")
+    assert accounts.accounts(db)[1][1] == ["g\ufffd", "users"]
+    assert ("g\ufffd", 1) in accounts.groups(db)
+
+
+def test_an_error_is_told_without_the_value_that_cannot_be_read(db: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        db.execute("SELECT CAST(x'736563726574ff' AS TEXT) AS mail").fetchone()
+    assert "secret" in str(caught.value)
+    assert said(caught.value) == "Could not decode to UTF-8 column 'mail'"
+    assert "secret" not in str(connections.refusal(Path("a.db"), caught.value))
 
 
 @pytest.mark.parametrize("again", ["ann@example.com", "ANN@EXAMPLE.COM", "\tann@example.com\n"])
