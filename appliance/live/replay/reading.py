@@ -4,7 +4,7 @@ There is one mechanism for all three. A reading begins at a position, with subsc
 that have been served up to that position. It takes what comes next – from memory, where the hub keeps what it has
 delivered last, or a page of the outbox – puts each event to each subscription by the rule that the hub tells by
 (``Audience.form``), sends what is due, and only then moves its position. It never goes beyond the hub's position,
-which is always the end of an event.
+which is always the end of an event; only the first page of a snapshot may, and then it is waited for (``run``).
 
 * No gap: of what comes after the position all is there, or it is known that it is not (``trimmed``, found out in the
   transaction that reads the page), and then the client is told. What a page leaves out is due to none of the
