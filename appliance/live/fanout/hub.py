@@ -28,7 +28,7 @@ from appliance.live.fanout.milestones import Milestones
 from appliance.live.fanout.notices import TABLE_DROPPED, TOPIC_DESTROYED
 from appliance.live.fanout.recent import Recent
 from appliance.live.fanout.shared import Shared
-from appliance.live.fanout.subscribers import Receiver, Subscribers, Subscription, drop, reshape, resync
+from appliance.live.fanout.subscribers import Ending, Receiver, Subscribers, Subscription, drop, reshape, resync
 from appliance.live.fanout.withheld import Withheld
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.audience import Wish
@@ -128,7 +128,7 @@ class Hub:
         self.flush()
         topic = self._topics.pop(ascii_fold(name), None)
         if topic is not None:
-            self._end(topic.name, TOPIC_DESTROYED, reason)
+            self._end(topic.name, TOPIC_DESTROYED, reason, topic.begun)
 
     def refresh(self, catalog: Catalog) -> None:
         """Take over what the store says there is now; tell everybody whose ground has moved."""
@@ -157,14 +157,14 @@ class Hub:
             self.reassess(self.subscriptions_to(name for name, each in now.items() if before.get(name, each) != each))
         self.generation = settings.generation
 
-    def _end(self, name: str, event_type: str, reason: str) -> None:
-        frame = notices.because(event_type, name, reason)
+    def _end(self, name: str, event_type: str, reason: str, begun: int | None = None) -> None:
+        frame, ending = notices.because(event_type, name, reason), Ending(self.position.id, begun)
         for subscription in self.subscribers.forget(name):
-            drop(subscription, frame)
+            subscription.end(frame, ending)
 
     def reassess(self, subscriptions: Iterable[Subscription], others: Collection[str] = ()) -> None:
         """Give subscriptions what their receivers may have now; tell who may hold too much, as rows of ``others``."""
-        for subscription in subscriptions:
+        for subscription in self.subscribers.standing(subscriptions):
             reader, name = subscription.receiver.reader, subscription.topic
             sight, shape = self._sight(reader, name), self.table(name)
             before, groups = subscription.audience.sight, subscription.reader.groups
@@ -319,7 +319,7 @@ class Hub:
         """Give the frames by which one subscription is told of an event; none: it does not concern it."""
         audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
         if not isinstance(event, Change):
-            there = told.topic == topic and self._is_of(told, topic)
+            there = told.topic == topic and self._is_of(told, topic, subscription.ending)
             return [told.message()] if there and audience.admits(told) else []
         if told.topic == topic:
             form = audience.form(subscription.reader, event, self.access, facts)
@@ -327,14 +327,14 @@ class Hub:
         shape, found = joined(event, self.access, self._tables, facts, self.options)
         if shape is None or ascii_fold(shape.table) != topic:
             return []
-        since = subscription.position or 0
-        sent = (each.frame(audience, shape, subscription.reader) for each in found if each.id > since)
-        return [frame for frame in sent if frame is not None]
+        behind = (each for each in found if each.id > (subscription.position or 0))
+        return [frame for each in behind if (frame := each.frame(audience, shape, subscription.reader)) is not None]
 
-    def _is_of(self, message: Told, name: str) -> bool:
-        """Whether a message is of the topic that has this name (folded) now."""
-        topic = self._topics.get(name)
-        return topic is not None and (message.event.id is None or message.event.id > topic.begun)
+    def _is_of(self, message: Told, name: str, ending: Ending | None = None) -> bool:
+        """Whether a message is of the topic that has this name (folded) now, or had it and has ended."""
+        topic = ending or self._topics.get(name)
+        begun = None if topic is None else topic.begun
+        return begun is not None and (message.event.id is None or message.event.id > begun)
 
     def _told(self, told: Told, facts: Facts) -> list[Due]:
         """Give who is to be told of an event, and in which frame."""

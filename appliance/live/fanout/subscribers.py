@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from appliance.counters import Counters
 from appliance.errors import BadFilter
@@ -54,13 +54,21 @@ class Receiver(Protocol):
         """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
 
 
+class Ending(NamedTuple):
+    """That a topic has ended at a position; if it was a user topic, its messages had come behind ``begun``."""
+
+    position: int
+    begun: int | None
+
+
 @dataclass(eq=False, slots=True)
 class Subscription:
     """One receiver's interest in one topic.
 
     ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
     a snapshot has sent. ``owed`` are the notices that stand behind events that are still to be read for it, each with
-    its position; one that a reading itself finds due may stand before what the hub has said.
+    its position; one that a reading itself finds due may stand before what the hub has said. ``ending``: its topic is
+    gone, and it is in no audience; what came before is read for it.
     """
 
     receiver: Receiver
@@ -70,6 +78,7 @@ class Subscription:
     ended: bool = False
     shown: int = 0
     owed: list[tuple[int, bytes]] | None = None
+    ending: Ending | None = None
     #: Set by ``Subscribers.join``, with whose rights it was joined.
     audience: Audience[Subscription] = field(init=False)
     reader: Reader = field(init=False)
@@ -95,7 +104,18 @@ class Subscription:
         self.owed = [each for each in self.owed if each[0] > position] or None
         for notice in due:
             self.receiver.tell(notice)
+        if self.ending is not None and position >= self.ending.position:
+            self.ended = True
+            self.receiver.forget(ascii_fold(self.topic))
         return bool(due)
+
+    def end(self, notice: bytes, ending: Ending) -> None:
+        """Tell that its topic has ended: the last that it is told, behind all that came before."""
+        if self.position is None or self.position >= ending.position:
+            drop(self, notice)
+        else:
+            self.notify(notice, ending.position)
+            self.ending = ending
 
 
 class Subscribers:
@@ -144,14 +164,23 @@ class Subscribers:
             self.feed(subscription)
 
     def leave(self, subscription: Subscription) -> None:
-        """Take a subscription out of its audience."""
+        """Take a subscription out of its audience; one whose topic has ended is in none."""
         folded = ascii_fold(subscription.topic)
-        audiences = self._by_topic.get(folded)
+        audiences = self._by_topic.get(folded) if subscription.ending is None else None
         if audiences is not None:
             audiences.leave(subscription, subscription.audience)
             if not audiences:
                 del self._by_topic[folded]
             self._note(folded)
+
+    @staticmethod
+    def standing(subscriptions: Iterable[Subscription]) -> Iterator[Subscription]:
+        """Give those whose topic is there; who may read what others are still to be told, nobody can say any more."""
+        for subscription in subscriptions:
+            if subscription.ending is None:
+                yield subscription
+            else:
+                subscription.read_upto(subscription.ending.position)
 
     def feed(self, subscription: Subscription) -> None:
         """Have the hub feed a subscription."""

@@ -140,6 +140,8 @@ class Reading:
     def _hand_over(self) -> None:
         for subscription in self._subscriptions:
             subscription.read_upto(self._hub.position.id)
+            if subscription.ended:
+                continue
             self._hub.attach(subscription)
             if self._announce:
                 self._feed.tell(notices.live(subscription.topic, self._hub.position, subscription.shown))

@@ -31,8 +31,8 @@ def tables(hub: Hub, subscriptions: Sequence[Subscription]) -> frozenset[str]:
 
 
 def _of(hub: Hub, subscription: Subscription) -> Wanted:
-    folded = ascii_fold(subscription.topic)
-    if hub.table(folded) is None:
+    folded, ending = ascii_fold(subscription.topic), subscription.ending
+    if hub.table(folded) is None if ending is None else ending.begun is not None:
         return Wanted.messages(subscription.topic)
     asked: list[tuple[Shape, RowFilter | None]] = []
     joining = _joining(hub, subscription)
