@@ -46,7 +46,9 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
 def row_guard(grant: TableGrant, row: Mapping[str, SQLiteValue], joined: tuple[tuple[str, int], ...] = ()) -> Guarded:
     """Give what guards one row, by its values and the groups that it is joined to, as PROTOCOL has it."""
     if grant.kind is TableKind.PLAIN:
-        return grant.guarded._replace(owner=owner_of(row.get(str(grant.owner_column))))
+        if grant.owner_column is None:
+            return grant.guarded
+        return grant.guarded._replace(owner=owner_of(row.get(grant.owner_column)))
     return Guarded(bits(row["permission"]), owner_of(row["user_account_id"]), joined)
 
 
