@@ -326,9 +326,10 @@ async def test_what_is_not_in_memory_is_read_for_the_first_of_many(
         await live.write(*MUCH)
         live.hub.recent.forget(live.hub.position.id)
         peers = [peer("ann") for _ in range(MANY)]
-        async with trio.open_nursery() as nursery:
-            for each in peers:
-                subscription = live.hub.subscribe(each, "t", Wish())
-                nursery.start_soon(Reading(live.hub, live.store, each, [subscription], begun).run)
+        with many_read(live.hub.shared):
+            async with trio.open_nursery() as nursery:
+                for each in peers:
+                    subscription = live.hub.subscribe(each, "t", Wish())
+                    nursery.start_soon(Reading(live.hub, live.store, each, [subscription], begun).run)
         assert [[event["Key"][0] for event in each.sent] for each in peers] == [[1, 3, *range(4, 16)]] * MANY
         assert reads.count(more) == (0 if is_long else 1) + 1  # for the row that was taken from Ann, once more
