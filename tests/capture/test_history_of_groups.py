@@ -7,19 +7,16 @@ import random
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from appliance.capture import outbox
-from appliance.capture.decode import decode
 from appliance.model import Change, Op, Shape
 from appliance.store.file import schema
-from appliance.store.file.texts import text
 from appliance.store.tables import standard
 from appliance.store.tables.standard import GUESTS, USERS, NewColumn, join_table
+from tests.capture.histories import changes, copy_of, play_all
 from tests.capture.support import Captured, exactly
 
 JOINS = join_table("todo")
@@ -124,22 +121,14 @@ class History:
         self._rows = self._read_rows()
 
     def play(self, sql: str) -> None:
-        joined, before = self._read_joins(), self._position()
-        try:
-            self._db.execute(sql)
-        except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
-            if "_appliance" in str(error):
-                raise
-        if sql.startswith("ROLLBACK") or self._position() < before:
+        joined = self._read_joins()
+        told = changes(self._db, self._shapes, sql)
+        if told is None:
             self._rows = self._read_rows()
             return
-        rows = self._db.execute(outbox.select_after(), (before, 1_000_000)).fetchall()
-        decoded = decode(rows, self._shapes, more=False)
-        assert not decoded.faults
         #: Of a row that is being deleted, whose join rows went first.
         taken: dict[Any, dict[str, int]] = defaultdict(dict)
-        for event in decoded.events:
-            assert isinstance(event, Change)
+        for event in told:
             if event.shape.table == JOINS:
                 self._join(event, joined, taken)
             elif event.shape.table == "todo":
@@ -169,9 +158,6 @@ class History:
             assert event.new.values[0] not in self._rows
             self._rows[event.new.values[0]] = exactly(event.new.values)
 
-    def _position(self) -> int:
-        return int(self._db.execute("SELECT max(id) FROM _appliance_outbox").fetchone()[0] or 0)
-
     def _read_rows(self) -> dict[Any, tuple[Any, ...]]:
         shape = next(shape for shape in self._shapes.values() if shape.table == "todo")
         names = ", ".join(column.name for column in shape.columns)
@@ -188,16 +174,8 @@ class History:
 def test_a_delete_says_which_groups_its_row_had(made: Made) -> None:
     for number in range(HISTORIES):
         chance = random.Random(f"{SEED}.{number}")
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-            with closing(sqlite3.connect(made.path)) as source:
-                source.backup(db)
-            db.text_factory = text
-            history, played = History(db, made.shapes), [statement(chance) for _ in range(STATEMENTS)]
+        with copy_of(made.path) as db:
+            played = [statement(chance) for _ in range(STATEMENTS)]
             if made.plain:
                 played = [sql for sql in played if sql != "PRAGMA recursive_triggers = ON"]
-            for at, sql in enumerate(played):
-                try:
-                    history.play(sql)
-                except AssertionError as error:
-                    error.add_note(";\n".join(played[: at + 1]))
-                    raise
+            play_all(History(db, made.shapes).play, played)

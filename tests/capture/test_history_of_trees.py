@@ -10,16 +10,13 @@ import os
 import random
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from appliance.capture import outbox
-from appliance.capture.decode import decode
 from appliance.model import Change, Op, Shape
-from appliance.store.file.connections import text
+from tests.capture.histories import changes, copy_of, play_all
 from tests.capture.support import Captured, exactly
 
 #: Of a row that is its own parent an action tells before the row itself does, and so once more: that is known.
@@ -122,20 +119,11 @@ class History:
         self._rows = self._read()
 
     def play(self, sql: str) -> None:
-        before = self._position()
-        try:
-            self._db.execute(sql)
-        except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
-            if "_appliance" in str(error):
-                raise
-        if sql.startswith("ROLLBACK") or self._position() < before:
+        told = changes(self._db, self._shapes, sql)
+        if told is None:
             self._rows = self._read()
             return
-        rows = self._db.execute(outbox.select_after(), (before, 1_000_000)).fetchall()
-        decoded = decode(rows, self._shapes, more=False)
-        assert not decoded.faults
-        for event in decoded.events:
-            assert isinstance(event, Change)
+        for event in told:
             self._change(event, overwritten="OR REPLACE" in sql)
         assert self._rows == self._read()
 
@@ -150,9 +138,6 @@ class History:
             assert key not in self._rows, event
             self._rows[key] = exactly(event.new.values)
 
-    def _position(self) -> int:
-        return int(self._db.execute("SELECT max(id) FROM _appliance_outbox").fetchone()[0] or 0)
-
     def _read(self) -> dict[Any, tuple[Any, ...]]:
         found = {}
         for table in self._tables:
@@ -165,15 +150,6 @@ class History:
 def test_what_is_told_of_a_statement_makes_of_the_rows_before_the_rows_after(made: Made) -> None:
     for number in range(HISTORIES):
         chance = random.Random(f"{SEED}.{number}")
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-            with closing(sqlite3.connect(made.path)) as source:
-                source.backup(db)
-            db.text_factory = text
+        with copy_of(made.path) as db:
             db.execute("PRAGMA foreign_keys = ON")
-            history, played = History(db, made.shapes), [statement(chance) for _ in range(STATEMENTS)]
-            for at, sql in enumerate(played):
-                try:
-                    history.play(sql)
-                except (AssertionError, KeyError) as error:
-                    error.add_note(";\n".join(played[: at + 1]))
-                    raise
+            play_all(History(db, made.shapes).play, [statement(chance) for _ in range(STATEMENTS)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -11,7 +13,7 @@ from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import OWNER_SHIFT, Verb
 from appliance.store.tables.standard import NewColumn
 from tests.live.matching.test_facts import caught_up, peer
-from tests.web.api.application import served
+from tests.web.api.application import Served, served
 
 OWNERS = Verb.READ << OWNER_SHIFT
 COMES = f"INSERT INTO todo(reference_id, text, permission, user_account_id) VALUES('r', 'a', {OWNERS}, 'ann')"
@@ -19,6 +21,33 @@ CHANGES = "UPDATE todo SET text = 'b'"
 CLOSED, GIVEN_AWAY = "UPDATE todo SET permission = 0", "UPDATE todo SET user_account_id = 'bob'"
 OPENED = f"UPDATE todo SET permission = {OWNERS}"
 RENAMED, DELETED_AGAIN = "UPDATE todo SET reference_id = 'q'", "DELETE FROM todo WHERE reference_id = 'r'"
+
+
+#: What somebody was told of rows: what happened, and the text that was shown.
+Told: TypeAlias = list[tuple[str, str]]
+
+
+async def replayed(live: Served, table: str, statements: Sequence[str], *, remembered: bool) -> list[Told]:
+    """Run these, and give what Ann is told of them in a replay: as one who follows, and as one who holds rows."""
+    begun, found = live.hub.position.id, list[Told]()
+    peers = [peer("ann"), peer("ann")]
+    wishes = (Wish(), Wish(live_set=True))
+    subscribed = [live.hub.subscribe(ann, table, wish) for ann, wish in zip(peers, wishes, strict=True)]
+    for statement in statements:
+        live.sql(statement)
+        await caught_up(live)
+    if not remembered:
+        live.hub.recent.forget(live.hub.position.id)
+    for ann, subscription in zip(peers, subscribed, strict=True):
+        await Reading(live.hub, live.store, ann, [subscription], begun).run()
+        found.append([(event["EventType"], event["EventData"].get("text", "")) for event in ann.sent])
+    return found
+
+
+def assert_told(followed: Told, held: Told | None, told: list[Told]) -> None:
+    """Compare; ``None``: whatever it is."""
+    assert told[0] == followed
+    assert held is None or told[1] == held
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -42,22 +71,11 @@ async def test_a_replay_has_what_may_be_read_now_and_might_then(
     tmp_path: Path,
     remembered: bool,
     statements: tuple[str, ...],
-    followed: list[tuple[str, str]],
-    held: list[tuple[str, str]] | None,
+    followed: Told,
+    held: Told | None,
 ) -> None:
     async with served(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
-        ann, other, begun = peer("ann"), peer("ann"), live.hub.position.id
-        subscription = live.hub.subscribe(ann, "todo", Wish())
-        holding = live.hub.subscribe(other, "todo", Wish(live_set=True))
-        for statement in statements:
-            live.sql(statement)
-            await caught_up(live)
-        if not remembered:
-            live.hub.recent.forget(live.hub.position.id)
-        for each, wanted, told in ((ann, subscription, followed), (other, holding, held)):
-            await Reading(live.hub, live.store, each, [wanted], begun).run()
-            if told is not None:
-                assert [(event["EventType"], event["EventData"].get("text", "")) for event in each.sent] == told
+        assert_told(followed, held, await replayed(live, "todo", statements, remembered=remembered))
 
 
 #: Tables whose rows are found by their keys in as many ways.
@@ -94,8 +112,8 @@ async def test_so_it_is_with_rows_of_a_plain_table_that_have_owners(
     key: str,
     remembered: bool,
     statements: tuple[str, ...],
-    followed: list[tuple[str, str]],
-    held: list[tuple[str, str]] | None,
+    followed: Told,
+    held: Told | None,
 ) -> None:
     if key != "1" and ("INTEGER PRIMARY" in table or DELETED in statements[:-1]):
         return  # nothing can be asked for by what is no UTF-8
@@ -103,15 +121,5 @@ async def test_so_it_is_with_rows_of_a_plain_table_that_have_owners(
         permission = Verb.PEEK | OWNERS
         live.sql("UPDATE world SET owner_column = 'owner', permission = ? WHERE table_name = 'note'", permission)
         await caught_up(live)
-        ann, other, begun = peer("ann"), peer("ann"), live.hub.position.id
-        subscription = live.hub.subscribe(ann, "note", Wish())
-        holding = live.hub.subscribe(other, "note", Wish(live_set=True))
-        for statement in statements:
-            live.sql(statement.format(key))
-            await caught_up(live)
-        if not remembered:
-            live.hub.recent.forget(live.hub.position.id)
-        for each, wanted, told in ((ann, subscription, followed), (other, holding, held)):
-            await Reading(live.hub, live.store, each, [wanted], begun).run()
-            if told is not None:
-                assert [(event["EventType"], event["EventData"].get("text", "")) for event in each.sent] == told
+        made = [statement.format(key) for statement in statements]
+        assert_told(followed, held, await replayed(live, "note", made, remembered=remembered))
