@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -15,12 +16,15 @@ from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
 from appliance.store.file.texts import is_utf_8
 from appliance.store.outbox import replay
 from appliance.store.outbox.wanted import Wanted
+from appliance.store.store import Store
 
 #: Pages of the outbox that are read, of half a MiB at most: where more has happened to the same rows in what counts as
 #: one transaction, it is decided by the events in hand alone. Then who holds such rows may be told too little.
 PAGES: Final = 32
 #: Values that may be bound, of the 32,766 that SQLite takes; where they would be more, all rows of the tables are read.
 BOUND: Final = 30_000
+#: So many ids behind an event it is looked for how its row has ended, where another seems to have its name or place.
+AHEAD: Final = 10_000
 
 
 def wanted(hub: Hub, events: Sequence[Told], topics: Collection[str]) -> Wanted | None:
@@ -54,6 +58,18 @@ def wanted(hub: Hub, events: Sequence[Told], topics: Collection[str]) -> Wanted 
         return None
     every = Wanted.any_of(rows)
     return every if len(every.parameters) <= BOUND else Wanted.rows([(shape, None) for shape, _ in asked])
+
+
+async def behind(
+    hub: Hub, store: Store, changes: Sequence[Change], after: int, upto: int, most: int | None = None
+) -> list[Change] | None:
+    """Read what has happened to the rows of some changes in a stretch, as ``read`` does. Raises ``sqlite3.Error``."""
+    topics = {ascii_fold(each.shape.table) for each in changes}
+    asked = wanted(hub, [Told(each) for each in changes], topics)
+    if asked is None:
+        return []
+    work = partial(read, stretches=[(after, upto)], wanted=asked, shapes=hub.shapes, contents=store.contents, most=most)
+    return await store.read(work, patient=True)
 
 
 def _name(change: Change, image: Image, column: str | None) -> SQLiteValue:

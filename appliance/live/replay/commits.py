@@ -50,8 +50,6 @@ BACK: Final = REACH - 2 * LOOK_ROWS
 MANY: Final = 500
 #: Else whoever is read for has so many times as much read beside what it is told, at most.
 BESIDE: Final = 4
-#: So many ids behind an event it is looked for how a row has ended whose name seems to be another's by now.
-AHEAD: Final = 10_000
 #: Events that are taken from memory between two chances for everybody else.
 STEP: Final = 1000
 
@@ -142,7 +140,7 @@ class Commits:
         wanted = remembered or self._hub.shared.many or len(events) >= MANY
         if shared and (found := await self._shared((after, end), topics, wanted=wanted)):
             return found
-        own = doubtful or any(after < each < end for each in self._apart)
+        own = doubtful or self._is_parted(after, end)
         if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             make = partial(self._course, every, topics, newest)
@@ -193,7 +191,11 @@ class Commits:
         borders = self._store.borders
         if end - after <= MANY or end > borders.decided or borders.end(after + 1, end) < end:
             return False
-        return not any(after < each < end for each in self._apart)
+        return not self._is_parted(after, end)
+
+    def _is_parted(self, after: int, end: int) -> bool:
+        """Whether a stretch counts as more than one transaction for whoever is read for here, and for nobody else."""
+        return any(after < each < end for each in self._apart)
 
     async def _shared(self, stretch: tuple[int, int], topics: frozenset[str], *, wanted: bool) -> Course | None:
         """Give the course of all that happened to these tables in a stretch, where it is known or ``wanted``.
@@ -275,7 +277,7 @@ class Commits:
         going_on = [each for each in (told.event for told in events) if isinstance(each, Change) and facts.has(each)]
         leaving = [each for each in going_on if self._may_leave(each, facts)]
         facts = await self._with_ends(facts, events, leaving)
-        another = [each for each in going_on if facts.newest - each.id <= AHEAD and facts.is_another(each)]
+        another = [each for each in going_on if facts.newest - each.id <= beside.AHEAD and facts.is_another(each)]
         facts = await self._with_ends(facts, events, another, most=MANY)
         if facts.joining:
             facts = replace(facts, joined=partings(facts))
@@ -285,14 +287,12 @@ class Commits:
         self, facts: Facts, events: Sequence[Told], changes: Sequence[Change], *, most: int | None = None
     ) -> Facts:
         """Add how the rows of some changes have ended behind the events, unless more has happened to them."""
-        topics = {ascii_fold(each.shape.table) for each in changes}
-        wanted = beside.wanted(self._hub, [Told(each) for each in changes], topics)
-        if wanted is None:
+        if not changes:
             return facts
-        shapes, contents, behind = self._hub.shapes, self._store.contents, (events[-1].id, facts.newest)
-        found = await self._store.read(
-            lambda db: beside.read(db, [behind], wanted, shapes, contents, most), patient=True
-        )
+        topics = {ascii_fold(each.shape.table) for each in changes}
+        found = await beside.behind(self._hub, self._store, changes, events[-1].id, facts.newest, most)
+        if found == []:
+            return facts
         if found is None:
             return replace(facts, doubtful=facts.doubtful | topics) if most is None else facts
         course = Course(topics, self._hub.access.grant)

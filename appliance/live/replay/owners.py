@@ -22,8 +22,7 @@ from appliance.store.file import schema
 from appliance.store.store import Store
 from appliance.store.tables.owners import key_of, owners
 
-#: So many ids behind an event it is looked for whether another row has taken the place of its own, and so many changes.
-AHEAD: Final = 10_000
+#: More changes than this are not gone through to find whether another row has taken the place of an event's own.
 CHANGES: Final = 500
 
 
@@ -78,13 +77,8 @@ def _read(
 
 async def _left(hub: Hub, store: Store, changes: Sequence[tuple[Change, Hashable]], newest: int) -> dict[Hashable, int]:
     """Say of these changes' rows when one last went, or took another key: what is there now came behind that."""
-    recent = [each for each, _ in changes if newest - each.id <= AHEAD]
-    topics = {ascii_fold(each.shape.table) for each in recent}
-    wanted = beside.wanted(hub, [Told(each) for each in recent], topics)
-    if wanted is None:
-        return {}
-    shapes, contents, behind = hub.shapes, store.contents, (recent[0].id, newest)
-    found = await store.read(lambda db: beside.read(db, [behind], wanted, shapes, contents, CHANGES))
+    recent = [each for each, _ in changes if newest - each.id <= beside.AHEAD]
+    found = await beside.behind(hub, store, recent, recent[0].id, newest, CHANGES) if recent else []
     return {
         row_of(each, each.old): each.id
         for each in found or ()

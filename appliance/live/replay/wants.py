@@ -32,7 +32,8 @@ def tables(hub: Hub, subscriptions: Sequence[Subscription]) -> frozenset[str]:
 
 def _of(hub: Hub, subscription: Subscription) -> Wanted:
     folded, ending = ascii_fold(subscription.topic), subscription.ending
-    if hub.table(folded) is None if ending is None else ending.begun is not None:
+    is_table = hub.table(folded) is not None if ending is None else ending.begun is None
+    if not is_table:
         return Wanted.messages(subscription.topic)
     asked: list[tuple[Shape, RowFilter | None]] = []
     joining = _joining(hub, subscription)
