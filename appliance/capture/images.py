@@ -83,6 +83,8 @@ class Images:
         columns = [(quote_identifier(each.name), each.collation) for each in self._shape.columns]
         if self._shape.rowid:
             columns.insert(0, (str(self._table.rowid), "BINARY"))
+        if not columns:
+            return []
         before = [collated(of(was, name), "BINARY", plain=collation) for name, collation in columns]
         found = [f"{vector(before)} IS NOT {vector([of(now, name) for name, _ in columns])}"]
         for column in self._shape.columns:

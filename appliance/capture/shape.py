@@ -83,7 +83,11 @@ class Table:
 
 def shape_of(table: Table, shape_id: int, secret: Secret) -> Shape:
     """Say what is captured of a table: all but VIRTUAL and secret columns, and the ``id`` of a standard table."""
-    kept = [each for each in table.columns if not each.virtual and not secret(table.name, each.name, each.key > 0)]
+
+    def is_key(column: TableColumn) -> bool:
+        return column.name == REFERENCE if table.standard else column.key > 0
+
+    kept = [each for each in table.columns if not each.virtual and not secret(table.name, each.name, is_key(each))]
     if table.standard:
         return _standard_shape(table, shape_id, kept)
     positions = {each.name: position for position, each in enumerate(kept)}

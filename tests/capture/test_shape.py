@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex, dump, load, shape_of, warnings
 from appliance.model import UTF_8, Affinity, Column, Shape
+from appliance.store.tables.secrecy import Secrecy
 
 
 def column(name: str, declared: str = "", key: int = 0, *, virtual: bool = False) -> TableColumn:
@@ -34,6 +35,13 @@ def test_a_key_that_holds_a_secret_is_no_key() -> None:
     shape = shape_of(table, 1, hidden("b"))
     assert (shape.key, shape.rowid) == ((), False)
     assert "REPLACE not covered" in warnings(table, shape)[0]
+
+
+def test_a_pattern_of_secrets_takes_a_standard_table_its_key_as_little_as_any_other() -> None:
+    columns = (column("id", "INTEGER", 1), column("reference_id", "TEXT"), column("room_id", "TEXT"))
+    shape = shape_of(Table("t", columns, standard=True), 1, Secrecy(["*id"], []))
+    assert [each.name for each in shape.columns] == ["reference_id"]
+    assert shape.key == (0,)
 
 
 def test_a_table_without_a_key_is_captured_with_its_rowid() -> None:

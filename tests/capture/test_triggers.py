@@ -289,3 +289,17 @@ def test_copies_that_came_to_nothing_stay_few_and_are_never_told(tmp_path: Path)
     assert file.said("INSERT INTO t(id, a) VALUES(2, 2)") == [("create", "t", None, (2, 2, None))]
     assert file.server.execute("SELECT count(*) FROM _appliance_scratch").fetchone() == (0,)
     file.close()
+
+
+@pytest.mark.parametrize(
+    "ddl", ["CREATE TABLE t(a UNIQUE, b, rowid, oid, _rowid_)", "CREATE TABLE t(a PRIMARY KEY, b UNIQUE) WITHOUT ROWID"]
+)
+def test_a_table_of_nothing_but_secrets_tells_that_rows_come_and_go(tmp_path: Path, ddl: str) -> None:
+    file = Captured(tmp_path / "a.db")
+    file.secret = lambda table, _column, _key: table == "t"
+    file.writer.execute(ddl)
+    file.synchronise()
+    assert file.said("INSERT INTO t(a, b) VALUES(1, 2)") == [("create", "t", None, ())]
+    assert file.said("UPDATE t SET a = 3, b = 4") == []
+    assert file.said("DELETE FROM t") == [("delete", "t", (), None)]
+    file.close()
