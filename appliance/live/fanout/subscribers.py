@@ -96,9 +96,12 @@ class Subscription:
             self.owed = [*(self.owed or ()), (position, notice)]
 
     def read_upto(self, position: int) -> bool:
-        """Take note that it has been read for up to here; give whether it was owed a notice, which it is told."""
+        """Take note that it has been read for up to here; give whether it was owed a notice, which it is told.
+
+        One that has ended meanwhile is told nothing: its client may have subscribed to that topic anew.
+        """
         self.position = position
-        if self.owed is None:
+        if self.owed is None or self.ended:
             return False
         due = [notice for at, notice in self.owed if at <= position]
         self.owed = [each for each in self.owed if each[0] > position] or None

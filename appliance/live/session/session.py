@@ -223,7 +223,9 @@ class Session:
                 self.way.start_soon(partial(self._close, code, reason, self._closed))
 
     def _leave(self) -> None:
-        for subscription in self.subscriptions.values():
+        # None is kept: for as long as the peer takes to close, other rights would subscribe it again.
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscription in subscriptions.values():
             self.backend.hub.unsubscribe(subscription)
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
@@ -261,7 +263,6 @@ class Session:
             self.backend.hub.flush()  # what this session has sent to others
             self.backend.sessions.remove(self)
             self._leave()
-            self.subscriptions.clear()
         if self._closed is not None:
             await self._closed.wait()
 

@@ -1,0 +1,99 @@
+"""What of a session outlives it, and what of a subscription that its client has given up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.errors import CloseCode
+from appliance.live.session import session
+from appliance.model import Topic
+from appliance.store.file import schema
+from appliance.store.outbox import topics
+from appliance.store.tables.standard import USERS, NewColumn, create, join_table
+from tests.live.session.admitted import Admitted, admitted
+
+T = TypeVar("T")
+ROOM = Topic("room", durable=True, permission=0, owner="root")
+#: Rows that are more than the socket of who reads nothing takes.
+MANY = """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+INSERT INTO note(text, permission) SELECT printf('%.*c', 50000, 'x'), 2 FROM n"""
+JOINS = f"INSERT INTO {join_table('user_account')}(user_account_id, usergroup_id) VALUES('ann', '{USERS}')"
+
+
+def notes(db: sqlite3.Connection) -> None:
+    create(db, "note", [NewColumn("text", "text")])
+    db.execute("UPDATE world SET permission = 3 WHERE table_name = 'note'")
+    db.execute("INSERT INTO user_account(reference_id, email) VALUES('ann', 'ann@example.com')")
+
+
+@pytest.mark.parametrize("others", [False, True])
+async def test_rights_that_change_while_a_connection_closes_bring_none_of_its_subscriptions_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    monkeypatch.setattr(session, "CLOSE_S", 600)
+    async with (
+        admitted(tmp_path / "a.db", notes, accounts=True) as live,
+        live.connected("ann", admin=False) as ann,
+        live.connected() as root,
+    ):
+        await ann.ask("subscribe", topic="note", filters={"text": {"startswith": "x"}})
+        if others:
+            await root.ask("subscribe", topic="note", filters={"text": "y"})
+        await live.store.commit(lambda db: db.execute(MANY).fetchall())
+        while not ann.session.way.unsent:
+            await trio.lowlevel.checkpoint()
+        ann.session.end(
+            CloseCode.TOKEN_EXPIRED, "as it does by itself"
+        )  # her Close waits behind what she does not read
+        await live.store.commit(lambda db: db.execute(JOINS).fetchall())
+        await live.hub.reached(await live.store.read(schema.highest))
+        assert ann.session in live.backend.sessions.all()
+        assert ann.session.reader.groups == {USERS}
+        assert len(live.hub.subscribers.of("note")) == others
+
+
+async def test_who_subscribes_anew_while_something_is_read_for_the_subscription_before_has_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        admitted(tmp_path / "a.db", lambda db: topics.create(db, ROOM)) as live,
+        live.connected() as client,
+    ):
+        await live.hub.reached(await live.store.commit(lambda db: topics.publish(db, "room", "root", b'"first"')))
+        live.hub.recent.forget(live.hub.position.id)
+        free = held(live, monkeypatch)
+        await client.ask("subscribe", topic="room", since=0, epoch=live.store.epoch)
+        await wait_all_tasks_blocked()  # what came after 0 is being read
+        live.hub.end_topic("room", *await live.store.commit(lambda db: topics.destroy(db, "room")))
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, ROOM)))
+        await client.ask("unsubscribe", topic="room")
+        await client.ask("subscribe", topic="room")
+        free.set()
+        while live.hub.shared._readings:
+            await trio.lowlevel.checkpoint()
+        await live.store.commit(lambda db: topics.publish(db, "room", "root", b'"second"'))
+        told = await client.receive()
+        assert (told["EventType"], told["EventData"]) == ("new-message", "second")
+        assert (await client.ask("subscribe", topic="room"))["EventData"]["code"] == "already-subscribed"
+        assert (await client.ask("unsubscribe", topic="room"))["EventType"] == "response"
+        assert not live.hub.subscribers.of("room")
+
+
+def held(live: Admitted, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Have what readings read wait until this is set."""
+    free, read = trio.Event(), live.store.read
+
+    async def waiting(work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
+        if patient:
+            await free.wait()
+        return await read(work, patient=patient)
+
+    monkeypatch.setattr(live.store, "read", waiting)
+    return free
