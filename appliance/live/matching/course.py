@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from appliance.live.matching.facts import (
     End,
     Joining,
     Joins,
     Name,
+    Sharing,
     common,
     given_to,
     guard_of,
@@ -57,8 +59,8 @@ class Course:
     """
 
     __slots__ = (
-        "_begun", "_ended", "_ends", "_gone", "_grant", "_named", "_over", "_renamed", "_rows", "_topics",
-        "_transactions", "_updates", "between", "changes", "fresh", "joining", "lacking", "last", "narrowed",
+        "_begun", "_ended", "_ends", "_gone", "_grant", "_images", "_named", "_over", "_renamed", "_rows", "_topics",
+        "_transactions", "between", "changes", "fresh", "joining", "lacking", "last", "narrowed",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +70,7 @@ class Course:
         #: How many it is of.
         self.changes = 0
         self.narrowed: dict[int, Joins] = {}
-        self.fresh: dict[int, Mapping[str, int]] = {}
+        self.fresh: dict[tuple[int, bool], Sharing] = {}
         self.last: dict[int, Guarded] = {}
         self.between: set[int] = set()
         #: By row, what joins it to groups or parts it from them, in order.
@@ -81,13 +83,13 @@ class Course:
         self._named: dict[Name, list[int]] = {}
         self._renamed: dict[Name, int] = {}
         # Of the transaction that has not ended yet: its first event, its rows by what tells them from others, those
-        # whose place another has taken or that are gone, the deletions, and the updates by the names that the rows had.
+        # whose place another has taken or that are gone, the deletions, and by name what updates have found and made.
         self._begun = 0
         self._transactions = 0
         self._rows: dict[Hashable, _Row] = {}
         self._over: list[_Row] = []
         self._gone: list[tuple[Name, End]] = []
-        self._updates: dict[Name, list[int]] = {}
+        self._images: dict[Name, list[tuple[int, bool]]] = {}
 
     def add(self, events: Iterable[Told]) -> None:
         """Take up what comes next of a transaction."""
@@ -119,11 +121,11 @@ class Course:
             if end.id in self.between:  # whom an update gave the row is not told of its deletion
                 guard = both(guard, self.last[end.id], Verb.READ)
             self._ended.append((name, end._replace(guard=guard)))
-        for name, updates in self._updates.items():
-            if fresh := self._fresh(name):
-                self.fresh.update(dict.fromkeys(updates, fresh))
+        for name, images in self._images.items():
+            if changes := self._shared(name):
+                self._note(images, changes)
         self._transactions += 1
-        self._rows, self._over, self._gone, self._ends, self._begun, self._updates = {}, [], [], None, 0, {}
+        self._rows, self._over, self._gone, self._ends, self._begun, self._images = {}, [], [], None, 0, {}
 
     def ends(self) -> Mapping[Name, list[End]]:
         """Give the rows that were deleted, in order."""
@@ -177,35 +179,41 @@ class Course:
                 self._over.append(self._rows[place])
             self._rows[place] = row
         if grant.kind is not TableKind.PLAIN:
-            self._follow(change, grant)
+            self._follow(change, grant, made=row.made)
 
-    def _follow(self, change: Change, grant: TableGrant) -> None:
+    def _follow(self, change: Change, grant: TableGrant, *, made: bool) -> None:
         old = None if change.old is None else name_of(change, change.old)
         if change.new is None:
             if old is not None and change.old is not None:
                 self._gone.append((old, End(change.id, guard_of(grant, change, change.old), change.joins)))
             return
         new = name_of(change, change.new)
-        if old is not None:
-            for name in {old, new}:
-                self._updates.setdefault(name, []).append(change.id)
+        if old is not None and not made:  # of a row that is made, whoever is let in is told how it came
+            self._images.setdefault(old, []).append((change.id, False))
+            self._images.setdefault(new, []).append((change.id, True))
         if new != old:
             self._named.setdefault(new, []).append(change.id)
             if old is not None:
                 self._renamed[old] = change.id
 
-    def _fresh(self, name: Name) -> dict[str, int]:
-        """Give the groups that the transaction has joined a row to, or parted it from, with what it had by them before.
-
-        0, where it was not joined to them.
-        """
+    def _shared(self, name: Name) -> dict[str, list[tuple[int, int]]]:
+        """Give the groups that the transaction has joined a row to, or parted it from: ``Sharing.changes``."""
         _, reference = name
-        before: dict[str, int] = {}
+        changes: dict[str, list[tuple[int, int]]] = {}
         for transaction, change, column in self.joining.get(name, ()):
             if transaction == self._transactions:
                 for group, permission in given_to(change, column, reference):
-                    before.setdefault(group, permission)
-        return before
+                    changes.setdefault(group, []).append((change.id, permission))
+        return changes
+
+    def _note(self, images: Sequence[tuple[int, bool]], changes: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Note what the row of these images was before the transaction, and in its midst, while its groups changed."""
+        for (event, became), (following, is_next) in pairwise(images):
+            if became and not is_next:
+                self.fresh[event, True] = self.fresh[following, False] = Sharing(changes, following)
+        for event, became in images:
+            if not became:
+                self.fresh.setdefault((event, False), Sharing(changes, None))
 
     def _since_before(self, name: Name, end: End) -> Joins:
         """Give those of a deleted row's groups that it was joined to since before the transaction.

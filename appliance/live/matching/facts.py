@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, TypeAlias
 
 from appliance.model import Change, Image, Shape, SQLiteValue, ascii_fold
@@ -43,6 +44,31 @@ class Groups(NamedTuple):
     after: Joins
 
 
+class Sharing(NamedTuple):
+    """By which groups that its transaction joins a row to nobody could read an image of it.
+
+    ``changes`` are, by group, what has changed the row's join rows, by event id, in order, each with what they gave
+    before it. ``over`` is the event that ended the image; ``None`` if the row was that before the transaction.
+    """
+
+    changes: Mapping[str, Sequence[tuple[int, int]]]
+    over: int | None
+
+    def narrowed(self, joins: Joins) -> Joins:
+        """Leave of what these groups are given what they were given while the row was so, or had before."""
+        return tuple([(group, held & self._given(group, held)) for group, held in joins])
+
+    def _given(self, group: str, held: int) -> int:
+        changes = self.changes.get(group)
+        if changes is None:
+            return held
+        given = changes[0][1]
+        if self.over is None:
+            return given
+        place = bisect_right(changes, self.over, key=itemgetter(0))
+        return given | (changes[place][1] if place < len(changes) else held)
+
+
 class Joining(NamedTuple):
     """A change of a join table, as one of a row that its ``column`` names, in one of several transactions."""
 
@@ -70,9 +96,9 @@ class Facts:
     ended: Mapping[Name, Sequence[End]] = field(default_factory=dict)
     #: By event id, of deletions whose row was joined to some of its groups by one of these events, the other groups.
     narrowed: Mapping[int, Joins] = field(default_factory=dict)
-    #: By event id, of updates, groups that their transaction has joined the row to, with what their join rows gave
-    #: before it: who may read the row by these now could not read it as it was.
-    fresh: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    #: By event id, of updates of rows whose groups their transaction has changed, and whether of the row as it is: it
+    #: was so before the transaction, or only in its midst.
+    fresh: Mapping[tuple[int, bool], Sharing] = field(default_factory=dict)
     #: By event id, what guards the row after the last of these events that is of it, where that is another one.
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
@@ -241,8 +267,8 @@ def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarde
         joins = now.joins
     elif _renamed(change, image):
         joins = facts.left.get(name, ())
-    if image is change.old and (fresh := facts.fresh.get(change.id)) is not None:
-        joins = tuple([(group, held & fresh.get(group, held)) for group, held in joins])
+    if (fresh := facts.fresh.get((change.id, image is change.new))) is not None:
+        joins = fresh.narrowed(joins)
     guard = guard._replace(joins=(*joins, *guard.joins))
     return guard if end is not None or now is None or image is change.old else both(guard, now, Verb.READ)
 

@@ -9,7 +9,7 @@ import pytest
 from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import JOIN, PARTS, RENAMED, run
+from tests.live.replay.test_names_again import COMES, GOES, JOIN, PARTS, RENAMED, run, told
 
 WRITE, SHARE = "UPDATE todo SET text = 'open'", JOIN.format("club")
 #: The join row was there, and gave nothing.
@@ -22,7 +22,7 @@ GRANT = "UPDATE todo_todo_id_has_usergroup_usergroup_id SET permission = 1048575
     [
         ((), (WRITE, SHARE), {}),
         ((), (SHARE, WRITE), {}),
-        ((), (RENAMED, SHARE.replace("'r'", "'q'"), WRITE), {}),
+        ((), (RENAMED, SHARE.replace("'r'", "'q'"), WRITE), {"text": "shared"}),  # it was so behind that, too
         ((SHARE.replace("32768", "0"),), (WRITE, GRANT), {}),
         ((SHARE,), (WRITE, GRANT), {"text": "shared"}),
         ((SHARE,), (PARTS, WRITE, SHARE), {"text": "shared"}),
@@ -51,3 +51,60 @@ async def test_what_a_row_was_is_for_whose_it_was(
         former = [each["OldData"] for each in dan.sent if "OldData" in each]
         assert former == ([seen] if seen else [])
         assert not seen or not any("OldKey" in each for each in dan.sent)
+
+
+def put(text: str) -> str:
+    return f"UPDATE todo SET text = '{text}'"
+
+
+MIDST, LAST, COME = put("midst"), put("last"), (GOES, COMES.format("midst"))
+CREATED, IS_SO = ("create", "midst"), ("update", "last")
+
+
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+@pytest.mark.parametrize(
+    ("before", "statements", "seen", "held"),
+    [
+        ((), (MIDST, LAST, SHARE), [IS_SO], []),
+        ((), (MIDST, put("more"), SHARE, LAST), [("update", "more"), IS_SO], []),
+        # Where it was so when the row was joined, too, that may have been committed.
+        ((), (MIDST, SHARE, LAST), [("update", "midst"), IS_SO], [CREATED, ("delete", "midst")]),
+        ((), (SHARE, MIDST, LAST), [("update", "midst"), IS_SO], [CREATED, ("delete", "midst")]),
+        ((), (SHARE, PARTS, MIDST, LAST, SHARE), [IS_SO], []),
+        # It was the group's before.
+        ((SHARE,), (PARTS, MIDST, LAST, SHARE), [("update", "midst"), IS_SO], [CREATED, ("delete", "midst")]),
+        # Of a row that comes, all is told.
+        ((), (*COME, LAST, SHARE), [CREATED, IS_SO], [CREATED, ("delete", "midst")]),
+        ((), (*COME, SHARE, LAST), [CREATED, IS_SO], [CREATED, ("delete", "midst")]),
+    ],
+)
+async def test_what_a_row_was_in_the_midst_is_not_for_who_is_let_in_behind_that(
+    tmp_path: Path,
+    how: str,
+    before: tuple[str, ...],
+    statements: tuple[str, ...],
+    seen: list[tuple[str, str]],
+    held: list[tuple[str, str]],
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, _, carls):
+        live.hub.unsubscribe(carls)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        await run(live, before, at_once=False)
+        await caught_up(live)
+        begun = live.hub.position.id
+        wishes = Wish(), Wish({"text": "midst"}, live_set=True)
+        some = [(dan := peer("dan", "club"), live.hub.subscribe(dan, "todo", wish)) for wish in wishes]
+        for _, subscription in some:
+            if how == "fed":
+                live.hub.attach(subscription)
+        await run(live, statements, at_once=True)
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        for each, subscription in some:
+            if how != "fed":
+                await Reading(live.hub, live.store, each, [subscription], begun).run()
+        (follows, _), (holds, _) = some
+        assert told(follows) == seen
+        assert [
+            each for each in told(holds) if each != ("delete", "")
+        ] == held  # that it leaves a group, it may be told
