@@ -315,20 +315,20 @@ class Hub:
         self.counters.delivered[NEW_MESSAGE] += len(messages) * len(members)
         return [(who, members, text_frame(frames.message(each))) for each in messages] if members else []
 
-    def frames(self, subscription: Subscription, told: Told, facts: Facts) -> list[bytes]:
-        """Give the frames by which one subscription is told of an event; none: it does not concern it."""
+    def frames(self, subscription: Subscription, told: Told, facts: Facts, reader: Reader) -> list[bytes]:
+        """Give the frames by which one subscription is told of an event if ``reader`` has it; none: of nothing."""
         audience, event, topic = subscription.audience, told.event, ascii_fold(subscription.topic)
         if not isinstance(event, Change):
             there = told.topic == topic and self._is_of(told, topic, subscription.ending)
             return [told.message()] if there and audience.admits(told) else []
         if told.topic == topic:
-            form = audience.form(subscription.reader, event, self.access, facts)
+            form = audience.form(reader, event, self.access, facts)
             return [] if form is None else [told.change(form, self.options)]
         shape, found = joined(event, self.access, self._tables, facts, self.options)
         if shape is None or ascii_fold(shape.table) != topic:
             return []
         behind = (each for each in found if each.id > (subscription.position or 0))
-        return [frame for each in behind if (frame := each.frame(audience, shape, subscription.reader)) is not None]
+        return [frame for each in behind if (frame := each.frame(audience, shape, reader)) is not None]
 
     def _is_of(self, message: Told, name: str, ending: Ending | None = None) -> bool:
         """Whether a message is of the topic that has this name (folded) now, or had it and has ended."""

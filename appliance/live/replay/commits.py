@@ -144,7 +144,7 @@ class Commits:
         if not doubtful and remembered:
             every = takewhile(lambda told: told.id <= end, recent.events_after(after))
             make = partial(self._course, every, topics, newest)
-            return make() if own else self._hub.shared.at(self._moment(), (after, end, topics), make)
+            return make() if own else self._hub.shared.at(self.moment(), (after, end, topics), make)
         stretches = [(after, end) for after, end in stretches if end - after > 1]
         most = MANY + BESIDE * len(events) if shared else None
         read = partial(self._course_of, events, stretches, topics, newest, most=most, doubtful=doubtful)
@@ -152,7 +152,7 @@ class Commits:
             course = await read()
         else:
             asked = (topics, tuple([told.id for told in events]))
-            once: Once[Course] = self._hub.shared.at(self._moment(), asked, Once)
+            once: Once[Course] = self._hub.shared.at(self.moment(), asked, Once)
             course = await once.get(read)
         if shared and course.lacking:
             return await self._shared((after, end), topics, wanted=True) or course
@@ -248,14 +248,14 @@ class Commits:
             return await owners.known(self._hub, self._store, await self.facts(events, course), events, topics)
 
         asked = (course, topics, tuple([told.id for told in events]))
-        once: Once[Facts] = self._hub.shared.at(self._moment(), asked, Once)
+        once: Once[Facts] = self._hub.shared.at(self.moment(), asked, Once)
         facts = await once.get(read, since)
         if facts.newest:
             self.note(facts.newest)
         return facts
 
-    def _moment(self) -> tuple[object, ...]:
-        """Say on what it rests, beside the outbox, what is found out of the same events."""
+    def moment(self) -> tuple[object, ...]:
+        """Say on what it rests, beside the outbox, what is found out of the same events for anybody."""
         hub, subscribers = self._hub, self._hub.subscribers
         return (
             hub.position, self._store.borders.decided, hub.access.renewed, subscribers.grown, subscribers.filtered,

@@ -38,9 +38,10 @@ from appliance.live.fanout.subscribers import Subscription, doubt
 from appliance.live.matching.access import Reader, Sight
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.telling import Told
-from appliance.live.replay import pages, wants
+from appliance.live.replay import joint, pages, wants
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.feed import Feed
+from appliance.live.replay.joint import Due
 from appliance.live.replay.lapse import changed_upto
 from appliance.live.wire.frames import text_frame
 from appliance.model import Shape, ascii_fold
@@ -241,19 +242,19 @@ class Reading:
         It is less, and false, when the peer takes no more for now: what is left is read again when it does, so that
         nothing is kept for who waits, and everything is decided on rights and subscriptions as they are then.
         """
-        due: list[tuple[Subscription, bytes]] = []
+        due: list[Due] = []
         size = 0
         owed = sorted({at for each in self._subscriptions for at, _ in each.owed or ()})
+        if (found := joint.due(self._hub, self._subscriptions, events, facts, self._commits.moment())) is not None:
+            due, events = found, ()
         for told in events:
             while owed and owed[0] < told.id:  # a notice that stands before this event
                 if not self._replay(due, owed.pop(0)):
                     return False
                 size = 0
-            for subscription in self._subscriptions:
-                if subscription.ended:
-                    continue
-                for frame in self._hub.frames(subscription, told, facts):
-                    due.append((subscription, frame))
+            for subscription in (each for each in self._subscriptions if not each.ended):
+                for frame in self._hub.frames(subscription, told, facts, subscription.reader):
+                    due.append((subscription, 1, frame))
                     size += len(frame)
             if size > STRETCH:
                 if not self._replay(due, told.id) or self._feed.busy:
@@ -264,21 +265,21 @@ class Reading:
         await trio.lowlevel.checkpoint()
         return True
 
-    def _replay(self, due: list[tuple[Subscription, bytes]], position: int) -> bool:
+    def _replay(self, due: list[Due], position: int) -> bool:
         """Send what is due of events up to a position, as ``_deliver`` does; then none is any more."""
         if not self._deliver(due, position):
             return False
-        self._hub.counters.replayed_events += len(due)
+        self._hub.counters.replayed_events += sum(count for _, count, _ in due)
         due.clear()
         return True
 
-    def _deliver(self, due: Sequence[tuple[Subscription, bytes]], position: int) -> bool:
+    def _deliver(self, due: Sequence[Due], position: int) -> bool:
         """Send and move on; false when it is refused, and it is to be tried again when nothing waits any more."""
-        if due and not self._feed.deliver(b"".join([frame for _, frame in due])):
+        if due and not self._feed.deliver(b"".join([some for _, _, some in due])):
             self._refused = True
             return False
-        for subscription, _ in due:
-            subscription.shown += 1
+        for subscription, count, _ in due:
+            subscription.shown += count
         self._position = position
         for subscription in self._subscriptions:
             subscription.read_upto(position)
@@ -352,7 +353,7 @@ class Reading:
             return None, seen
         if self._hub.table(subscription.topic) != shape or self._hub.rows_of(subscription, shape) != condition:
             return place, seen  # other rows are its to see now
-        due = [(subscription, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images]
+        due = [(subscription, 1, text_frame(frames.snapshot(image, shape, self._hub.options))) for image in page.images]
         if not self._deliver(due, self._position):
             return place, seen
         self._hub.counters.snapshot_rows += len(due)
