@@ -47,12 +47,14 @@ class Form:
     """How one change is told: as which event, and with what of the row as it was. Few, compared by identity.
 
     ``old_key``: an update that changed the key may say which it was. ``old_data``: it says what the columns that
-    changed were. An update may be told as a create or a delete, to whom the row enters or leaves.
+    changed were. An update may be told as a create or a delete, to whom the row enters or leaves. ``data``: more of a
+    row than its key.
     """
 
     op: Op
     old_key: bool = True
     old_data: bool = False
+    data: bool = True
 
 
 def change(change: Change, options: ValueOptions, form: Form | None = None) -> bytes:
@@ -71,7 +73,7 @@ def change(change: Change, options: ValueOptions, form: Form | None = None) -> b
             rest = b'%b,"OldKey":%b}' % (rest[:-1], before)
         if form.old_data:
             rest = b'%b,"OldData":%b}' % (rest[:-1], changes(change.old, image, shape, options))
-    data = row(image, shape, options)
+    data = row(image, shape, options) if form.data else b'{"__type":%b}' % table(shape)
     return b'%b%b,"EventData":%b,"EventId":%d%b' % (_ROW_HEADS[form.op], table(shape), data, change.id, rest)
 
 

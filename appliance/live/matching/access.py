@@ -252,6 +252,15 @@ class Access:
             facts.guarded[asked] = self._guard(change, image, facts)
         return facts.guarded[asked]
 
+    def told(self, change: Change, facts: Facts) -> Guarded | None:
+        """Give what guards the old row for whom it may be in a live set, where that is more than may read it.
+
+        What came before an update may have been told by the groups that only its transaction has joined the row to.
+        """
+        if change.old is None or (change.id, False) not in facts.fresh:
+            return None
+        return self._guard(change, change.old, replace(facts, fresh={}))
+
     def _guard(self, change: Change, image: Image, facts: Facts) -> Guarded | None:
         grant = self.grant(change.shape.table)
         if grant.object_table is not None:

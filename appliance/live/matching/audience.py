@@ -13,7 +13,7 @@ from appliance.errors import BadFilter
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.readership import NOBODY, M, Member, Readers, Readership, both, but
-from appliance.live.matching.telling import CREATE, DELETE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
+from appliance.live.matching.telling import CREATE, DELETE, GONE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_table
 from appliance.protocol.frames import Form
@@ -29,8 +29,9 @@ class Wish:
     old: bool = False
 
 
-#: What guards the old and the new row of a change; ``None``: none, or nobody but administrators may read it.
-Guards: TypeAlias = tuple[Guarded | None, Guarded | None]
+#: What guards the old and the new row of a change; ``None``: none, or nobody but administrators may read it. And what
+#: says who may have been told of the old row before, where that is more than may read it (``Access.told``).
+Guards: TypeAlias = tuple[Guarded | None, Guarded | None, Guarded | None]
 
 
 class Telling(NamedTuple, Generic[M]):
@@ -136,7 +137,11 @@ class Audience(Generic[M]):
             image is not None and wanted and self._may_read(reader, change, image, access, facts)
             for image, wanted in zip((change.old, change.new), wants, strict=True)
         )
-        return _as_told(self.wish, change, old, new)
+        form = _as_told(self.wish, change, old, new)
+        if form is None and self.wish.live_set and wants[0]:
+            told = access.told(change, facts)
+            return GONE if told is not None and reader.may(Verb.READ, told) else None
+        return form
 
     def form_for_all(self, change: Change) -> Form | None:
         """Say what ``form`` says of each one, where all may read all rows."""
@@ -148,16 +153,16 @@ class Audience(Generic[M]):
     def tellings(self, change: Change, guards: Guards) -> list[Telling[M]]:
         """Say who of those that the hub feeds is told of a change, and how: as ``form`` says of each.
 
-        ``guards`` is what guards the old and the new row. Where all may read all rows, ``form_for_all`` says it of all.
+        Where all may read all rows, ``form_for_all`` says it of all.
         """
         wants = self._wants(change)
         if wants is None or self.sight is Sight.NONE:
             return []
-        before, after = (
+        before, after, holders = (
             self._readers(guard) if guard is not None and wanted else NOBODY
-            for guard, wanted in zip(guards, wants, strict=True)
+            for guard, wanted in zip(guards, (*wants, wants[0]), strict=True)
         )
-        return tellings(self.wish, change, before, after)
+        return tellings(self.wish, change, before, after, holders)
 
     def is_left_by(self, change: Change) -> bool:
         """Whether a change takes a row out of these live sets by the filter (``may_be_left``)."""
@@ -199,8 +204,13 @@ class Audience(Generic[M]):
         return not isinstance(self.filter, MessageFilter) or self.filter.matches(told.value())
 
 
-def tellings(wish: Wish, change: Change, before: Readers[M], after: Readers[M]) -> list[Telling[M]]:
-    """Say who is told of a change, and how, where these may be shown the row as it was, and these as it is."""
+def tellings(
+    wish: Wish, change: Change, before: Readers[M], after: Readers[M], holders: Readers[M]
+) -> list[Telling[M]]:
+    """Say who is told of a change, and how, where these may be shown the row as it was, and these as it is.
+
+    ``holders`` may have been told of it as it was all the same.
+    """
     found: list[Telling[M]] = []
     for old, new in ((True, True), (True, False), (False, True)):
         form = _as_told(wish, change, old, new)
@@ -208,6 +218,8 @@ def tellings(wish: Wish, change: Change, before: Readers[M], after: Readers[M]) 
             told = both(before, after) if old and new else but(before, after) if old else but(after, before)
             if told.members:
                 found.append(Telling(told.who, told.members, form))
+    if wish.live_set and (told := but(but(holders, before), after)).members:
+        found.append(Telling(told.who, told.members, GONE))
     return found
 
 

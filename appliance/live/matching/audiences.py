@@ -73,7 +73,8 @@ class Alike(Generic[M]):
         old, new = self._wanting(change.old), self._wanting(change.new)
         if change.op is Op.UPDATE and not self._wish.live_set:
             old = new  # an update is told by the new row; the old one need only be readable
-        return tellings(self._wish, change, self._reading(old, guards[0]), self._reading(new, guards[1]))
+        before, after, holders = map(self._reading, (old, new, old), guards)
+        return tellings(self._wish, change, before, after, holders)
 
     def is_left_by(self, change: Change) -> bool:
         """Whether one of them is: as ``Audience.is_left_by`` says of each."""
@@ -282,17 +283,18 @@ def _guards(change: Change, access: Access, facts: Facts) -> Guards:
     return (
         None if old is None else access.guard(change, old, facts),
         None if new is None else access.guard(change, new, facts),
+        access.told(change, facts),
     )
 
 
-_UNASKED: Final[Guards] = (None, None)
+_UNASKED: Final[Guards] = (None, None, None)
 
 
 def _are_open(change: Change, guards: Guards) -> bool:
     """Whether everybody may read the old and the new row."""
     return all(
         image is None or (guard is not None and bool(guard.permission & Verb.READ))
-        for image, guard in zip((change.old, change.new), guards, strict=True)
+        for image, guard in zip((change.old, change.new), guards[:2], strict=True)
     )
 
 

@@ -17,6 +17,8 @@ UPDATE_WITH_OLD: Final = Form(Op.UPDATE, old_data=True)
 #: To whom the old row may not be shown.
 UPDATE_ALONE: Final = Form(Op.UPDATE, old_key=False)
 DELETE: Final = Form(Op.DELETE)
+#: To whom a row that leaves may not be shown, though they may hold it.
+GONE: Final = Form(Op.DELETE, data=False)
 #: A change as what it is.
 PLAIN: Final = {Op.CREATE: CREATE, Op.UPDATE: UPDATE, Op.DELETE: DELETE}
 #: What happened where somebody has sent a message, in the wire's word.

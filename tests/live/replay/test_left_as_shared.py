@@ -1,0 +1,56 @@
+"""A row that leaves a filter in the transaction that lets somebody read it stays in no live set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.live.matching.audience import Wish
+from appliance.live.replay.reading import Reading
+from appliance.model import JSON
+from tests.live.matching.test_facts import caught_up, peer, shared_row
+from tests.live.replay.test_names_again import JOIN, LEAVES, held_by, run
+
+ENTERS, SHARE = "UPDATE todo SET text = 'shared'", JOIN.format("club")
+OTHER = "UPDATE todo SET text = 'another'"
+
+
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+@pytest.mark.parametrize("wanted", ["shared", {"startswith": "shared"}])
+@pytest.mark.parametrize(
+    "commits",
+    [
+        ((ENTERS, LEAVES, SHARE),),
+        ((ENTERS, SHARE, LEAVES),),
+        ((SHARE, ENTERS, LEAVES),),
+        ((ENTERS, LEAVES, OTHER, SHARE),),
+        ((ENTERS,), (LEAVES, SHARE)),
+        ((ENTERS,), (SHARE, LEAVES)),
+        ((ENTERS,), (LEAVES,), (SHARE,)),
+    ],
+)
+async def test_a_row_that_leaves_a_filter_as_it_is_shared_leaves_whoever_was_told_of_it(
+    tmp_path: Path, how: str, wanted: JSON, commits: tuple[tuple[str, ...], ...]
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.hub.unsubscribe(held)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        live.sql(LEAVES)
+        await caught_up(live)
+        dan, begun = peer("dan", "club"), live.hub.position.id
+        subscription = live.hub.subscribe(dan, "todo", Wish({"text": wanted}, live_set=True))
+        if how == "fed":
+            live.hub.attach(subscription)
+        for statements in commits:
+            await run(live, statements, at_once=True)
+            await caught_up(live)
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        if how != "fed":
+            await Reading(live.hub, live.store, dan, [subscription], begun).run()
+        assert not held_by(dan, set())
+        if commits[-1] in ((LEAVES, SHARE), (SHARE, LEAVES)):
+            # What it was before the transaction that shares it was never his to read.
+            gone = [each["EventData"] for each in dan.sent if each["EventType"] == "delete"]
+            assert all(each == {"__type": "todo"} for each in gone)
