@@ -34,15 +34,6 @@ RING = 32
 COMPOUND = 3
 
 
-def covers(table: Table, shape: Shape) -> bool:
-    """Whether the recipe can tell the rows of a table apart; where not, the table has the plain triggers only."""
-    return table.replaceable and (_key_is_captured(table, shape) or not table.without_rowid)
-
-
-def _key_is_captured(table: Table, shape: Shape) -> bool:
-    return len(shape.key) == len(table.key)
-
-
 class Recipe(Images):
     """Writes the triggers of a table, with the REPLACE recipe."""
 
@@ -57,7 +48,7 @@ class Recipe(Images):
         self._key = [(quote_identifier(name), collation) for name, collation in key]
         if shape.standard:
             self._key = [(quote_identifier(REFERENCE), "BINARY")]
-        elif not _key_is_captured(table, shape):
+        elif len(shape.key) < len(table.key):
             self._key = []  # a key that is secret is not copied, either
         self._identity = self._key if table.without_rowid else [(str(table.rowid), "BINARY")]
         # What a scratch row keeps beside the values: identity first, then what decides whether it is the same key.
@@ -134,12 +125,21 @@ class Recipe(Images):
         """Tell of a row that a foreign key's action has changed once more, or deleted: that was told before this."""
         if not self._table.acted:
             return []
-        here = f" FROM {self._from} WHERE {self._keyed('NEW')}"
-        again = f"{here} AND {any_of(self._changes('NEW', ''))}"
+        columns = {quote_identifier(each.name): each for each in self._table.columns}
+        nullable = [f"NEW.{name} IS NULL" for name, _ in self._key if columns[name].nullable]
+        told = self._again(self._keyed("NEW"), *nullable)
+        if nullable:  # with a NULL in it a key tells no row from another
+            told += self._again(self._own("NEW"), f"{any_of(nullable)}=0")
+        return told
+
+    def _again(self, same: str, *unless: str) -> list[str]:
+        here = f" FROM {self._from} WHERE {same}"
+        again = f"{here} AND {any_of(self._changes('NEW', ''), *unless)}"
+        gone = f"NOT EXISTS(SELECT 1{here})"
         return [
             *self._image("NEW", str(int(Op.UPDATE)), again),
             *self._image("", str(int(Op.MORE)), again),
-            *self._image("NEW", str(int(Op.DELETE)), f" WHERE NOT EXISTS(SELECT 1{here})"),
+            *self._image("NEW", str(int(Op.DELETE)), f" WHERE {any_of([gone], *unless) if unless else gone}"),
         ]
 
     def _keyed(self, row: str) -> str:
@@ -228,9 +228,9 @@ class Recipe(Images):
         """Select what tells apart the rows of the table that stand in the way of NEW."""
         return f"SELECT {','.join(name for name, _ in self._identity)} FROM {self._from} WHERE {way.conflict}"
 
-    def _own(self) -> str:
-        """Say that a row of the table is the one that is being updated."""
-        return equal([(name, f"OLD.{name}", collation) for name, collation in self._identity])
+    def _own(self, row: str = "OLD") -> str:
+        """Say that a row of the table is the one that is being updated, or ``NEW``."""
+        return equal([(name, f"{row}.{name}", collation) for name, collation in self._identity])
 
     def _clear(self) -> list[str]:
         """Clear copies that came to nothing; where a statement may be nested in another, only the oldest of many."""
@@ -314,8 +314,8 @@ class Recipe(Images):
             joins = f" WHEN {JOIN_PART} THEN {int(Op.GRANTS)}"
             told = any_of(signs, f"part={JOIN_PART} AND {replaced}" if replaced else unless, self._joins.alone(), later)
         values = "".join(f",{name}" for name in VALUES[: self._shape.width])
-        # Where there is but one row at a time to be displaced, its copy is one, or its parts stand in their order.
-        one = len(ways(self._table)) == 1 and not (self._table.nested or self._joins)
+        # Where there is but one row at a time to be displaced, and it has one part, nothing is to be put in order.
+        one = len(ways(self._table)) == self._parts == 1 and not (self._table.nested or self._joins)
         return [
             f"INSERT INTO _appliance_outbox(shape,op,cut{values}) "
             f"SELECT shape,CASE part WHEN 0 THEN {fate}{joins} ELSE {int(Op.MORE)} END,cut{values} FROM {SCRATCH} "

@@ -22,6 +22,8 @@ class TableColumn:
     """One column as the schema has it. ``key`` is its place in the primary key from 1 on, 0 outside.
 
     ``generated``: its value is computed, when the row is written or, if ``virtual``, whenever it is read.
+    ``nullable``: it may hold NULL.
+    ``instead``: what a REPLACE puts in the place of a NULL that must not be (SQL); ``None``: nothing that is known.
     """
 
     name: str
@@ -30,6 +32,8 @@ class TableColumn:
     key: int = 0
     virtual: bool = False
     generated: bool = False
+    nullable: bool = False
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,11 @@ def _affinity(table: Table, column: TableColumn) -> Affinity:
     return Affinity.of(column.declared)
 
 
+def covers(table: Table, shape: Shape) -> bool:
+    """Whether the REPLACE recipe can tell the rows of a table apart; where not, it has the plain triggers only."""
+    return table.replaceable and (not table.without_rowid or bool(shape.key))
+
+
 def warnings(table: Table, shape: Shape) -> tuple[str, ...]:
     """Say what of a table is not captured as it should be, and why."""
     found = []
@@ -127,7 +136,7 @@ def warnings(table: Table, shape: Shape) -> tuple[str, ...]:
             "REPLACE not covered: it has a UNIQUE index on an expression; rows that INSERT OR REPLACE displaces "
             "through that index give no delete event"
         )
-    if not table.replaceable or (table.without_rowid and not shape.key):
+    if not covers(table, shape):
         found.append(
             "REPLACE not covered: rows that INSERT OR REPLACE displaces cannot be told apart, because the rowid has "
             f"no name, or the primary key a secret or more than {KEY_WIDTH} columns; they give no delete event"

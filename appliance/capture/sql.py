@@ -20,6 +20,9 @@ _TOKEN = re.compile(
 
 
 _QUOTES: Final = "\"`'["
+_NAME_QUOTES: Final = '"`['
+#: Words that are values.
+_CONSTANTS: Final = frozenset(("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "FALSE", "TRUE"))
 #: What may stand before a parenthesis and is no function.
 _BEFORE_PARENTHESIS: Final = frozenset(
     ("AND", "AS", "BETWEEN", "CASE", "CAST", "COLLATE", "DISTINCT", "ELSE", "ESCAPE", "EXISTS", "FROM", "IN", "IS",
@@ -94,6 +97,26 @@ def index_predicate(create_index: str, columns: Collection[str]) -> str | None:
             found = []
         before = token
     return None if found is None else "".join(found)
+
+
+def constant(default: str) -> str | None:
+    """Give the DEFAULT of a column so that it can stand in a trigger, as ``index_predicate`` does; ``None``: NULL.
+
+    A mere name is a string there, with or without quotes.
+    """
+    found = list(tokens(default))
+    if len(found) == 1:
+        (token,) = found
+        if token.keyword == "NULL":
+            return None
+        if token.is_word and not token.text[0].isdecimal() and token.keyword not in _CONSTANTS:
+            return _literal(token.name)
+    written, end = "", 0
+    for token in found:
+        written += " " if token.start > end else ""
+        written += _literal(token.name) if token.text[0] in _NAME_QUOTES else token.text
+        end = token.end
+    return written
 
 
 def functions(expression: str) -> set[str]:

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from appliance.capture.images import Images, Trigger
-from appliance.capture.replace import Recipe, covers
-from appliance.capture.shape import Table
+from appliance.capture.replace import Recipe
+from appliance.capture.shape import Table, covers
 from appliance.model import Shape
 
 

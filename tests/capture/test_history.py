@@ -43,6 +43,8 @@ TABLES = {
     "s AS (typeof(b) || typeof(c)) STORED UNIQUE)",
     "partial": "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c); "
     "CREATE UNIQUE INDEX u ON t(a) WHERE b = 1; CREATE UNIQUE INDEX w ON t(c COLLATE NOCASE) WHERE a IS NOT NULL",
+    "defaults in the place of NULL": "CREATE TABLE t(a TEXT NOT NULL DEFAULT 'a' COLLATE NOCASE PRIMARY KEY, "
+    "b NOT NULL DEFAULT 1 UNIQUE, c NOT NULL DEFAULT 2.5, UNIQUE(c, a))",
     "wide": f"CREATE TABLE t(a, {WIDE}, b UNIQUE, c, PRIMARY KEY(a))",
     "wide without rowid": f"CREATE TABLE t({WIDE}, a, b UNIQUE, c, PRIMARY KEY(a, b)) WITHOUT ROWID",
     "parent of itself": "CREATE TABLE t(id INTEGER PRIMARY KEY, "

@@ -53,6 +53,12 @@ TABLES = {
     "UNIQUE(b, d))",
     "parent of itself, without rowid": "CREATE TABLE t(a, b UNIQUE, c, d DEFAULT 1, e DEFAULT 2, f DEFAULT 3, "
     "g DEFAULT 4, h DEFAULT 5 REFERENCES t(b) ON DELETE CASCADE, PRIMARY KEY(a, d, e, f, g)) WITHOUT ROWID",
+    "parent of itself, with a key that may be NULL": "CREATE TABLE t(a, b REFERENCES t(c) ON DELETE SET NULL, "
+    "c UNIQUE, PRIMARY KEY(a, b))",
+    "defaults in the place of NULL": "CREATE TABLE t(a NOT NULL DEFAULT 0 PRIMARY KEY, c,"
+    "b TEXT NOT NULL DEFAULT 'x' UNIQUE, d TEXT NOT NULL DEFAULT (lower('D')) COLLATE NOCASE,"
+    "UNIQUE(b, d), UNIQUE(d COLLATE BINARY, a));"
+    "CREATE TRIGGER one AFTER INSERT ON t BEGIN UPDATE t SET c = 'one' WHERE a = NEW.a; END",
     "wide, with triggers of its own": f"CREATE TABLE t(a PRIMARY KEY, b UNIQUE, c, {columns(80)});"
     "CREATE TRIGGER one AFTER INSERT ON t BEGIN UPDATE t SET c = 'one' WHERE a = NEW.a; END",
 }

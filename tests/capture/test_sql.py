@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.capture.sql import column_collations, functions, index_predicate, tokens, virtual_module
+from appliance.capture.sql import column_collations, constant, functions, index_predicate, tokens, virtual_module
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,27 @@ def test_the_collations_of_tables_made_and_altered_by_sqlite_are_found() -> None
 )
 def test_the_condition_of_a_partial_index_can_stand_in_a_trigger(ddl: str, predicate: str | None) -> None:
     assert index_predicate(ddl, ["a", "b", "c"]) == predicate
+
+
+@pytest.mark.parametrize(
+    ("default", "value"),
+    [
+        ("NULL", None),
+        ("'it''s'", "'it''s'"),
+        ("-1", "-1"),
+        ("+ 1.5e-3", "+ 1.5e-3"),
+        ("0x10", "0x10"),
+        ("x'00ff'", "x'00ff'"),
+        ("true", "true"),
+        ("Current_Date", "Current_Date"),
+        ("on_", "'on_'"),
+        ('"it\'s"', "'it''s'"),
+        ("[a]", "'a'"),
+        ('"a" || `b` /* c */ || lower("D")', "'a' || 'b' || lower('D')"),
+    ],
+)
+def test_the_default_of_a_column_can_stand_in_a_trigger(default: str, value: str | None) -> None:
+    assert constant(default) == value
 
 
 @pytest.mark.parametrize(

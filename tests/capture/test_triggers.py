@@ -120,6 +120,14 @@ NESTED = {
             *("UPDATE OR IGNORE t SET id = 6 WHERE id = 9", "UPDATE t SET id = 1 WHERE id = 6", "DELETE FROM t"),
         ],
     ),
+    "keys with a NULL, which are no keys": (
+        """CREATE TABLE t(id TEXT, a UNIQUE, n REFERENCES t(a) ON DELETE SET NULL, v, PRIMARY KEY(id, a));
+        INSERT INTO t VALUES(NULL, 10, NULL, 1), ('2', NULL, 10, 2), (NULL, NULL, NULL, 3)""",
+        [
+            *("UPDATE t SET n = 10 WHERE v = 3", "UPDATE t SET id = '1' WHERE a = 10", "UPDATE t SET id = NULL"),
+            *("UPDATE t SET v = v + 10", "DELETE FROM t WHERE a = 10", "DELETE FROM t"),
+        ],
+    ),
     "a deletion after a write that came to nothing": (
         TREE.format("SET NULL"),
         [
@@ -128,6 +136,63 @@ NESTED = {
         ],
     ),
 }
+
+
+#: Statements that displace a row in ways that are not seen by looking at what was to be written.
+UNSEEN = {
+    "a default in the place of NULL": (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT 'x' UNIQUE); INSERT INTO t VALUES(1, 'x')",
+        [
+            *("REPLACE INTO t VALUES(2, NULL)", "INSERT INTO t VALUES(3, 'y')"),
+            *("UPDATE OR REPLACE t SET a = NULL WHERE id = 3", "REPLACE INTO t VALUES(3, NULL)"),
+        ],
+    ),
+    "a default in the key": (
+        "CREATE TABLE t(a DEFAULT (1 + 1) PRIMARY KEY, b) WITHOUT ROWID; INSERT INTO t VALUES(2, 1), (3, 3)",
+        ["REPLACE INTO t VALUES(NULL, 2)", "UPDATE OR REPLACE t SET a = NULL WHERE a = 3"],
+    ),
+    "a default that a constraint asks for": (
+        "CREATE TABLE t(a NOT NULL ON CONFLICT REPLACE DEFAULT on_, b UNIQUE ON CONFLICT REPLACE, "
+        "PRIMARY KEY(a) ON CONFLICT REPLACE); INSERT INTO t VALUES('on_', 1), ('off', 2)",
+        ["INSERT INTO t VALUES(NULL, 3)", "UPDATE t SET a = NULL WHERE b = 2", "UPDATE t SET b = 2"],
+    ),
+    "several defaults": (
+        f"CREATE TABLE t(n, {', '.join(f'c{each} NOT NULL DEFAULT {each}' for each in range(4))}, "
+        "UNIQUE(n, c1, c2, c3), UNIQUE(n, c0, c1, c2, c3)); INSERT INTO t(n) VALUES(1), (2), (3)",
+        [
+            *("REPLACE INTO t VALUES(1, NULL, 1, 2, NULL)", "REPLACE INTO t VALUES(2, 5, NULL, NULL, 3)"),
+            *("REPLACE INTO t VALUES(3, NULL, NULL, NULL, NULL)", "UPDATE OR REPLACE t SET n = 1, c2 = NULL"),
+        ],
+    ),
+    "a condition on the rowid": (
+        'CREATE TABLE t(id INTEGER PRIMARY KEY, a); CREATE UNIQUE INDEX i ON t(a) WHERE "rowid" > 5;'
+        "INSERT INTO t VALUES(1, 1), (7, 1), (2, 2), (8, 2)",
+        ["UPDATE OR REPLACE t SET id = 10 WHERE id = 1", "UPDATE OR REPLACE t SET oid = 11 WHERE id = 2"],
+    ),
+    "a condition on the column that is the rowid": (
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a); CREATE UNIQUE INDEX i ON t(a) WHERE id > 5;"
+        "INSERT INTO t VALUES(1, 1), (7, 1), (2, 2), (8, 2)",
+        ["UPDATE OR REPLACE t SET rowid = 10 WHERE id = 1", "UPDATE OR REPLACE t SET _rowid_ = 11 WHERE id = 2"],
+    ),
+    "rows of many columns that are read in reverse": (
+        f"CREATE TABLE t(id INTEGER PRIMARY KEY, {', '.join(f'c{each}' for each in range(60))});"
+        "INSERT INTO t(id, c0, c59) VALUES(1, 1, 1)",
+        ["PRAGMA reverse_unordered_selects=ON", "REPLACE INTO t(id, c0, c59) VALUES(1, 2, 2)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_a_row_is_told_to_be_displaced_in_whatever_way_it_is(tmp_path: Path, case: str) -> None:
+    ddl, statements = UNSEEN[case]
+    with closing(Captured(tmp_path / "a.db", ddl)) as file:
+        assert not file.synced.warnings
+        replica = Replica()
+        replica.load(file)
+        for statement in statements:
+            file.writer.execute(statement)
+            replica.apply(file.events())
+            assert replica.content("t") == file.content("t"), statement
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
@@ -251,6 +316,8 @@ def test_lists_are_flat() -> None:
     "CREATE TABLE t(a, b, c, PRIMARY KEY(a, b), UNIQUE(c, b))",
     "CREATE TABLE t(a TEXT COLLATE NOCASE, b INT, c, PRIMARY KEY(a, b)) WITHOUT ROWID",
     "CREATE TABLE t(a, b, c); CREATE UNIQUE INDEX u ON t(a COLLATE NOCASE) WHERE b = 1",
+    "CREATE TABLE t(a NOT NULL DEFAULT 1, b TEXT NOT NULL DEFAULT 'x' COLLATE NOCASE, c, PRIMARY KEY(a, b), UNIQUE(b))",
+    "CREATE TABLE t(a TEXT PRIMARY KEY, b REFERENCES t(a) ON DELETE CASCADE, c)",
 ])  # fmt: skip
 def test_no_write_reads_the_whole_table(tmp_path: Path, ddl: str) -> None:
     file = Captured(tmp_path / "a.db", ddl)

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from appliance.capture.shape import Table, TableColumn, UniqueIndex
-from appliance.capture.sql import column_collations, fires_before_a_write, functions, index_predicate, virtual_module
+from appliance.capture.sql import (
+    column_collations,
+    constant,
+    fires_before_a_write,
+    functions,
+    index_predicate,
+    virtual_module,
+)
 from appliance.model import KEPT_PREFIXES, Shape, Topic, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.values import legible
@@ -166,18 +173,21 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool,
             key,
             hidden == _VIRTUAL,
             hidden in _GENERATED,
+            not not_null,
+            _instead(default) if not_null and default is not None else None,
         )
-        for _, column, declared, _, _, key, hidden in db.execute(
+        for _, column, declared, not_null, default, key, hidden in db.execute(
             f"PRAGMA main.table_xinfo({quote_identifier(name)})"
         ).fetchall()
     )
-    uniques = _uniques(db, name, [column.name for column in columns])
+    uniques = _uniques(db, name, [*(column.name for column in columns), *(_ROWIDS * (not without_rowid))])
     taken = {ascii_fold(column.name) for column in columns}
     keys = [column for column in columns if column.key]
     # An INTEGER PRIMARY KEY is the rowid, and the only primary key that has no index.
     integer_key = None
     if not without_rowid and len(keys) == 1 and not any(unique.primary for unique in uniques):
         integer_key = keys[0].name
+        columns = tuple(replace(each, nullable=each.nullable and not each.key) for each in columns)
     rowid = None if without_rowid else next((each for each in _ROWIDS if each not in taken), None)
     if rowid is None and integer_key is not None:
         rowid = quote_identifier(integer_key)
@@ -190,6 +200,12 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool,
         rowid=rowid,
         integer_key=integer_key,
     )
+
+
+def _instead(default: str) -> str | None:
+    """Give what a REPLACE puts in the place of NULL, where a trigger can say it under any writer."""
+    value = constant(default)
+    return value if value is not None and is_utf_8(value) and functions(value) <= _EVERYWHERE else None
 
 
 def missing_collation(table: Table) -> str | None:
