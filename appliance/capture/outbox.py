@@ -57,6 +57,8 @@ DDL: Final = (
     f"""CREATE TABLE IF NOT EXISTS "_appliance_scratch" (
     id INTEGER PRIMARY KEY, shape, part, fate, cut, {", ".join(KEYS)}, {", ".join(VALUES)}
 )""",
+    # Tables whose rows are written while they are written keep some copies; who writes another looks past them all.
+    """CREATE INDEX IF NOT EXISTS "_appliance_scratch_shape" ON "_appliance_scratch"(shape)""",
     # Up to ``id`` all was committed by ``at`` (seconds since 1970); what came since the mark before takes ``bytes``.
     """CREATE TABLE IF NOT EXISTS "_appliance_mark" (id INTEGER PRIMARY KEY, at, bytes)""",
 )
