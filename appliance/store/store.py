@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ import trio
 from appliance.capture.contents import Contents
 from appliance.capture.shape import Secret
 from appliance.counters import Histogram
-from appliance.model import Position, Shape, ascii_fold
+from appliance.model import Position, Shape, SQLiteValue, ascii_fold
 from appliance.store.access import grants, keys
 from appliance.store.file import connections, incarnation, schema
 from appliance.store.file.bridge import connect
 from appliance.store.file.condition import Condition
+from appliance.store.file.guard import Guard
 from appliance.store.file.incarnation import LiveFile
 from appliance.store.file.place import Place
 from appliance.store.file.readers import Readers, open_readers
@@ -143,9 +144,9 @@ class Store:
         own = self._lookout.is_asked
         return await (self._lookout.read(work) if own else self._readers.read(work, patient=patient))
 
-    def handed_out(self, highest: int) -> None:
-        """Note that ids up to ``highest`` are about to be sent. Raises ``StoreUnusable``: they must not be, then."""
-        self._live.note(highest)
+    def handed_out(self, highest: int, row: Sequence[SQLiteValue] = ()) -> None:
+        """Note that ids up to ``highest`` are about to be sent, as ``LiveFile.note`` does, and raises."""
+        self._live.note(highest, row)
 
     async def synchronise(self, stop: trio.Event | None = None) -> Catalog:
         """Put every watched table under capture, whatever has happened to the schema; give what there is now.
@@ -278,7 +279,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         with connections.starting(path):
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         lookout = await open_lookout(reading, busy)
-        guard = incarnation.Guard(path, own, live)
+        guard = Guard(path, own, live)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, Place(path, own))
         store.borders = borders.known(live)
         try:

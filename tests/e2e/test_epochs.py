@@ -29,6 +29,12 @@ def copy_over(db: Path) -> None:
     shutil.copyfile(db.with_name("backup.db"), db)
 
 
+def copy_over_and_write(db: Path) -> None:
+    """Do as ``cp``, and then as an application that begins before the server: the file has as many events again."""
+    copy_over(db)
+    sql(db, "INSERT INTO t(a) VALUES('other'), ('others')")
+
+
 def delete_lock(db: Path) -> None:
     Path(f"{db}-live").unlink()
 
@@ -55,6 +61,8 @@ def nothing(db: Path) -> None:
         (False, delete_lock, False),
         (False, copy_over, False),
         (True, copy_over, False),
+        (False, copy_over_and_write, False),
+        (True, copy_over_and_write, False),
     ],
 )
 def test_a_position_is_good_as_long_as_no_id_can_be_given_out_twice(

@@ -251,7 +251,7 @@ class Tail:
         # Where the newest row was that there is, a transaction has ended, whether or not this look has come so far.
         self._store.borders.note(look.highest)
         facts = await self._facts(told, look.highest)
-        self._store.handed_out(highest)
+        self._store.handed_out(highest, rows[-1])
         while rows:
             before = hub.position.id
             done = hub.publish(told, highest, size, facts)

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import sqlite3
 import struct
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from appliance.capture import outbox
 from appliance.errors import StoreInUse, StoreUnusable
+from appliance.model import SQLiteValue
 from appliance.store.file import schema
-from appliance.store.file.connections import open_again
+from appliance.store.file.connections import fetch
 from appliance.store.file.place import identity
 
 #: The file begins with one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
@@ -37,6 +39,10 @@ _BLOCK = struct.Struct(f"<q{BLOCK // 8}s")
 #: What these blocks begin with: a file of before has something else there.
 _BLOCKS_MARK = b"borders1"
 
+#: Of each text or blob so much tells a row of the outbox from others.
+_SIGNED = 64
+_KINDS = {"incarnation": str, "highest": int, "boot": str, "coming": str, "signed": int, "sign": str}
+
 #: A server that stops waits no longer for other writers than this, milliseconds.
 END_PATIENCE_MS = 2000
 
@@ -47,12 +53,17 @@ class StoreReplaced(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What ``<db>-live`` says. ``coming``: the incarnation that was to be next; the file may have it already."""
+    """What ``<db>-live`` says. ``coming``: the incarnation that was to be next; the file may have it already.
+
+    ``sign`` is of the row of the outbox with the id ``signed``, one of the last that were handed out.
+    """
 
     incarnation: str
     highest: int
     boot: str
     coming: str | None = None
+    signed: int = 0
+    sign: str = ""
 
 
 class LiveFile:
@@ -85,16 +96,21 @@ class LiveFile:
         os.close(self._descriptor)
 
     def read(self) -> Record | None:
-        """Give what the last server left; ``None`` for a new or unreadable file."""
+        """Give what the last server left; ``None`` for a new or unreadable file, or a copy of the one it had."""
         try:
             found = json.loads(os.pread(self._descriptor, SIZE, 0))
-            return Record(str(found["incarnation"]), int(found["highest"]), str(found["boot"]), found.get("coming"))
-        except (ValueError, KeyError, TypeError):
+            record = Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if found.get(name) is not None})
+            return record if found.get("inode") in (None, self._inode) else None
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
+
+    @property
+    def _inode(self) -> int:
+        return os.fstat(self._descriptor).st_ino
 
     def write(self, record: Record) -> None:
         """Put ``record`` into the file. Raises ``StoreUnusable``."""
-        self._put(json.dumps(asdict(record)).encode().ljust(SIZE - 1) + b"\n", 0)
+        self._put(json.dumps({**asdict(record), "inode": self._inode}).encode().ljust(SIZE - 1) + b"\n", 0)
         self._record = record
 
     def _put(self, data: bytes, place: int) -> None:
@@ -113,13 +129,15 @@ class LiveFile:
         self._record = None
         os.ftruncate(self._descriptor, 0)
 
-    def note(self, highest: int) -> None:
-        """Remember that ids up to ``highest`` were handed out (about 2 µs; survives a kill, not a power cut).
+    def note(self, highest: int, row: Sequence[SQLiteValue] = ()) -> None:
+        """Remember that ids up to ``highest`` were handed out (some µs; survives a kill, not a power cut).
 
-        Raises ``StoreUnusable``: then they must not be.
+        ``row`` is the outbox's with that id, where it is at hand. Raises ``StoreUnusable``: then they must not be.
         """
-        if self._record is not None and highest > self._record.highest:
-            self.write(Record(self._record.incarnation, highest, self._record.boot))
+        known = self._record
+        if known is not None and (highest > known.highest or (row and highest > known.signed)):
+            signed = (highest, _sign(row)) if row else (known.signed, known.sign)
+            self.write(Record(known.incarnation, max(highest, known.highest), known.boot, None, *signed))
 
     def note_borders(self, number: int, ends: int) -> None:
         """Remember the bits of a block: with which of its ids a transaction ends.
@@ -149,6 +167,20 @@ class LiveFile:
         self._unwritten.clear()
         os.ftruncate(self._descriptor, SIZE)
         self._put(_BLOCKS_MARK, SIZE)
+
+
+def _sign(row: Sequence[SQLiteValue]) -> str:
+    """Give what tells a row of the outbox from another that may have its id; NULLs at its end do not count."""
+    values = [(len(each), each[:_SIGNED]) if isinstance(each, (str, bytes)) else each for each in row]
+    while values and values[-1] is None:
+        values.pop()
+    return hashlib.blake2b(repr(values).encode(), digest_size=8).hexdigest()
+
+
+def _holds(db: sqlite3.Connection, record: Record) -> bool:
+    """Whether the row that was signed is still what it was, or trimmed: then nobody resumes from before it."""
+    rows = fetch(db, outbox.select_after(), (record.signed - 1, 1))
+    return not rows or rows[0][0] != record.signed or _sign(rows[0]) == record.sign
 
 
 @contextlib.contextmanager
@@ -207,9 +239,10 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
     """Begin a new incarnation of the store; give ``(incarnation, epoch)``.
 
     ``found`` is the highest id that was in the file before this start wrote anything.
-    The epoch is kept only when every id that was ever handed out is still in the file. The mark of an unclean end is
-    set by a FULL commit before anything is answered: foreign writers choose their own ``synchronous``, so after
-    a power cut acknowledged rows may be gone whatever ours is.
+    The epoch is kept only when every id that was ever handed out is still in the file, for what it was handed out for:
+    to a backup that somebody has put back others may have written since. The mark of an unclean end is set by a FULL
+    commit before anything is answered: foreign writers choose their own ``synchronous``, so after a power cut
+    acknowledged rows may be gone whatever ours is.
     """
     boot = _boot_id()
     before = live.read()
@@ -218,6 +251,7 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
         before is not None
         and schema.get(db, "incarnation") in (before.incarnation, before.coming or before.incarnation)
         and found >= before.highest
+        and _holds(db, before)
         and (before.boot == boot != "" or schema.get(db, "clean") == 1)
     )
     if not kept or not isinstance(epoch, str):
@@ -232,84 +266,10 @@ def begin(db: sqlite3.Connection, live: LiveFile, found: int) -> tuple[str, str]
         schema.put(db, "epoch", epoch)
         schema.put(db, "incarnation", incarnation)
         schema.put(db, "clean", 0)
-    live.write(Record(incarnation, schema.highest(db), boot))
+    live.write(Record(incarnation, 0, boot))
+    highest = schema.highest(db)
+    live.note(highest, *fetch(db, outbox.select_after(), (highest - 1, 1)))
     return incarnation, epoch
-
-
-def is_same(database: Path, incarnation: str, position: int) -> bool:
-    """Whether the file still holds this incarnation and ids up to ``position``, seen with eyes that have seen nothing.
-
-    Whoever copies another file over this one (``cp``) keeps its inode, and SQLite's connections keep the pages that
-    they have read. Raises ``sqlite3.Error``.
-    """
-
-    def holds(db: sqlite3.Connection) -> bool:
-        db.execute("BEGIN")
-        there = schema.exists(db)
-        return there and schema.get(db, "incarnation") == incarnation and schema.highest(db) >= position
-
-    try:
-        with closing(open_again(database, busy_timeout_s=0, mode="ro")) as db:
-            return holds(db)
-    except sqlite3.DatabaseError as error:
-        if not _is_corrupt(error):
-            raise
-        # A longer file than before: how many pages there are is in the index of the WAL, which knows of no copy.
-        with closing(open_again(database, busy_timeout_s=0, mode="ro&immutable=1")) as db:
-            if holds(db):
-                raise
-        return False
-
-
-def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
-
-
-class Guard:
-    """Says whether the file is still the one that was opened: whoever copies another over it does not tell SQLite.
-
-    Our connections keep pages of before, and would put them into the other file with whatever they write.
-    """
-
-    def __init__(self, database: Path, incarnation: str, live: LiveFile) -> None:
-        self._database = database
-        self._incarnation = incarnation
-        self._live = live
-        self._identity = identity(database)
-        self._seen: tuple[int, int] | None = None
-
-    def is_ours(self, db: sqlite3.Connection) -> bool:
-        """Look at the file: 3 µs, or 1 ms when it was written to since, by a checkpoint as a rule.
-
-        It must hold all that was handed out, and all that ``db``, which writes for us, has seen. Raises
-        ``sqlite3.Error``.
-        """
-        try:
-            status = os.stat(self._database)
-        except OSError:  # as for ``identity``
-            return False
-        if (status.st_dev, status.st_ino) != self._identity:
-            return False  # to open it would bring the old one's WAL into it
-        state = status.st_mtime_ns, status.st_size
-        if state != self._seen:
-            handed_out = self._live.highest
-            try:
-                seen = schema.highest(db)
-            except sqlite3.DatabaseError as error:
-                if not _is_corrupt(error):
-                    raise
-                is_same(self._database, self._incarnation, handed_out)  # raises where the file is damaged
-                return False  # the file is sound, but does not go with the pages that are kept
-            if not is_same(self._database, self._incarnation, max(handed_out, seen)):
-                return False
-            self._seen = state
-        return True
-
-    def end(self, db: sqlite3.Connection, *, checkpoint: bool) -> None:
-        """Mark a clean end as ``end`` does, if the file is ours. Raises ``sqlite3.Error``."""
-        if not self.is_ours(db):
-            raise sqlite3.OperationalError("the file was moved away or replaced by another")
-        end(db, checkpoint=checkpoint)
 
 
 def end(db: sqlite3.Connection, *, checkpoint: bool = True) -> None:

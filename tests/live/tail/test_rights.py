@@ -83,10 +83,10 @@ async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_ane
             if failing and len(renewed) == 1:
                 raise sqlite3.OperationalError("disk I/O error")
 
-        def once(highest: int) -> None:
+        def once(*given: Any) -> None:
             monkeypatch.setattr(live.store, "handed_out", handed_out)
             live.tail.distrust()
-            handed_out(highest)
+            handed_out(*given)
 
         monkeypatch.setattr(live.tail._rights, "renew", renew)
         monkeypatch.setattr(live.store, "handed_out", once)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sqlite3
@@ -12,7 +13,8 @@ import pytest
 from appliance.errors import StoreInUse, StoreUnusable
 from appliance.store.file import incarnation, locks, schema
 from appliance.store.file.connections import open_file
-from appliance.store.file.incarnation import Guard, LiveFile, Record
+from appliance.store.file.guard import Guard, is_same
+from appliance.store.file.incarnation import LiveFile, Record
 
 
 @pytest.fixture
@@ -43,7 +45,11 @@ def test_the_epoch_is_kept_when_nothing_can_be_given_out_twice(db: sqlite3.Conne
     assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
-@pytest.mark.parametrize("damage", ["no file", "garbage", "other incarnation", "ids went back", "power cut"])
+#: What there may be in the file beside that nobody of ours has written.
+GARBAGE = ("\0\0", "[1]", '{"highest": 1e999}')
+
+
+@pytest.mark.parametrize("damage", ["no file", *GARBAGE, "other incarnation", "ids went back", "power cut"])
 def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
     db: sqlite3.Connection, live: LiveFile, damage: str
 ) -> None:
@@ -54,10 +60,8 @@ def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
     assert record == Record(own, 3, record.boot if record else "")
     if damage == "no file":
         live.write(Record("", 0, ""))
-    elif damage == "garbage":
-        import os
-
-        os.pwrite(live._descriptor, b"\0" * incarnation.SIZE, 0)
+    elif damage in GARBAGE:
+        os.pwrite(live._descriptor, damage.encode().ljust(incarnation.SIZE), 0)
     elif damage == "other incarnation":
         live.write(Record("another", 3, record.boot))
     elif damage == "ids went back":
@@ -65,6 +69,33 @@ def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
     else:
         live.write(Record(own, 3, "another boot"))
     assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_backup_that_others_have_written_to_since_may_have_all_of_the_ids(
+    db: sqlite3.Connection, live: LiveFile, same: bool
+) -> None:
+    _, epoch = incarnation.begin(db, live, schema.highest(db))
+    insert = "INSERT INTO _appliance_outbox(op, v0, v1) VALUES(4, ?, ?)"
+    long = "x" * 5000
+    db.executemany(insert, [("kept", long), ("a", 0.1), ("b", b"b" * 5000), ("handed out", long)])
+    live.note(4, db.execute("SELECT * FROM _appliance_outbox WHERE id = 4").fetchone())
+    live.note(5)  # whose row was not at hand
+    db.execute("DELETE FROM _appliance_outbox WHERE id > 1")
+    db.executemany(insert, [("c", 1), ("d", 2), ("handed out" if same else "another", long), ("e", 3), ("f", 4)])
+    assert (incarnation.begin(db, live, schema.highest(db))[1] == epoch) == same
+
+
+def test_a_copy_of_the_file_beside_tells_nothing(tmp_path: Path, db: sqlite3.Connection) -> None:
+    with incarnation.hold(tmp_path / "a.db") as live:
+        _, epoch = incarnation.begin(db, live, schema.highest(db))
+        add_events(db, 3)
+        live.note(3)
+    beside = tmp_path / "a.db-live"
+    beside.rename(tmp_path / "saved")
+    shutil.copy2(tmp_path / "saved", beside)  # as it comes out of an archive, with the database that it was saved with
+    with incarnation.hold(tmp_path / "a.db") as live:
+        assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
 
 
 def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, live: LiveFile) -> None:
@@ -189,16 +220,16 @@ def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
         with closing(sqlite3.connect(backup)) as target:
             db.backup(target)
         add_events(db, 1)
-        assert incarnation.is_same(path, own, 4)
+        assert is_same(path, own, 4)
         db.execute("PRAGMA wal_checkpoint").fetchone()
-        assert incarnation.is_same(path, own, 4)
-        assert not incarnation.is_same(path, "another", 4)
+        assert is_same(path, own, 4)
+        assert not is_same(path, "another", 4)
         shutil.copyfile(backup, path)  # keeps the inode
         assert schema.highest(db) == 4
-        assert not incarnation.is_same(path, own, 4)
+        assert not is_same(path, own, 4)
         backup.write_bytes(b"")
         shutil.copyfile(backup, path)
-        assert not incarnation.is_same(path, own, 4)
+        assert not is_same(path, own, 4)
 
 
 def test_a_copy_that_lacks_what_our_connection_has_seen_is_not_ours_though_nothing_of_that_was_handed_out(

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.store.file import incarnation, schema
 from appliance.store.file.connections import open_file
-from appliance.store.file.incarnation import Guard
+from appliance.store.file.guard import Guard
 from appliance.store.file.place import Place
 
 
