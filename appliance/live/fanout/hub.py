@@ -12,7 +12,7 @@ So there is neither a gap nor a double, at any moment, and that is all the reaso
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -270,20 +270,18 @@ class Hub:
         """
         self.flush()
         due: list[Due] = []
-        owed: dict[Hashable, int] = {}
+        owed = 0  # to one receiver, whatever it follows: of an event of a topic nobody is told twice
         done, turn = 0, trio.current_time() + turn_s
         while done < len(events) and (not done or trio.current_time() < turn):
             told = events[done]
             done += 1
-            most = 0
-            for each in self._told(told, facts):
-                due.append(each)
-                owed[each[0]] = size_owed = owed.get(each[0], 0) + len(each[2])
-                most = max(most, size_owed)
-            if most > STRETCH:
+            found = self._told(told, facts)
+            due += found
+            owed += max([len(frame) for _, _, frame in found], default=0)
+            if owed > STRETCH:
                 hand_out(due)
                 due.clear()
-                owed.clear()
+                owed = 0
                 self.position = Position(self.position.epoch, told.id)
         hand_out(due)
         self.position = Position(self.position.epoch, highest if done == len(events) else told.id)

@@ -3,18 +3,20 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
 
 from appliance.errors import CloseCode
 from appliance.live.fanout.handing import hand_out
+from appliance.live.fanout.hub import STRETCH
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
 from appliance.live.wire.frames import close_frame, text_frame
 from appliance.live.wire.sending import OUTGOING_LIMIT
-from tests.live.replay.test_reading import ADMINISTRATOR
+from tests.live.replay.test_reading import ADMINISTRATOR, Peer, served
 from tests.live.wire.test_outgoing import Contexts, Pair, contexts, opened
 
 __all__ = ["contexts"]
@@ -128,3 +130,22 @@ async def test_nothing_follows_a_close_frame(contexts: Contexts | None) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.way.aclose)
             assert await client.pair.read_all() == close_frame(CloseCode.NORMAL)
+
+
+async def test_who_follows_many_topics_is_handed_no_more_at_a_stroke_than_who_follows_one(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        strokes: list[int] = []
+
+        class Taking(Peer):
+            def deliver(self, frames: bytes) -> bool:
+                strokes.append(len(frames))
+                return super().deliver(frames)
+
+        peer = Taking(Reader(ADMINISTRATOR, frozenset()))
+        for topic in ("t", "u"):
+            live.hub.attach(live.hub.subscribe(peer, topic, Wish()))
+        rows = [f"({number}, printf('%.*c', 20000, 'x'))" for number in range(20)]
+        inserts = [f"INSERT INTO {table} VALUES{row}" for row in rows for table in ("t", "u")]
+        await live.write("BEGIN", *inserts, "COMMIT")  # 400 kB of each table at one look
+        assert [event["EventId"] for event in peer.sent] == list(range(1, 41))
+        assert max(strokes) < STRETCH + 21_000
