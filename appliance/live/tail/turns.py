@@ -38,3 +38,5 @@ class Turns:
         over = self._next
         with trio.move_on_after(PATIENCE_S):
             await over.wait()
+        # Whose session was ended at the very same moment is not to go on: by what, it has no right to any more.
+        await trio.lowlevel.checkpoint_if_cancelled()
