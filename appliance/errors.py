@@ -142,7 +142,10 @@ class ReadOnly(RequestError):
 
 class Unavailable(RequestError):
     code, status = "unavailable", 503
-    cause = "The server cannot do it just now: the database is locked by another program, or the server stops."
+    cause = (
+        "The server cannot do it just now: the database is locked by another program or cannot be read, "
+        "or the server stops."
+    )
     cure = "Send the request again after a moment."
 
 

@@ -62,9 +62,7 @@ class Admission:
                 principal = reader and reader.principal
                 counters.websockets += 1
                 log.info("connected", remote=remote, subject=principal and principal.subject)
-                if renewed != rights.renewed:  # rights have changed since the token was looked at
-                    await self._backend.rights.renew_of(session)
-                await session.run(Exchange(session, ANSWERS, AT_ONCE))
+                await session.run(Exchange(session, ANSWERS, AT_ONCE), renewed)
         finally:  # only now is it known with which code it was closed
             if session is not None:
                 subject = session.principal.subject if session.authenticated else None

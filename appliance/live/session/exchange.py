@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any, Final, TypeAlias
 import structlog
 import trio
 
-from appliance.errors import CloseCode, Internal, RateLimited, RequestError, Unauthorized
+from appliance.errors import CloseCode, Internal, RateLimited, RequestError, StoreUnusable, Unauthorized, Unavailable
 from appliance.live.session.session import Session
 from appliance.live.wire.frames import text_frame
 from appliance.model import JSON
 from appliance.protocol import frames
 from appliance.protocol.requests import Authenticate, NewMessage, Refused, Request, parse
+from appliance.store.file.texts import said
 
 log = structlog.get_logger()
 
@@ -40,6 +42,8 @@ class Later:
 Answer: TypeAlias = "Callable[[Session, Any], Awaitable[JSON | Later]]"
 #: Gives the whole reply without waiting; ``None``: this request has to wait, and nothing was done.
 AtOnce: TypeAlias = "Callable[[Session, Any], bytes | None]"
+#: What ends one request and no more: what refuses it, or a store that cannot be read or vouch for it just now.
+FAILURES: Final = (RequestError, StoreUnusable, sqlite3.Error)
 
 
 class Exchange:
@@ -160,7 +164,7 @@ class Exchange:
             self._grow_allowance()
             self._take_allowance(length)
             data = await self._answers[type(asked)](self._session, asked)
-        except RequestError as error:
+        except FAILURES as error:
             reply = self._refusal(asked, error)
         else:
             if isinstance(data, Later):
@@ -179,17 +183,22 @@ class Exchange:
         for asked, answer in later:
             try:
                 self._reply(self._response(asked, await answer.outcome()))
-            except RequestError as error:
+            except FAILURES as error:
                 self._reply(self._refusal(asked, error))
 
     def _response(self, asked: Request, data: JSON) -> bytes:
         self._count(asked, "ok")
         return frames.response(asked.object_type, data, asked.id)
 
-    def _refusal(self, asked: Request, error: RequestError) -> bytes:
-        self._count(asked, error.code)
-        if isinstance(error, Internal):
+    def _refusal(self, asked: Request, error: Exception) -> bytes:
+        if not isinstance(error, RequestError):
+            if not self._session.authenticated:
+                raise error  # it is closed, but not as one whose token is refused for good
+            log.error("request_failed", method=asked.object_type, error=said(error))
+            error = Unavailable("the database cannot be read or written just now; send the request again soon")
+        elif isinstance(error, Internal):
             log.error("request_failed", method=asked.object_type, error=repr(error.__cause__ or error))
+        self._count(asked, error.code)
         return frames.error(error, asked.object_type, asked.id)
 
     def _count(self, asked: Request, code: str) -> None:

@@ -247,9 +247,15 @@ class Session:
 
     # -- its life ----------------------------------------------------------------------------------------
 
-    async def run(self, exchange: Answering) -> None:
-        """Answer requests until the client leaves or ``end`` is called, and the connection is closed."""
+    async def run(self, exchange: Answering, renewed: int) -> None:
+        """Answer requests until the client leaves or ``end`` is called, and the connection is closed.
+
+        ``renewed`` is what ``Access.renewed`` was before its token was looked at: if rights have changed since, they
+        are read anew. Raises ``sqlite3.Error`` when they cannot be read.
+        """
         try:
+            if renewed != self.backend.hub.access.renewed:
+                await self.backend.rights.renew_of(self)
             if self._reader is None:
                 await self._await_token(exchange)
             self.way.answer_at_once(exchange)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from appliance.errors import CloseCode
+from appliance.errors import CloseCode, StoreUnusable
+from appliance.live.matching.access import Access, Reader
 from appliance.live.session import session
-from appliance.model import Topic
+from appliance.model import Principal, Topic
 from appliance.store.file import schema
 from appliance.store.outbox import topics
 from appliance.store.tables.standard import USERS, NewColumn, create, join_table
+from tests.e2e.hostile import head
 from tests.live.session.admitted import Admitted, admitted
 
 T = TypeVar("T")
@@ -84,6 +86,50 @@ async def test_who_subscribes_anew_while_something_is_read_for_the_subscription_
         assert (await client.ask("subscribe", topic="room"))["EventData"]["code"] == "already-subscribed"
         assert (await client.ask("unsubscribe", topic="room"))["EventType"] == "response"
         assert not live.hub.subscribers.of("room")
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), StoreUnusable("no room")])
+async def test_a_store_that_cannot_be_read_just_now_ends_a_request_and_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async with admitted(tmp_path / "a.db", lambda db: topics.create(db, ROOM)) as live, live.connected() as client:
+        live.hub.recent.forget(live.hub.position.id + 1)
+        with monkeypatch.context() as failing:
+            failing.setattr(live.store, "read", raising(error))
+            told = await client.ask("subscribe", topic="room", since=0, epoch=live.store.epoch)
+            assert (told["ObjectType"], told["EventData"]["code"]) == ("subscribe", "unavailable")
+            failing.setattr(live.store, "handed_out", raising(error))
+            told = await client.ask("new-message", topic="room", message=1)
+            assert (told["ObjectType"], told["EventData"]["code"]) == ("new-message", "unavailable")
+        assert (await client.ask("subscribe", topic="room"))["EventType"] == "response"
+
+
+async def test_who_cannot_be_looked_at_as_he_comes_in_is_nobody_s_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Access.reader
+
+    async def renewed(access: Access, principal: Principal) -> Reader:
+        found = await reader(access, principal)
+        access.renewed += 1  # as when somebody's rights change at this moment
+        return found
+
+    async with admitted(tmp_path / "a.db") as live:
+        monkeypatch.setattr(Access, "reader", renewed)
+        monkeypatch.setattr(live.backend.rights, "renew_of", raising(sqlite3.OperationalError("disk I/O error")))
+        client = await live.opened.connect()
+        async with client.stream:
+            await client.send(head(f"/live?token={live.token('root', admin=True)}"))
+            assert (await client.rest()).startswith(b"HTTP/1.1 101 ")
+        await live.opened.wait_for(0)
+        assert not live.backend.sessions.all()
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*asked: Any, **options: Any) -> Any:
+        raise error
+
+    return fail
 
 
 def held(live: Admitted, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
