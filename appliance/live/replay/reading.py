@@ -55,8 +55,7 @@ from appliance.store.tables import snapshot
 
 log = structlog.get_logger()
 
-#: Events that a reading looks at between two chances for everybody else: a few milliseconds; and that it takes from
-#: memory at a time.
+#: Events that a reading looks at between two chances for everybody else (some ms), and takes from memory at a time.
 STEP: Final = 100
 STEPS: Final = 10 * STEP
 #: With more events than this in memory, SQLite finds faster what a filter lets through.
@@ -187,7 +186,7 @@ class Reading:
 
     async def _send_all(self, found: Sequence[Told], end: int) -> None:
         """Send what is due of these events, as far as the peer takes it; after all of them the position is ``end``."""
-        concerned = wants.tables(self._hub, self._subscriptions)
+        concerned = wants.by_table(self._hub, self._subscriptions)
         told = [each for each in found if each.topic in concerned]
         parts = self._commits.parts(told) if self._by_row() else [told]
         try:
@@ -247,12 +246,13 @@ class Reading:
         owed = sorted({at for each in self._subscriptions for at, _ in each.owed or ()})
         if (found := joint.due(self._hub, self._subscriptions, events, facts, self._commits.moment())) is not None:
             due, events = found, ()
+        concerned = wants.by_table(self._hub, self._subscriptions)
         for told in events:
             while owed and owed[0] < told.id:  # a notice that stands before this event
                 if not self._replay(due, owed.pop(0)):
                     return False
                 size = 0
-            for subscription in (each for each in self._subscriptions if not each.ended):
+            for subscription in (each for each in concerned.get(told.topic, ()) if not each.ended):
                 for frame in self._hub.frames(subscription, told, facts, subscription.reader):
                     due.append((subscription, 1, frame))
                     size += len(frame)

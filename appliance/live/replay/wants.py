@@ -24,10 +24,14 @@ def of(hub: Hub, subscriptions: Sequence[Subscription]) -> Wanted:
     return Wanted.any_of([_of(hub, each) for each in subscriptions])
 
 
-def tables(hub: Hub, subscriptions: Sequence[Subscription]) -> frozenset[str]:
-    """Name (folded) the topics of whose events some subscriptions are told, and the tables that join their rows."""
-    joining = (_joining(hub, each) for each in subscriptions)
-    return frozenset(ascii_fold(each.topic) for each in subscriptions).union(each for each in joining if each)
+def by_table(hub: Hub, subscriptions: Sequence[Subscription]) -> dict[str, list[Subscription]]:
+    """Give those that are told of the events of a topic (folded), which may be a table that joins their rows."""
+    found: dict[str, list[Subscription]] = {}
+    for each in subscriptions:
+        found.setdefault(ascii_fold(each.topic), []).append(each)
+        if (joining := _joining(hub, each)) is not None:
+            found.setdefault(joining, []).append(each)
+    return found
 
 
 def _of(hub: Hub, subscription: Subscription) -> Wanted:

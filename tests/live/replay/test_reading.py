@@ -258,6 +258,28 @@ async def test_a_slow_reader_gets_every_event_once_and_then_what_happens(tmp_pat
         assert [(each["EventType"], each["EventData"]["count"]) for each in peer.told] == [("live", 60)]
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_an_event_is_put_to_those_only_who_follow_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        hub, peer, asked = live.hub, live.peer(), []
+        subscriptions, frames = [hub.subscribe(peer, topic, Wish()) for topic in ("t", "u")], hub.frames
+
+        def counted(subscription: Subscription, told: Told, *facts: Any) -> list[bytes]:
+            asked.append((subscription.topic, told.topic))
+            return frames(subscription, told, *facts)
+
+        monkeypatch.setattr(hub, "frames", counted)
+        begun = hub.position.id
+        await live.write(FILL.format(first=1, last=5, value="1"), "INSERT INTO u VALUES(1, 2)")
+        if not remembered:
+            hub.recent.forget(hub.position.id)
+        await Reading(hub, live.store, peer, subscriptions, begun).run()
+        assert len(peer.sent) == 6
+        assert asked == [("t", "t")] * 5 + [("u", "u")]  # a connection may have 128, and each costs all others time
+
+
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("source", ["memory", "outbox", "rows"])
 async def test_a_reading_that_waits_for_its_peer_holds_nothing(tmp_path: Path, source: str, refused: bool) -> None:
