@@ -87,8 +87,8 @@ class Session:
     """One accepted WebSocket. ``principal`` is ``None`` until the first frame has brought a token."""
 
     __slots__ = (  # there may be 20,000 of these
-        "_answering", "_closed", "_connection", "_missed", "_reader", "backend", "ending", "pinged_at", "sends_to",
-        "subscriptions", "up_to_date", "way",
+        "_answering", "_arrived", "_closed", "_connection", "_missed", "_reader", "backend", "ending", "pinged_at",
+        "sends_to", "subscriptions", "up_to_date", "way",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,7 @@ class Session:
         self.up_to_date = False
         #: When a ping was sent that nothing has answered yet (``trio.current_time()``).
         self.pinged_at: float | None = None
+        self._arrived = 0  # of the bytes that were sent, when it was last looked at since
         #: The way to the client.
         self.way = outgoing
         self._connection = connection
@@ -239,11 +240,17 @@ class Session:
         heard = self.way.last_received
         if self.pinged_at is not None and heard < self.pinged_at:
             if now - self.pinged_at >= pong_within_s:
-                self.end(CloseCode.TOO_SLOW, "no answer to a ping")
+                under_way, before = self.way.under_way, self._arrived
+                self._arrived = self.way.sent - under_way
+                if under_way and self._arrived > before:
+                    self.pinged_at = now  # it is on a slow line, and has not come to the ping
+                else:
+                    self.end(CloseCode.TOO_SLOW, "no answer to a ping")
         elif now - heard >= ping_every_s and not self.way.unsent:
             # Behind unsent data a ping would wait, too; whether such a peer lives, the write deadline tells.
             self.pinged_at = now
             self.way.offer(PING)
+            self._arrived = self.way.sent - self.way.under_way
 
     # -- its life ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,10 @@ there is a task that writes it: so nobody waits for a slow client but that clien
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
@@ -125,6 +128,14 @@ class Sending(trio.abc.SendStream):
     def unsent(self) -> int:
         """Bytes that wait for the peer."""
         return self._unsent
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that the system has taken and the peer's has not; 0, too, where it does not tell (tcp(7), SIOCOUTQ)."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self._carrier.raw, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     @property
     def closing(self) -> bool:

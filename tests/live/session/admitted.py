@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -69,10 +70,16 @@ class Admitted:
         return tokens.issue(self._secret, subject=subject, admin=admin, now=0, ttl_s=FAR, token_id="t")
 
     @asynccontextmanager
-    async def connected(self, subject: str = "root", *, admin: bool = True) -> AsyncIterator[Asking]:
-        """Connect a client; one that has little room for what it does not read."""
+    async def connected(
+        self, subject: str = "root", *, admin: bool = True, receives: int | None = None
+    ) -> AsyncIterator[Asking]:
+        """Connect a client, whose system ``receives`` so many bytes at most that it has not read."""
         before = set(self.backend.sessions.all())
-        client = await self.opened.connect()
+        end = trio.socket.socket()
+        if receives is not None:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        await end.connect(("127.0.0.1", self.opened.port))
+        client = Client(trio.SocketStream(end))
         async with client.stream:
             await client.send(head(f"/live?token={self.token(subject, admin=admin)}"))
             assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")

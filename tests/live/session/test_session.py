@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.errors import CloseCode, StoreUnusable
 from appliance.live.matching.access import Access, Reader
 from appliance.live.session import session
+from appliance.live.wire.frames import text_frame
 from appliance.model import Principal, Topic
 from appliance.store.file import schema
 from appliance.store.outbox import topics
@@ -123,6 +124,30 @@ async def test_who_cannot_be_looked_at_as_he_comes_in_is_nobody_s_connection(
             assert (await client.rest()).startswith(b"HTTP/1.1 101 ")
         await live.opened.wait_for(0)
         assert not live.backend.sessions.all()
+
+
+async def test_a_ping_has_not_come_to_who_still_takes_what_was_sent_before_it(tmp_path: Path) -> None:
+    async with (
+        admitted(tmp_path / "a.db", notes, accounts=True) as live,
+        live.connected(receives=4096) as client,
+    ):
+        way, now = client.session.way, trio.current_time()
+        assert way.offer(text_frame(b"x" * 150_000))
+        assert way.unsent == 0  # it is the system's
+        client.session.check(now + 30, 25, 10)
+        assert client.session.pinged_at == now + 30
+        for later, taken in ((40, 20_000), (50, 50_000)):
+            await client.client.exactly(30_000)
+            while way.sent - way.under_way < taken:
+                await trio.lowlevel.checkpoint()
+            client.session.check(now + later, 25, 10)
+            assert client.session.ending is None
+        while client.session.ending is None:  # now it takes no more, once its system has no room
+            later += 10
+            client.session.check(now + later - 1, 25, 10)
+            assert client.session.ending is None
+            client.session.check(now + later, 25, 10)
+        assert client.session.ending == (CloseCode.TOO_SLOW, "no answer to a ping")
 
 
 def raising(error: Exception) -> Callable[..., Any]:
