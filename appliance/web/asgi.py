@@ -123,6 +123,8 @@ class _Exchange:
                     await self._http.proceed(body, more=more)
                 else:
                     await self._http.begin(self._start["status"], self._start.get("headers", ()), body, more=more)
+        except Refused as refused:
+            self.refused = refused.with_traceback(None)  # which holds the answer
         except Hangup as hangup:
             self.hangup = hangup
             raise

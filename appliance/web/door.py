@@ -218,7 +218,10 @@ class Door:
                     raise unavailable("the server has as many connections as it may have; try again later")
                 if path in self._paths and request.method == b"GET":
                     return read_upgrade(request, path, query, http)
-                await run_app(self._app, scope_of(request, http), http, self._log)
+                try:
+                    await run_app(self._app, scope_of(request, http), http, self._log)
+                finally:
+                    http.let_go()
                 if not await http.next():
                     break
         except Refused as refused:

@@ -23,6 +23,8 @@ READ_SIZE: Final = 16 << 10  # bytes a read
 #: Of a body that nobody wanted this much is read so that the connection can go on; else it is closed.
 _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
+#: A body that is no longer has room at any time, bytes.
+_SHORT: Final = 64 << 10
 
 #: A proxy may have gone by the other one, and then what comes behind is not what it let through (RFC 9112, 6.1).
 _LENGTHS: Final = {b"content-length", b"transfer-encoding"}
@@ -36,7 +38,7 @@ class Traffic:
 
     ``answers`` counts what they are answered, by status. ``proxies`` may speak for others. ``beyond``: they are more
     than there may be, and each is answered once. ``draining``: an answer is the last of its connection. ``stopping``:
-    the server stops.
+    the server stops. ``held``: bytes of bodies that their requests hold.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Traffic:
         self.beyond = beyond
         self.draining = beyond
         self.stopping = False
+        self.held = 0
         self._waiting: set[trio.CancelScope] = set()
 
     def stop(self) -> None:
@@ -79,7 +82,9 @@ class Http:
         self._target = b""  # what the present request asks for, once that is known
         self._patience_s = limits.head_s
         self._bodiless = False
+        self._changing = False  # whether the request may have changed something
         self._body_left = 0
+        self._held = 0
         self._body_deadline = 0.0
 
     def caller(self, headers: Headers) -> Caller:
@@ -146,6 +151,7 @@ class Http:
         self._target = request.target
         self._patience_s = self.limits.idle_s
         self._bodiless = request.method == b"HEAD"
+        self._changing = request.method not in (b"GET", b"HEAD")
         self._body_left = self.limits.body_bytes
         self._body_deadline = trio.current_time() + self.limits.body_s
         return request
@@ -163,11 +169,24 @@ class Http:
         self._body_left -= len(event.data)
         if self._body_left < 0:
             raise self.too_large()
+        if not self._hold(len(event.data)):
+            raise _full()
         return bytes(event.data)
 
     def too_large(self) -> Refused:
         """Give the refusal of a body over the limit."""
         return Refused(413, TooLarge.code, f"a request's body may have {self.limits.body_bytes} bytes")
+
+    def _hold(self, size: int) -> bool:
+        """Count what of a body stays in memory; whether there is room for it, beside what all other requests hold."""
+        self._held += size
+        self._traffic.held += size
+        return self._held <= _SHORT or self._traffic.held - self._held <= self.limits.held_bytes
+
+    def let_go(self) -> None:
+        """Hold no body any more: the request is answered, or never will be."""
+        self._traffic.held -= self._held
+        self._held = 0
 
     def no_body(self) -> bool:
         """Whether the request had none; asked once, right after its head."""
@@ -237,7 +256,13 @@ class Http:
             await self.problem(refused.status, refused.code, refused.message, (*refused.headers, _CLOSE))
 
     async def begin(self, status: int, headers: Headers, body: bytes, *, more: bool) -> None:
-        """Send an answer's head and the first of its body, in one write. Raises ``Hangup``."""
+        """Send an answer's head and the first of its body, in one write. Raises ``Hangup``.
+
+        Raises ``Refused`` for a long body that there is no room for until the peer has taken it. Where something may
+        have been changed that would not be true: there is no answer then, as with any connection that is lost.
+        """
+        if len(body) > _SHORT and not self._hold(len(body)):
+            raise Hangup("there is no room for the answer") if self._changing else _full()
         lines = [*headers, (b"date", _date())]
         if self._traffic.draining and _CLOSE not in lines:
             lines.append(_CLOSE)
@@ -282,6 +307,10 @@ class Http:
     def leave(self) -> bytes:
         """Leave HTTP for another protocol: give what the peer sent behind its request."""
         return self._behind if self._engine is None else self._engine.trailing_data[0]
+
+
+def _full() -> Refused:
+    return unavailable("the server holds as much as it may of what others send or have yet to take; try again soon")
 
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one door: settings, by their names, and two that nobody needs to set.
+    """The bounds of one door: settings, by their names, and three that nobody needs to set.
 
     Bytes end in ``_bytes``, seconds in ``_s``.
 
     ``head_bytes`` and ``head_s`` bound a request's head; a new connection has ``head_s`` for its first request and
     ``idle_s`` for each further one. ``body_s`` is for a whole body. ``write_s`` is how long a peer may take
-    nothing of an answer. ``unsent_bytes`` may wait for the reader of a WebSocket.
+    nothing of an answer. ``unsent_bytes`` may wait for the reader of a WebSocket. ``held_bytes`` is how much the bodies
+    of all other requests may take, those of answers among them, where a long one is to be taken or sent.
     """
 
     connections: int
@@ -27,3 +28,4 @@ class Limits:
     unsent_bytes: int
     idle_s: float = 75.0
     body_s: float = 120.0
+    held_bytes: int = 256 << 20

@@ -156,3 +156,80 @@ async def test_an_idle_connection_is_closed_in_the_end(autojump_clock: trio.test
             before = trio.current_time()
             assert await client.rest() == b""
             assert trio.current_time() - before >= 75
+
+
+class Reader:
+    """Answers how many bytes the body had, once all of it is there; ``reached`` is set at so many bytes of the first."""
+
+    def __init__(self, bytes_: int) -> None:
+        self.reached = trio.Event()
+        self._bytes = bytes_
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+            if len(body) >= self._bytes:
+                self.reached.set()
+        if message["type"] == "http.disconnect":
+            return
+        answer = b"%d" % len(body)
+        lines = [(b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        await send({"type": "http.response.body", "body": answer})
+
+
+def post(body: int) -> bytes:
+    """Give the head of a POST with so many bytes, and all of them but the last."""
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % body + bytes(body - 1)
+
+
+async def test_bodies_that_come_slowly_take_no_more_memory_than_there_is_for_all_of_them() -> None:
+    reader = Reader(199_000)
+    async with open_door(reader, held_bytes=100_000) as opened:
+        slow, long, short = [await opened.connect() for _ in range(3)]
+        async with slow.stream, long.stream, short.stream:
+            await slow.send(post(200_000))  # one has room, however long it is
+            await reader.reached.wait()
+
+            await long.send(post(100_000))
+            status, headers, body = await long.answer()
+            assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+            assert headers[b"retry-after"] == b"5"
+            await short.send(post(60_000) + b".")
+            assert (await short.answer())[2] == b"60000"
+
+            await slow.send(b".")
+            assert (await slow.answer())[2] == b"200000"
+        again = await opened.connect()
+        async with again.stream:
+            await again.send(post(100_000) + b".")
+            assert (await again.answer())[2] == b"100000"
+
+
+async def pour(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with more than sockets hold; at /short with a little."""
+    size = 10 if scope["path"] == "/short" else 16 << 20
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+    await send({"type": "http.response.body", "body": bytes(size)})
+
+
+async def test_answers_that_nobody_takes_are_no_more_than_there_is_memory_for_all_of_them() -> None:
+    async with open_door(pour, held_bytes=8 << 20) as opened:
+        idle, reading, writing = [await opened.connect() for _ in range(3)]
+        async with idle.stream, reading.stream, writing.stream:
+            await idle.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await idle.until(b"\r\n\r\n")  # it is being sent
+
+            assert (await reading.get("/short"))[0] == 200
+            status, headers, _ = await reading.get()
+            assert (status, headers[b"connection"]) == (503, b"close")
+            # What was written may be committed: nobody says that it is not.
+            await writing.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await writing.rest() == b""
+
+        await opened.wait_for(0)  # who has gone holds nothing
+        again = await opened.connect()
+        async with again.stream:
+            await again.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await again.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
