@@ -159,7 +159,7 @@ async def test_an_idle_connection_is_closed_in_the_end(autojump_clock: trio.test
 
 
 class Reader:
-    """Answers how many bytes the body had, once all of it is there; ``reached`` is set at so many bytes of the first."""
+    """Answers how many bytes the body had, once all of it is there; ``reached`` is set at so many bytes of one."""
 
     def __init__(self, bytes_: int) -> None:
         self.reached = trio.Event()

@@ -86,12 +86,15 @@ def path_of(resource: Resource, row_id: str | None = None) -> str:
 
 
 def etag(resource: Resource, found: Found) -> str:
-    """Give the version of a row as an ``ETag``: of a standard table its ``version``, else what its values hash to."""
-    version = value_of(resource, found, "version") if resource.shape.standard else None
-    if isinstance(version, int):
-        return f'"{version}"'
+    """Give the ``ETag`` of a row: what its values hash to, as whoever writes by SQL need not count ``version``."""
     hashed = hashlib.sha256(repr((found.image.values, found.image.rowid)).encode("utf-8", "surrogateescape"))
     return f'"{hashed.hexdigest()[:20]}"'
+
+
+def versions(resource: Resource, found: Found) -> tuple[str, ...]:
+    """Give what a writer may name the row by that it has seen: the ``ETag``, or a standard table's ``version``."""
+    version = value_of(resource, found, "version") if resource.shape.standard else None
+    return (etag(resource, found), *((f'"{version}"',) if isinstance(version, int) else ()))
 
 
 def value_of(resource: Resource, found: Found, name: str) -> SQLiteValue:

@@ -60,21 +60,21 @@ def _listed(request: Request, name: str) -> str:
 _MODIFIED = re.compile(r";\s*(?!q=|profile=)\S")
 
 
-def check_match(request: Request, tag: str | None) -> None:
+def check_match(request: Request, *tags: str) -> None:
     """Refuse a write to a row that is another by now (RFC 9110, section 13.1.1). Raises ``Stale``.
 
-    Without a ``tag`` only the asterisk matches.
+    Each of ``tags`` names it as it is; without any only the asterisk matches.
     """
-    if "if-match" in request.headers and not _matches(_listed(request, "if-match"), tag, weakly=False):
+    if "if-match" in request.headers and not _matches(_listed(request, "if-match"), tags, weakly=False):
         raise Stale("the row is not the one that If-Match names any more; read it again", header="If-Match")
 
 
 def is_known(request: Request, tag: str) -> bool:
     """Whether a client has a row already (RFC 9110, section 13.1.2)."""
-    return _matches(_listed(request, "if-none-match"), tag, weakly=True)
+    return _matches(_listed(request, "if-none-match"), (tag,), weakly=True)
 
 
-def _matches(listed: str, tag: str | None, *, weakly: bool) -> bool:
-    """Say whether a list of entity tags has ``tag``, or the asterisk that stands for all."""
+def _matches(listed: str, tags: tuple[str, ...], *, weakly: bool) -> bool:
+    """Say whether a list of entity tags has one of ``tags``, or the asterisk that stands for all."""
     given = [each.strip() for each in listed.split(",")]
-    return "*" in given or any((each.removeprefix("W/") if weakly else each) == tag for each in given)
+    return "*" in given or any((each.removeprefix("W/") if weakly else each) in tags for each in given)

@@ -191,7 +191,7 @@ class Tables:
         def work(opened: Opened) -> Done:
             found = opened.find(row_id)
             opened.demand(Verb.UPDATE, found)
-            headers.check_match(request, _tag(opened, found))
+            headers.check_match(request, *_versions(opened, found))
             asked = documents.read(document, opened.resource, opened.related())
             if asked.row_id != documents.identifier(opened.resource, found):
                 if asked.row_id is None:
@@ -219,7 +219,7 @@ class Tables:
         def work(opened: Opened) -> Done:
             found = opened.find(row_id)
             opened.demand(Verb.DELETE, found)
-            headers.check_match(request, _tag(opened, found))
+            headers.check_match(request, *_versions(opened, found))
             if not system.delete(opened.db, opened.resource, opened.grant, found):
                 raise Conflict("a trigger of the table has ignored the write")
             return Response(status_code=204), deed("delete", opened, found)
@@ -263,9 +263,9 @@ def _json(status: int, document: dict[str, JSON], lines: Mapping[str, str] | Non
     return Response(encode(document), status, {"Vary": "Accept", **(lines or {})}, MEDIA_TYPE)
 
 
-def _tag(opened: Opened, found: Found) -> str | None:
-    """Give a row's version to compare with; ``None`` to who may not read it, and so not guess what is in it either."""
-    return documents.etag(opened.resource, found) if opened.may(Verb.READ, found) else None
+def _versions(opened: Opened, found: Found) -> tuple[str, ...]:
+    """Give what to compare with; nothing to who may not read the row, and so not guess what is in it either."""
+    return documents.versions(opened.resource, found) if opened.may(Verb.READ, found) else ()
 
 
 def _logged(response: Response, done: Deed | None) -> Response:

@@ -29,7 +29,7 @@ async def test_a_row_is_created_read_changed_and_deleted(tmp_path: Path) -> None
         assert created.status_code == 201
         assert created.headers["Content-Type"] == MEDIA
         assert created.headers["Location"] == path == f"/api/todo/{row['id']}"
-        assert created.headers["ETag"] == '"1"'
+        assert created.headers["ETag"] == (await live.ask("GET", path, "ann")).headers["ETag"]
         assert row["type"] == "todo"
         assert row["attributes"] | {"created_at": "", "updated_at": ""} == {
             "reference_id": row["id"], "version": 1, "created_at": "", "updated_at": "", "permission": 2097057,
@@ -39,7 +39,7 @@ async def test_a_row_is_created_read_changed_and_deleted(tmp_path: Path) -> None
 
         changed = await live.change("todo", row["id"], "ann", done=True, tags=None)
         assert changed.status_code == 200
-        assert changed.headers["ETag"] == '"2"'
+        assert changed.headers["ETag"] != created.headers["ETag"]
         attributes = changed.json()["data"]["attributes"]
         assert (attributes["done"], attributes["tags"], attributes["version"]) == (True, None, 2)
         assert attributes["updated_at"].endswith("Z")
@@ -352,13 +352,34 @@ async def test_two_writers_do_not_overwrite_each_other(tmp_path: Path) -> None:
         assert code(await live.change("todo", row_id, "ann", if_match='W/"2"', title="c")) == (412, "stale")
         assert code(await live.change("todo", row_id, "ann", version=1, title="c")) == (409, "conflict")
         assert (await live.change("todo", row_id, "ann", version=2, title="c")).status_code == 200
-        assert (await live.change("todo", row_id, "ann", if_match="*", title="d")).status_code == 200
+        assert code(await live.change("todo", row_id, "ann", if_match='"2"', title="d")) == (412, "stale")
+        assert (await live.change("todo", row_id, "ann", if_match='"3"', title="d")).status_code == 200
+        assert (await live.change("todo", row_id, "ann", if_match="*", title="e")).status_code == 200
 
         seen = (await live.ask("GET", "/api/p/1")).headers["ETag"]
         live.sql("UPDATE p SET v = 2")
         assert code(await live.change("p", "1", if_match=seen, v=3)) == (412, "stale")
         stale = await live.ask("DELETE", "/api/p/1", headers={"If-Match": seen})
         assert code(stale) == (412, "stale")
+
+
+async def test_what_was_written_by_sql_without_a_version_is_another_row_to_who_has_seen_the_former(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        created = await live.create("todo", "ann", title="a")
+        row, seen = created.json()["data"], created.headers["ETag"]
+        path = row["links"]["self"]
+
+        live.sql("UPDATE todo SET title = 'by SQL'")
+
+        known = await live.ask("GET", path, "ann", headers={"If-None-Match": seen})
+        assert (known.status_code, known.json()["data"]["attributes"]["title"]) == (200, "by SQL")
+        assert code(await live.change("todo", row["id"], "ann", if_match=seen, title="b")) == (412, "stale")
+        assert code(await live.ask("DELETE", path, "ann", headers={"If-Match": seen})) == (412, "stale")
+        assert (
+            await live.change("todo", row["id"], "ann", if_match=known.headers["ETag"], title="b")
+        ).status_code == 200
 
 
 async def test_a_row_that_is_known_is_not_sent_again(tmp_path: Path) -> None:
