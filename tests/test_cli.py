@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from appliance import cli
 from appliance.cli import commands, serving
 from appliance.errors import CommandError, first_of
 
@@ -41,12 +42,20 @@ def a_file(folder: Path, statements: str = "CREATE TABLE orders(id INTEGER PRIMA
         (["--token", "x", "--url", "ws://[::1/live"], "wss:// for TLS"),
         (["--token", "x", "--url", "ws://localhost:99999/live"], "wss:// for TLS"),
         (["--token", "x", "--url", "ws:///live"], "wss:// for TLS"),
+        (["--token", " "], "give a token"),
+        (["--token", "[info] token_created\nx"], "the token is none"),
     ],
 )
 def test_a_client_that_is_called_wrongly_ends_with_2(command: tuple[str, ...], options: list[str], words: str) -> None:
     done = call(*command, *options)
 
     assert (done.exit_code, words in done.output) == (2, True), done.output
+
+
+def test_a_position_that_is_longer_than_any_is_refused() -> None:
+    done = call("tail", "t", "--token", "x", "--since", f"e.{'9' * 5000}")
+
+    assert (done.exit_code, "EPOCH.ID" in done.output) == (2, True)
 
 
 @pytest.mark.parametrize("command", [("tail", "orders"), ("publish", "orders", "1")], ids=" ".join)
@@ -161,3 +170,44 @@ def test_a_line_to_paste_names_the_program_as_any_folder_finds_it(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [called])
     assert serving._program() == named
+
+
+# --- what no command expects ------------------------------------------------------------------------------------------
+
+#: A path that cannot be looked at, whoever asks.
+TOO_LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("backup", TOO_LONG), "File name too long"),
+        (("restore", TOO_LONG), "File name too long"),
+        (("user", "remove", "\udcff"), "not UTF-8"),
+        (("topic", "destroy", "\udcff"), "not UTF-8"),
+    ],
+    ids=["backup", "restore", "user", "topic"],
+)
+def test_what_the_system_refuses_is_one_line(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["live-appliance", *words, "--db", str(a_file(tmp_path))])
+
+    status = cli._run()
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == 1
+    assert said in line
+
+
+def test_a_store_that_cannot_be_looked_at_is_unusable_and_no_fault_of_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["live-appliance", "check", "--socket", "--db", TOO_LONG])
+
+    assert cli._run() == 78
+    assert "cannot be looked at (File name too long)" in capsys.readouterr().out

@@ -103,7 +103,7 @@ def test_a_part_of_the_server_takes_the_settings_by_their_names() -> None:
     limits = Config(message_bytes=2048).part(Limits)
 
     assert (limits.message_bytes, limits.connections) == (2048, Config().connections)
-    assert {each.name for each in fields(Limits)} - BY_NAME.keys() == {"idle_s", "body_s"}
+    assert {each.name for each in fields(Limits)} - BY_NAME.keys() == {"idle_s", "body_s", "held_bytes"}
     assert {each.name for each in fields(SessionLimits)} <= BY_NAME.keys()
 
 

@@ -42,7 +42,12 @@ def _run() -> int:
         return error.exit_code
     except ApplianceError as error:
         return _complain(error)
+    except UnicodeEncodeError:
+        return _complain(CommandError("an argument holds bytes that are not UTF-8; write it in UTF-8"))
     except OSError as error:
+        if error.filename is not None:
+            return _complain(CommandError(f"{error.filename}: {error.strerror}; name another, or see to it that this "
+                                          "user may use it"))  # fmt: skip
         if not output.is_refusal(error):
             raise
         return _complain(output.Unprinted(error))

@@ -23,6 +23,8 @@ from appliance.protocol.tokens import ADMINISTRATOR
 from appliance.store import offline
 from appliance.store.access import keys
 
+#: A position has no more.
+_DIGITS: Final = 19
 #: The exit status after a signal is its number and this.
 SIGNALLED: Final = 128
 
@@ -77,10 +79,13 @@ def client_options(command: F) -> F:
 def client_token(given: str | None, db: Path | None, secret_file: Path | None) -> Callable[[], str]:
     """Give what gives the token for each connection, and raises ``CommandError`` where the store has none.
 
-    Raises ``click.UsageError`` where none was given, and no store.
+    Raises ``click.UsageError`` where none was given, and no store, or what can be none: two of them, or the log's line.
     """
-    if given:
-        return given.strip
+    if given and given.strip():
+        found = given.strip()
+        if not found.isascii() or not found.isprintable() or " " in found:
+            raise click.UsageError("the token is none: there is white space in it, or what no token has")
+        return lambda: found
     if db is None:
         raise click.UsageError("give a token (LIVE_APPLIANCE_TOKEN or --token), or the store with --db FILE")
 
@@ -155,7 +160,7 @@ def _position(given: str | None) -> Position | None:
     if given is None:
         return None
     epoch, dot, number = given.rpartition(".")
-    if not dot or not epoch or not (number.isascii() and number.isdecimal()):
+    if not dot or not epoch or not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS):
         raise click.UsageError(f"--since takes EPOCH.ID, as Ctrl-C prints it, not {given!r}")
     return Position(epoch, int(number))
 

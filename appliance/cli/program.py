@@ -44,12 +44,19 @@ def check_command(db: Path, config_file: Path | None, socket: bool) -> int:
         secret=settings.secret_file,
         connections=settings.connections,
         inotify=settings.inotify,
-        served=db.exists() and offline.is_served(db),
+        served=_is_served(db),
     )
     findings += machine.examine(setup)
     for finding in findings:
         click.echo(f"{finding.grade}: {finding.words}")
     return max((finding.exit_status for finding in findings), default=0)
+
+
+def _is_served(db: Path) -> bool:
+    try:
+        return db.exists() and offline.is_served(db)
+    except OSError:  # it cannot be looked at, which was said
+        return False
 
 
 @click.command("version")

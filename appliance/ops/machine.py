@@ -57,15 +57,15 @@ def examine(setup: Setup) -> list[Finding]:
 def _files(setup: Setup) -> Iterator[Finding]:
     beside = [Path(f"{setup.database}{suffix}") for suffix in ("", "-wal", "-live")]
     for path in (*beside, *(each for each in (setup.key, setup.secret) if each)):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there, or not to be looked at, as who looks at the store says
             others = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
             if others:
                 may = "write" if others & stat.S_IWOTH else "read"
                 yield Finding("warning", f"every user of this machine may {may} {path}; run: chmod o-rwx {path}")
     live = beside[-1]
-    if live.exists() and not os.access(live, os.R_OK | os.W_OK):
-        yield Finding("problem", f"{live} is another user's; run serve as that user, or give the file to this one")
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
+        if live.exists() and not os.access(live, os.R_OK | os.W_OK):
+            yield Finding("problem", f"{live} is another user's; run serve as that user, or give the file to this one")
         if (size := beside[1].stat().st_size) > LONG_WAL:
             yield Finding("warning", f"the write-ahead log has {size >> 20} MiB: some program keeps a read transaction "
                                      "open; end it")  # fmt: skip
@@ -172,7 +172,7 @@ def _clock(setup: Setup) -> Iterator[Finding]:
         yield Finding("problem", f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now))}; set it, or tokens are "
                                  "refused")  # fmt: skip
         return
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         ahead = setup.database.stat().st_mtime - now
         if ahead > CLOCK_SLACK_S:
             yield Finding("warning", f"{setup.database} was changed {ahead / 60:.0f} minutes from now: the clock was "

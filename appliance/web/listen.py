@@ -73,7 +73,7 @@ def read_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not (colon and host and port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+    if not (colon and host and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16):
         raise BadConfiguration(
             f"--metrics-listen must be host:port, such as 127.0.0.1:9636 or [::1]:9636, not {text!r}"
         )
