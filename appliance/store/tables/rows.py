@@ -209,6 +209,11 @@ def find(db: sqlite3.Connection, resource: Resource, key: Sequence[SQLiteValue])
     return _one(db, resource, names or [resource.place[0]], key)
 
 
+def standing(db: sqlite3.Connection, resource: Resource, values: Sequence[SQLiteValue]) -> Found | None:
+    """Read the row that has these values in the order of the key (``key_terms``); ``None`` when there is none."""
+    return _one(db, resource, [term.sql for term in key_terms(resource)], values)
+
+
 def _at_place(db: sqlite3.Connection, resource: Resource, place: Sequence[SQLiteValue]) -> Found | None:
     return _one(db, resource, resource.place, place)
 
@@ -216,7 +221,8 @@ def _at_place(db: sqlite3.Connection, resource: Resource, place: Sequence[SQLite
 def _one(
     db: sqlite3.Connection, resource: Resource, names: Sequence[str], values: Sequence[SQLiteValue]
 ) -> Found | None:
-    where = [(f"{name} IS ?", (value,)) for name, value in zip(names, values, strict=True)]
+    bound = map(placeholder, values)
+    where = [(f"{name} IS {sql}", (value,)) for name, (sql, value) in zip(names, bound, strict=True)]
     sql, parameters = page_sql(resource, where, [Term(names[0], None)], 2)
     rows = db.execute(sql, parameters).fetchall()
     return _found(resource, rows[0]) if len(rows) == 1 else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.errors import NotFound
-from appliance.model import Principal, ascii_fold
+from appliance.model import Principal, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
 from appliance.store.access.grants import TableGrant
@@ -45,6 +45,11 @@ class Opened:
         if found is None:
             raise no_row(self.resource)
         return found
+
+    def standing(self, values: Sequence[SQLiteValue]) -> Found | None:
+        """Give the row that has these values in the order of the key, if it may be read."""
+        found = rows.standing(self.db, self.resource, values)
+        return found if found is not None and self.may(Verb.READ, found) else None
 
     def demand(self, verb: Verb, found: Found) -> None:
         """Raise ``Forbidden``, or ``NotFound``, unless it may be done to a row."""

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,13 +18,15 @@ from appliance.protocol.json import decode, encode
 from appliance.protocol.wording import quote, unknown
 from appliance.store.tables import rows
 from appliance.store.tables.resources import Resource
-from appliance.store.tables.rows import Clause, Term
+from appliance.store.tables.rows import Clause, Found, Term
 
 #: Rows of a page unless ``page[size]`` says otherwise, and at most.
 PAGE_SIZE: Final = 50
 PAGE_LIMIT: Final = 1000
 #: Pages that have a number; beyond them there is ``page[after]``, which reads no row that it skips.
 NUMBER_LIMIT: Final = 100
+#: A longer place than so many characters is too long for an address: it names the row instead that stands there.
+CURSOR_LIMIT: Final = 4096
 #: Columns in ``sort``.
 SORT_LIMIT: Final = 8
 
@@ -212,33 +214,71 @@ def ordered(query: Query, resource: Resource) -> list[Term]:
     return [*terms, *(term for term in rest if term.sql not in taken)]
 
 
-def begins(query: Query, resource: Resource, terms: Sequence[Term]) -> Clause | None:
-    """Say which rows come after the page before; ``None`` for the first page. Raises ``BadRequest``."""
+def begins(
+    query: Query, resource: Resource, terms: Sequence[Term], standing: Callable[[Sequence[SQLiteValue]], Found | None]
+) -> Clause | None:
+    """Say which rows come after the page before; ``None`` for the first page. Raises ``BadRequest``.
+
+    ``standing`` gives the row with a key, in the order of ``rows.key_terms``, if it may be read.
+    """
     if query.cursor is None:
         return None
-    values = _read_cursor(query.cursor, resource, terms)
-    if values is None:
+    given = _read_cursor(query.cursor, resource, terms)
+    if given is None:
         raise BadRequest(
             "this is no place in this list; take page[after] from links.next and leave sort as it was",
             parameter="page[after]",
         )
+    values, digest = given
+    if digest is not None:
+        found = standing(values)
+        values = () if found is None else rows.at(found, terms)
+        if _digest(values) != digest:
+            raise BadRequest(
+                "the row behind which this page begins has changed or is gone; begin with the first page again",
+                parameter="page[after]",
+            )
     return rows.after(terms, values)
 
 
-def cursor(resource: Resource, terms: Sequence[Term], values: Sequence[SQLiteValue]) -> str:
+def cursor(resource: Resource, terms: Sequence[Term], found: Found) -> str:
     """Write down the place of a row in an order, for ``page[after]``."""
-    sent = [_tagged(value) for value in values]
-    return base64.urlsafe_b64encode(encode([_order_id(resource, terms), *sent])).rstrip(b"=").decode()
+    values = rows.at(found, terms)
+    written = _cursor([_order_id(resource, terms), *map(_tagged, values)])
+    if len(written) <= CURSOR_LIMIT:
+        return written
+    key = rows.at(found, rows.key_terms(resource))
+    return _cursor([_order_id(resource, terms), {_DIGEST: _digest(values)}, *map(_tagged, key)])
 
 
-def _read_cursor(text: str, resource: Resource, terms: Sequence[Term]) -> tuple[SQLiteValue, ...] | None:
+def _cursor(given: list[JSON]) -> str:
+    return base64.urlsafe_b64encode(encode(given)).rstrip(b"=").decode()
+
+
+def _read_cursor(
+    text: str, resource: Resource, terms: Sequence[Term]
+) -> tuple[tuple[SQLiteValue, ...], str | None] | None:
+    """Give the values at a place, or the key of the row that stands there and what the values hash to."""
     try:
         given = decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-        if not isinstance(given, list) or len(given) != 1 + len(terms) or given[0] != _order_id(resource, terms):
+        if not isinstance(given, list) or len(given) < 2 or given[0] != _order_id(resource, terms):
             return None
-        return tuple(map(_untagged, given[1:]))
+        first, digest, awaited = given[1], None, len(terms)
+        if isinstance(first, dict) and isinstance(named := first.get(_DIGEST), str):
+            digest, awaited = named, len(rows.key_terms(resource))
+            del given[1]
+        values = tuple(map(_untagged, given[1:]))
     except (binascii.Error, BadJson, ValueError, OverflowError):
         return None
+    return (values, digest) if len(values) == awaited else None
+
+
+#: What stands in a place that names its row for what the row's values hash to.
+_DIGEST: Final = "digest"
+
+
+def _digest(values: Sequence[SQLiteValue]) -> str:
+    return hashlib.sha256(repr(values).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _order_id(resource: Resource, terms: Sequence[Term]) -> str:

@@ -34,14 +34,14 @@ def page(request: Request, asked: query.Query, opened: Opened, options: ValueOpt
     resource = opened.resource
     fields = _fields(asked, opened, resource)
     terms = query.ordered(asked, resource)
-    begin = query.begins(asked, resource, terms)
+    begin = query.begins(asked, resource, terms, opened.standing)
     wanted = [opened.rights.on_rows(Verb.READ, opened.grant), query.compiled(asked, resource).sql]
     offset = 0 if asked.number is None else (asked.number - 1) * asked.size
     where = [*wanted, begin] if begin is not None else wanted
     found, more = rows.page(opened.db, resource, where, terms, asked.size, offset)
     links: dict[str, JSON] = {"self": _link(request, {}), "first": _link(request, {_AFTER: None, _NUMBER: None})}
     if more:
-        cursor = query.cursor(resource, terms, rows.at(found[-1], terms))
+        cursor = query.cursor(resource, terms, found[-1])
         links["next"] = _link(request, {_AFTER: cursor, _NUMBER: None})
     if asked.number is not None and asked.number > 1:
         links["prev"] = _link(request, {_NUMBER: str(asked.number - 1)})

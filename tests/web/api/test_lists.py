@@ -62,6 +62,37 @@ ROWS = (
 )
 
 
+@pytest.mark.parametrize("schema", ["k INTEGER PRIMARY KEY", "k TEXT PRIMARY KEY", "k"])
+@pytest.mark.parametrize("sort", ["v", "-v", "w,-v"])
+async def test_a_list_that_is_sorted_by_long_values_has_a_next_page_that_can_be_asked_for(
+    tmp_path: Path, schema: str, sort: str
+) -> None:
+    rows = [f"INSERT INTO t VALUES({n}, CAST(zeroblob(100000) AS TEXT) || {n // 2}, x'ff')" for n in range(6)]
+    async with served(tmp_path / "live.db", f"CREATE TABLE t({schema}, v, w)", *rows) as live:
+        whole = ids(await live.ask("GET", f"/api/t?sort={sort}"))
+        found, path = [], f"/api/t?sort={sort}&page[size]=1"
+        while path:
+            answer = await live.ask("GET", path)
+            found += ids(answer)
+            path = answer.json()["links"].get("next", "")
+            assert len(path) < 1000
+
+        assert found == whole
+        assert len(whole) == 6
+
+
+@pytest.mark.parametrize("change", ["UPDATE t SET v = v || 'x' WHERE k = 1", "DELETE FROM t WHERE k = 1"])
+async def test_a_page_that_begins_behind_a_row_that_is_another_by_now_is_refused(tmp_path: Path, change: str) -> None:
+    rows = [f"INSERT INTO t VALUES({n}, CAST(zeroblob(100000) AS TEXT) || {n})" for n in (1, 2)]
+    async with served(tmp_path / "live.db", "CREATE TABLE t(k INTEGER PRIMARY KEY, v)", *rows) as live:
+        path = (await live.ask("GET", "/api/t?sort=v&page[size]=1")).json()["links"]["next"]
+        live.sql(change)
+        answer = await live.ask("GET", path)
+
+        assert code(answer) == (400, "bad-request")
+        assert answer.json()["errors"][0]["source"] == {"parameter": "page[after]"}
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
