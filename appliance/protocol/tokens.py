@@ -229,7 +229,7 @@ class Keyring:
 
     def _check_life(self, expires: float, issued: float | None, now: float) -> None:
         if expires - (now if issued is None else issued) > self._lifetime_s:
-            raise Unauthorized(f"the token lives longer than the {self._lifetime_s:g} s that are allowed here")
+            raise Unauthorized(f"the token lives longer than the {self._lifetime_s:.10g} s that are allowed here")
 
 
 def verify(secret: str, token: str, *, now: float) -> Principal:

@@ -319,6 +319,8 @@ def test_a_token_lives_no_longer_than_is_allowed() -> None:
     for changed in ({"exp": int(NOW) + 61}, {"exp": int(NOW) + 62, "iat": None}, *forever):
         with pytest.raises(Unauthorized, match="lives longer"):
             keyring.verify(signed(claims(**changed)), NOW)
+    with pytest.raises(Unauthorized, match="than the 31622400 s that"):
+        Keyring((own_key(SECRET),), lifetime_s=31_622_400).verify(signed(claims(exp=int(NOW) + 40_000_000)), NOW)
 
 
 @pytest.mark.parametrize("change", [

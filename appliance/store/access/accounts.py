@@ -103,7 +103,7 @@ def check_name(name: str) -> None:
 
 def _demand_accounts(db: sqlite3.Connection) -> None:
     if not standard.is_prepared(db):
-        raise Forbidden("this store keeps no accounts (--no-accounts)")
+        raise Forbidden("this store keeps no accounts: it is served with --no-accounts, or was never served")
 
 
 def account(db: sqlite3.Connection, email: str) -> Account | None:

@@ -205,7 +205,7 @@ def refusal(path: Path, error: sqlite3.Error) -> StoreUnusable:
     """Say of any SQLite error at the start what it means for this file and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
-        return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file with --db")
+        return StoreUnusable(f"{path} is not a SQLite database (or is encrypted); name another file")
     if code == sqlite3.SQLITE_CORRUPT and str(error).startswith(UNREADABLE_SCHEMA):
         return StoreUnusable(f"SQLite {sqlite3.sqlite_version} cannot read the schema of {path} ({error}); if a newer "
                              "SQLite can, serve it with that one, or drop there what is named; if none can, restore a "
