@@ -169,7 +169,8 @@ async def _serve_on(
         await access.read_keys()
         await access.read_grants()
         idle = await store.read(Secrecy(config.secret_columns, config.reveal).idle)
-        secret, code = await store.read(store.secrets.signing), await store.commit(setup_code)
+        secret = await store.read(store.secrets.signing)
+        code = await store.commit(setup_code) if config.accounts else None
     hub = Hub(catalog, begun, options, access, counters)
     sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
     rights = Rights(access, hub, sessions)
@@ -179,7 +180,7 @@ async def _serve_on(
     admission = Admission(backend, allowed_origins=wiring.origins(config))
     addresses = [listener.getsockname()[:2] for listener in listeners]
     health = Health(tail.state, store.condition.problems, config.ready_lag_s, config.ready_lag_rows)
-    accounts = Accounts(store, signup=config.signup, ttl_s=config.token_ttl_s)
+    accounts = Accounts(store, kept=config.accounts, signup=config.signup, ttl_s=config.token_ttl_s)
     keeper = Keeper(store, lambda: hub.position.id)
     keeper.token_lifetime_s = config.token_lifetime_s
     watchman = Watchman(store, checkpoints=config.checkpoint == "auto")

@@ -97,6 +97,10 @@ def test_what_is_committed_when_a_request_comes_counts_for_it(tmp_path: Path) ->
 
 
 def test_the_printed_link_makes_the_first_administrator(tmp_path: Path) -> None:
+    with serving(tmp_path / "a.db"):
+        pass
+    with serving(tmp_path / "a.db", "--no-accounts") as live:
+        assert "setup:" not in live.greeting
     with serving(tmp_path / "a.db") as live:
         (link,) = re.findall(r"setup: +(\S+)", live.greeting)
         code = link.partition("code=")[2]

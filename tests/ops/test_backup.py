@@ -259,7 +259,7 @@ def test_what_is_no_backup_is_refused_and_the_store_untouched(db: Path, tmp_path
     if content is not None:
         source.write_bytes(content)
 
-    with pytest.raises(CommandError, match="name a(nother file| backup)$"):
+    with pytest.raises(CommandError, match=r"name a(nother file| backup)$"):
         restore(source, db)
 
     assert rows(db, "SELECT a FROM t") == [(1,)]

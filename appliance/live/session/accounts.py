@@ -32,12 +32,12 @@ WAITING: Final = 32
 
 
 class Accounts:
-    """Makes accounts and lets their users in."""
+    """Makes accounts and lets their users in; nobody, unless ``kept``, also where the file has accounts from before."""
 
     def __init__(
-        self, store: Store, *, signup: bool, ttl_s: float, clock: Callable[[], float] = trio.current_time
+        self, store: Store, *, kept: bool, signup: bool, ttl_s: float, clock: Callable[[], float] = trio.current_time
     ) -> None:
-        self._store = store
+        self._store, self._kept = store, kept
         self.configure(signup=signup, ttl_s=ttl_s)
         self._addresses = Tries(ADDRESS_TRIES, ADDRESS_EVERY_S, clock)
         self._clients = Tries(CLIENT_TRIES, CLIENT_EVERY_S, clock)
@@ -54,6 +54,7 @@ class Accounts:
         Raises ``Forbidden`` when only administrators may, ``RateLimited``, ``BadRequest``, ``Conflict`` and what
         ``Store.commit`` raises.
         """
+        self._demand_kept()
         if not self._signup:
             raise Forbidden("signing up is off here (--no-signup); ask an administrator for an account")
         accounts.address(email)
@@ -68,6 +69,7 @@ class Accounts:
         Raises ``Unauthorized``, with one answer and after one time for an unknown address and a wrong password;
         ``RateLimited``, also for a right password; ``Forbidden`` where the store keeps no accounts.
         """
+        self._demand_kept()
         self._take_try(self._clients, network_of(client))
         self._take_try(self._addresses, accounts.folded(email))
         found = await self._store.read(lambda db: accounts.account(db, email))
@@ -80,8 +82,10 @@ class Accounts:
     async def set_up(self, code: str, email: str, password: str, *, name: str = "", client: str) -> str:
         """Make the first administrator's account with the code that ``serve`` printed; give a token for it.
 
-        Raises ``Unauthorized``: the code is not good any more; ``RateLimited``, ``BadRequest``, ``Conflict``.
+        Raises ``Unauthorized``: the code is not good any more; ``Forbidden``, ``RateLimited``, ``BadRequest``,
+        ``Conflict``.
         """
+        self._demand_kept()
         accounts.address(email)
         hashed = await self.hashed(password, client=client)
         try:
@@ -100,6 +104,10 @@ class Accounts:
         if client is not None:
             self._take_try(self._clients, network_of(client))
         return await self._hash(lambda: passwords.hash_password(password))
+
+    def _demand_kept(self) -> None:
+        if not self._kept:
+            raise Forbidden("this store keeps no accounts (--no-accounts)")
 
     async def _token(self, user: Account, client: str) -> str:
         # The secret is read anew: a command may have changed it.

@@ -37,7 +37,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 async def opened(path: Path, **options: Any) -> AsyncIterator[tuple[Store, Accounts]]:
     settings = StoreSettings(path / "a.db", Secrecy(SECRET_COLUMNS, ()), accounts=True)
     async with open_bridge(), open_store(settings) as store:
-        yield store, Accounts(store, **({"signup": True, "ttl_s": 60.0} | options))
+        yield store, Accounts(store, **({"kept": True, "signup": True, "ttl_s": 60.0} | options))
 
 
 async def test_who_signs_up_can_sign_in(tmp_path: Path) -> None:
@@ -50,6 +50,20 @@ async def test_who_signs_up_can_sign_in(tmp_path: Path) -> None:
             await service.sign_up("ann@example.com", PASSWORD, client="c")
         with pytest.raises(BadRequest):
             await service.sign_up("bob@example.com", "short", client="c")
+
+
+async def test_without_accounts_nobody_is_let_in_by_those_that_there_are_from_before(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, service):
+        await service.sign_up("ann@example.com", PASSWORD, client="c")
+        code = await store.commit(accounts.setup_code)
+        assert code is not None
+        service = Accounts(store, kept=False, signup=True, ttl_s=60)
+        with pytest.raises(Forbidden, match="--no-accounts"):
+            await service.sign_up("bob@example.com", PASSWORD, client="c")
+        with pytest.raises(Forbidden, match="--no-accounts"):
+            await service.sign_in("ann@example.com", PASSWORD, client="c")
+        with pytest.raises(Forbidden, match="--no-accounts"):
+            await service.set_up(code, "root@example.com", PASSWORD, client="c")
 
 
 async def test_a_token_after_a_new_password_is_good_at_once(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_store_without_accounts_has_none(tmp_path: Path) -> None:
     db.executescript(
         "CREATE TABLE user_account(email, password); INSERT INTO user_account VALUES('ann@example.com', 'x')"
     )
-    with pytest.raises(Forbidden, match="keeps no accounts: .* or was never served"):
+    with pytest.raises(Forbidden, match=r"keeps no accounts: .* or was never served"):
         accounts.account(db, "ann@example.com")
     assert accounts.setup_code(db) is None
     with pytest.raises(Forbidden):

@@ -164,7 +164,7 @@ async def served(
         tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
         api = paths(
-            store, hub, tail, access, Accounts(store, signup=signup, ttl_s=60), options,
+            store, hub, tail, access, Accounts(store, kept=accounts, signup=signup, ttl_s=60), options,
             query_s=query_s, message_bytes=message_bytes, rates=rates,
         )  # fmt: skip
         app = application(Health(tail.state), api, metrics, allowed_origins=ORIGINS)
