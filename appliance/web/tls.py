@@ -37,7 +37,7 @@ def context(chain: Path, key: Path) -> ssl.SSLContext:
             f"--tls-key: {key} is encrypted; decrypt it (openssl pkey -in KEY -out PLAIN) and let nobody else read it"
         ) from None
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):  # the latter: a key of another kind
             message = f"--tls-key: {key} is not the key of the certificate in {chain}"
         else:
             message = f"--tls-cert, --tls-key: {chain} and {key} do not hold a certificate and a key in PEM form"

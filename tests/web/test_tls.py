@@ -4,6 +4,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from appliance.errors import BadConfiguration
 from appliance.web.tls import Certificate, context
@@ -45,12 +47,19 @@ def test_files_that_do_not_serve_are_named(tmp_path: Path) -> None:
     chain, key = write_certificate(tmp_path, "localhost")
     other, _ = write_certificate(tmp_path, "other")
     _, locked = write_certificate(tmp_path, "locked", password=b"secret")
+    of_another_kind = tmp_path / "rsa.key"
+    of_another_kind.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("hello")
     for files, words in (
         ((tmp_path / "absent", key), "--tls-cert: .*absent cannot be read: No such file"),
         ((chain, tmp_path / "absent"), "--tls-key: .*absent cannot be read"),
         ((other, key), "not the key of the certificate"),
+        ((chain, of_another_kind), "not the key of the certificate"),
         ((nonsense, key), "do not hold a certificate"),
         ((tmp_path / "locked.crt", locked), "is encrypted"),
     ):
