@@ -54,8 +54,9 @@ ACCOUNTS = PACKAGE / "docs" / "accounts.md"
 DEPLOYMENT = PACKAGE / "docs" / "deployment.md"
 HTTP_API = PACKAGE / "docs" / "http-api.md"
 OPERATIONS = PACKAGE / "docs" / "operations.md"
+ARCHITECTURE = PACKAGE / "docs" / "architecture.md"
 DOOR = config.Config().part(Limits)
-PAGES = (README, PROTOCOL, CONFIGURATION, ACCOUNTS, DEPLOYMENT, HTTP_API, OPERATIONS)
+PAGES = (README, PROTOCOL, CONFIGURATION, ACCOUNTS, DEPLOYMENT, HTTP_API, OPERATIONS, ARCHITECTURE)
 
 # --- reading Markdown -------------------------------------------------------------------------------------------------
 
