@@ -15,7 +15,7 @@ from subprocess import PIPE, Popen
 
 import jwt
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.e2e.live import PROGRAM, Client, Live, run, serving, sql, token, trusting
@@ -129,6 +129,21 @@ def test_an_expired_token_ends_the_open_connection_and_a_fresh_one_extends_it(li
         assert two.refused("authenticate", token=signed(live, sub="another")) == "unauthorized"
         assert one.close_code() == 4401
         two.done("ping")
+
+
+def test_once_a_token_has_ended_its_connection_is_told_nothing_and_asks_for_nothing(live: Live) -> None:
+    end = int(time.time()) + 2
+    with live.client(signed(live, exp=end)) as fed, live.client(signed(live, exp=end)) as asking:
+        fed.done("subscribe", topic="t")
+        while time.time() < end:
+            time.sleep(0.01)
+        asking.send({"method": "create-topic", "attributes": {"name": "too late"}})
+        sql(live.db, "INSERT INTO t VALUES(1)")
+        for each in (fed, asking):
+            with pytest.raises(ConnectionClosed, match="4401"):
+                each.receive()
+    with live.client() as another:
+        assert "too late" not in another.topics()
 
 
 def test_pages_of_other_sites_are_refused(live: Live) -> None:

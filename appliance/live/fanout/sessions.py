@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -56,7 +58,7 @@ class Session(Protocol):
         """Give what this session has been sent and has sent until now."""
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
-        """Ping the peer, or end the session, if it is time."""
+        """Ping the peer, or end the session if it is silent."""
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Close the session."""
@@ -81,6 +83,8 @@ class Sessions:
         #: Whether it is known whose it is.
         self._open: dict[Session, bool] = {}
         self._by_user: Counter[User] = Counter()
+        #: No token of theirs ends before (seconds since 1970).
+        self._soonest = math.inf
         self._gone = NOTHING
         self._stopping = False
 
@@ -107,6 +111,22 @@ class Sessions:
         if self._stopping:
             session.end(CloseCode.RESTART, _STOPPING)
 
+    def expires(self, at: float) -> None:
+        """Take note when the token of one of them ends (seconds since 1970)."""
+        self._soonest = min(self._soonest, at)
+
+    def end_expired(self) -> None:
+        """End the sessions whose tokens have ended: to be asked before anything is delivered or done for one."""
+        now = time.time()
+        if now < self._soonest:
+            return
+        self._soonest = math.inf
+        for session, known in tuple(self._open.items()):
+            if known and now < (at := session.principal.expires_at):
+                self._soonest = min(self._soonest, at)
+            elif known:
+                session.end(CloseCode.TOKEN_EXPIRED, "the token has expired")
+
     def remove(self, session: Session) -> None:
         """Forget a session."""
         known = self._open.pop(session)
@@ -121,6 +141,7 @@ class Sessions:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""
         while True:
             await trio.sleep_until(next_beat(CHECK_EVERY_S))
+            self.end_expired()
             now = trio.current_time()
             for session in tuple(self._open):
                 session.check(now, self.pings.every_s, self.pings.within_s)

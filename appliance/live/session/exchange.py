@@ -81,6 +81,7 @@ class Exchange:
         answered, none for a client that does not read its replies, and none where something was committed that has not
         been taken up: it may be somebody's rights.
         """
+        self._session.backend.sessions.end_expired()
         if self._session.ending or not self._outgoing.idle or self._outgoing.unsent > UNREAD_REPLIES:
             return 0
         tail = self._session.backend.tail

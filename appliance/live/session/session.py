@@ -7,7 +7,6 @@ it receives, would be a thirtieth of what an idle connection takes.)
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,6 +138,7 @@ class Session:
     def become(self, reader: Reader) -> None:
         """Act for somebody, or for the same with other rights; its subscriptions follow."""
         before, self._reader = self._reader, reader
+        self.backend.sessions.expires(reader.principal.expires_at)
         if before is None:
             self.backend.sessions.add(self, (reader.principal.issuer, reader.principal.subject))
         elif (before.groups, before.principal.admin) != (reader.groups, reader.principal.admin):
@@ -148,7 +148,8 @@ class Session:
 
     def deliver(self, frames: bytes) -> bool:
         """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
-        if self.way.offer(frames):
+        self.backend.sessions.end_expired()
+        if self.ending is None and self.way.offer(frames):
             self.way.delivered += 1
             return True
         return self.over
@@ -230,13 +231,10 @@ class Session:
             self.backend.hub.unsubscribe(subscription)
 
     def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
-        """End the session if its token has expired or its peer is silent; ping it when it is time.
+        """End the session if its peer is silent; ping it when it is time.
 
         ``now`` is ``trio.current_time()``. Called about every second for every session.
         """
-        if self._reader is not None and time.time() >= self._reader.principal.expires_at:
-            self.end(CloseCode.TOKEN_EXPIRED, "the token has expired")
-            return
         heard = self.way.last_received
         if self.pinged_at is not None and heard < self.pinged_at:
             if now - self.pinged_at >= pong_within_s:
@@ -280,6 +278,7 @@ class Session:
             await self._closed.wait()
 
     async def _answer(self, exchange: Answering, messages: Sequence[str | bytes]) -> None:
+        self.backend.sessions.end_expired()
         if self.ending is not None:
             return
         with trio.CancelScope() as self._answering:

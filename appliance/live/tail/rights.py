@@ -43,6 +43,10 @@ class Rights:
                 await self._renew(holders, tables=stale.tables)
         return concerned
 
+    def end_expired(self) -> None:
+        """Put into effect what time alone has changed: tokens have ended."""
+        self._sessions.end_expired()
+
     async def renew_to(self, store: Store, position: int) -> bool:
         """Read anew what has changed up to a position, as of which rows are judged; give what ``renew`` says.
 

@@ -254,6 +254,7 @@ class Tail:
         self._store.handed_out(highest, rows[-1])
         while rows:
             before = hub.position.id
+            self._rights.end_expired()
             done = hub.publish(told, highest, size, facts)
             doubt(hub.subscriptions_to(facts.doubtful), hub.counters, hub.position.id)
             delivered = bisect_right(rows, hub.position.id, key=_id)

@@ -1,25 +1,30 @@
 from __future__ import annotations
 
+import math
+import time
 from typing import Any, cast
 
+import pytest
 import trio.testing
 
 from appliance.errors import CloseCode
 from appliance.live.fanout.sessions import Session, Sessions
+from appliance.model import Principal
 
 
 class Ended:
     """A session that keeps with which code it was ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, expires_at: float = math.inf) -> None:
         self.codes: list[CloseCode] = []
+        self.principal = Principal("issuer", "subject", admin=False, expires_at=expires_at)
 
     def end(self, code: CloseCode, reason: str) -> None:
         self.codes.append(code)
 
 
-def session() -> Any:
-    return cast(Session, Ended())
+def session(expires_at: float = math.inf) -> Any:
+    return cast(Session, Ended(expires_at))
 
 
 async def test_a_session_that_is_made_once_all_are_ended_is_ended_at_once(
@@ -36,3 +41,19 @@ async def test_a_session_that_is_made_once_all_are_ended_is_ended_at_once(
         assert late.codes == [CloseCode.RESTART]
     sessions.add(later, ("issuer", "subject"))
     assert first.codes == second.codes == late.codes == later.codes == [CloseCode.RESTART]
+
+
+def test_a_session_whose_token_has_ended_is_ended_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions, soon, later, unknown = Sessions(), session(20), session(30), session(10)
+    sessions.add(unknown, None)
+    for each in (later, soon):
+        sessions.expires(each.principal.expires_at)
+        sessions.add(each, ("issuer", "subject"))
+    for now, ended in ((19.9, ([], [])), (20.0, ([CloseCode.TOKEN_EXPIRED], [])), (29.9, ([], []))):
+        monkeypatch.setattr(time, "time", lambda at=now: at)
+        sessions.end_expired()
+        assert (soon.codes, later.codes) == ended
+        soon.codes.clear()
+    monkeypatch.setattr(time, "time", lambda: 30.0)
+    sessions.end_expired()
+    assert (later.codes, unknown.codes) == ([CloseCode.TOKEN_EXPIRED], [])

@@ -98,6 +98,24 @@ async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_ane
         assert renewed == [EVERYTHING] * (1 + failing)
 
 
+async def test_what_is_delivered_is_not_for_whose_token_has_ended_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer = live.peer()
+        subscription = live.subscribe(peer)
+        live.hub.attach(subscription)
+        ended = []
+
+        def end() -> None:
+            ended.append(peer.sent[:])
+            live.hub.unsubscribe(subscription)
+
+        monkeypatch.setattr(live.tail._rights._sessions, "end_expired", end)
+        await live.write("INSERT INTO t VALUES(1, 'a')")
+        assert (ended, peer.sent) == ([[]], [])
+
+
 async def test_rights_that_were_changed_by_events_that_are_lost_are_read_anew(tmp_path: Path) -> None:
     async with application.served(tmp_path / "a.db", tables={"todo": (NewColumn("title", "text"),)}) as live:
         with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
