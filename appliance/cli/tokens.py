@@ -168,7 +168,8 @@ def _named(text: str, settings: Config, now: float) -> tuple[str, float]:
     if text.count(".") != 2:
         # Ours are UUIDs. What is neither that nor another issuer's is a slip, and the token would be thought dead.
         if not settings.jwt_keys and not _UUID.fullmatch(text):
-            raise CommandError(f"there is no token {text!r}: give a token whole, or the jti that the log names")
+            # What has a character too many may be a token all the same, and is not said.
+            raise CommandError("this is no token: give a token whole, or the jti that the log names")
         return text, latest
     try:
         # Whoever revokes a token has it; whether it is a good one does not matter.

@@ -153,6 +153,8 @@ def _standard(
     world = worlds[ascii_fold(table)]
     grant = TableGrant(table, TableKind(made.kind.value), world.guarded, world.default_permission)
     if made.object_table is not None:
+        if ascii_fold(made.object_table) not in there:  # what decides about its rows is not there any more
+            return TableGrant(table, TableKind.PLAIN, CLOSED)
         guarded = worlds[ascii_fold(made.object_table)].guarded
         return replace(grant, object_table=made.object_table, object_column=made.object_column, object_guarded=guarded)
     joining = there.get(ascii_fold(join_table(table)))

@@ -305,6 +305,14 @@ def test_a_table_that_was_rebuilt_without_its_columns_is_for_administrators_only
     assert said(file) == [("CREATE", "todo", ()), ("DELETE", "todo", ())]
 
 
+def test_so_is_what_joins_its_rows_to_groups(file: Captured) -> None:
+    file.writer.executescript(
+        "PRAGMA foreign_keys=OFF; UPDATE world SET permission = 2097151; DROP TABLE todo; CREATE TABLE todo(title)"
+    )
+    grant = grants.read(file.server)[JOINS]
+    assert (grant.kind, grant.guarded) == (grants.TableKind.PLAIN, grants.CLOSED)
+
+
 def test_a_password_that_anybody_changes_ends_the_tokens_of_before(file: Captured) -> None:
     db = file.connect()
     harden(db)
