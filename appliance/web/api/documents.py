@@ -86,8 +86,12 @@ def path_of(resource: Resource, row_id: str | None = None) -> str:
 
 
 def etag(resource: Resource, found: Found) -> str:
-    """Give the ``ETag`` of a row: what its values hash to, as whoever writes by SQL need not count ``version``."""
-    hashed = hashlib.sha256(repr((found.image.values, found.image.rowid)).encode("utf-8", "surrogateescape"))
+    """Give the ``ETag`` of a row: what its values hash to, as whoever writes by SQL need not count ``version``.
+
+    What they are called, and declared as, counts, too: it changes what is sent.
+    """
+    named = [(column.name, column.declared) for column in resource.shape.columns]
+    hashed = hashlib.sha256(repr((named, found.image.values, found.image.rowid)).encode("utf-8", "surrogateescape"))
     return f'"{hashed.hexdigest()[:20]}"'
 
 

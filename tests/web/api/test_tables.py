@@ -389,6 +389,10 @@ async def test_a_row_that_is_known_is_not_sent_again(tmp_path: Path) -> None:
         assert (await live.ask("GET", "/api/t/1", headers={"If-None-Match": f'"x", W/{tag}'})).status_code == 304
         assert (await live.ask("GET", "/api/t/1", headers={"If-None-Match": '"x"'})).status_code == 200
 
+        live.sql("ALTER TABLE t RENAME COLUMN v TO w")
+        renamed = await live.ask("GET", "/api/t/1", headers={"If-None-Match": tag})
+        assert (renamed.status_code, renamed.json()["data"]["attributes"]) == (200, {"w": 1})
+
 
 async def test_a_patch_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", tables=TODO) as live:
