@@ -39,12 +39,14 @@ def page(request: Request, asked: query.Query, opened: Opened, options: ValueOpt
     offset = 0 if asked.number is None else (asked.number - 1) * asked.size
     where = [*wanted, begin] if begin is not None else wanted
     found, more = rows.page(opened.db, resource, where, terms, asked.size, offset)
-    links: dict[str, JSON] = {"self": _link(request, {}), "first": _link(request, {_AFTER: None, _NUMBER: None})}
+    path = documents.path_of(resource)
+    first = _link(path, request, {_AFTER: None, _NUMBER: None})
+    links: dict[str, JSON] = {"self": _link(path, request, {}), "first": first}
     if more:
         cursor = query.cursor(resource, terms, found[-1])
-        links["next"] = _link(request, {_AFTER: cursor, _NUMBER: None})
+        links["next"] = _link(path, request, {_AFTER: cursor, _NUMBER: None})
     if asked.number is not None and asked.number > 1:
-        links["prev"] = _link(request, {_NUMBER: str(asked.number - 1)})
+        links["prev"] = _link(path, request, {_NUMBER: str(asked.number - 1)})
     related = opened.related()
     data: list[JSON] = [documents.resource_object(resource, each, related, options, fields) for each in found]
     document: dict[str, JSON] = {"jsonapi": JSONAPI, "links": links, "data": data}
@@ -111,10 +113,9 @@ def _fields(asked: query.Query, opened: Opened, resource: Resource) -> tuple[str
     return fields
 
 
-def _link(request: Request, changed: Mapping[str, str | None]) -> str:
+def _link(path: str, request: Request, changed: Mapping[str, str | None]) -> str:
     """Give the request's own address with some parameters changed, never with its token."""
     left_out = {"token", *changed}
     given = [(name, value) for name, value in request.query_params.multi_items() if name not in left_out]
     given += [(name, value) for name, value in changed.items() if value is not None]
-    path = request.scope["raw_path"].decode("ascii")
-    return f"{path}?{urlencode(given, safe='[]')}" if given else path
+    return f"{path}?{urlencode(given)}" if given else path

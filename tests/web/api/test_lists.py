@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 
 from appliance.web.api import reading
 from tests.web.api.application import Served, code, ids, served
+
+#: A path and a query (RFC 3986, sections 3.3 and 3.4).
+ADDRESS = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?%]*")
 
 TABLE = "CREATE TABLE t(k INTEGER PRIMARY KEY, v)"
 NUMBERS = (
@@ -46,6 +50,18 @@ async def test_pages_have_numbers_too(tmp_path: Path) -> None:
         links = second.json()["links"]
         assert ids(await live.ask("GET", links["next"])) == ["1"]
         assert ids(await live.ask("GET", links["prev"])) == ids(await live.ask("GET", links["first"])) == ["5", "4"]
+
+
+async def test_links_are_addresses_whatever_a_request_is_written_like(tmp_path: Path) -> None:
+    async with served(
+        tmp_path / "live.db", 'CREATE TABLE "a [b]"(k INTEGER PRIMARY KEY)', "INSERT INTO 'a [b]' VALUES(1)"
+    ) as live:
+        answer = await live.ask("GET", "/api/A%20[b]?page[size]=1&page[number]=2&filter[k][in]=1,2")
+
+        links = answer.json()["links"]
+        assert links["prev"].startswith("/api/a%20%5Bb%5D?page%5Bsize%5D=1&")
+        assert all(ADDRESS.fullmatch(each) for each in links.values())
+        assert ids(await live.ask("GET", links["prev"])) == ["1"]
 
 
 async def test_a_token_in_the_query_is_in_no_link(tmp_path: Path) -> None:
