@@ -11,6 +11,7 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from appliance.errors import Forbidden, RequestError, Unauthorized
+from appliance.live.fanout.sessions import User
 from appliance.live.matching.access import Reader
 from appliance.live.session.exchange import Exchange
 from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
@@ -47,6 +48,7 @@ class Admission:
             reader = await self._reader(upgrade)
             if reader is not None:
                 admit(self._backend, reader.principal)
+                self._backend.sessions.expect(_user(reader))
         except RequestError as error:
             counters.refused[error.code] += 1
             log.info("refused", remote=upgrade.remote, code=error.code)
@@ -59,11 +61,15 @@ class Admission:
         try:
             async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
                 session = Session(connection, outgoing, self._backend, reader)
+                if reader is not None:
+                    self._backend.sessions.expected(_user(reader))
                 principal = reader and reader.principal
                 counters.websockets += 1
                 log.info("connected", remote=remote, subject=principal and principal.subject)
                 await session.run(Exchange(session, ANSWERS, AT_ONCE), renewed)
         finally:  # only now is it known with which code it was closed
+            if session is None and reader is not None:
+                self._backend.sessions.expected(_user(reader))
             if session is not None:
                 subject = session.principal.subject if session.authenticated else None
                 code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))
@@ -103,6 +109,10 @@ class Admission:
                 raise Unauthorized("a token is needed: ?token=…, or an Authorization header, or ?auth=frame")
             return guest
         return await rights.reader(await rights.principal(token))
+
+
+def _user(reader: Reader) -> User:
+    return reader.principal.issuer, reader.principal.subject
 
 
 def _code(connection: WebSocketConnection) -> int:

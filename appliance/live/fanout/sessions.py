@@ -100,8 +100,18 @@ class Sessions:
         return list(self._open)
 
     def of(self, user: User) -> int:
-        """Count one user's sessions."""
+        """Count one user's sessions, with those to come."""
         return self._by_user[user]
+
+    def expect(self, user: User) -> None:
+        """Count a session that is to come, as many may come at once; ``expected`` is to follow."""
+        self._by_user[user] += 1
+
+    def expected(self, user: User) -> None:
+        """Count it no more: it has come, and is counted as one that is open, or it will not come."""
+        self._by_user[user] -= 1
+        if not self._by_user[user]:
+            del self._by_user[user]
 
     def add(self, session: Session, user: User | None) -> None:
         """Take a session up, or note whose it is; ``remove`` is to follow. Once all are ended, it is ended, too."""
@@ -132,10 +142,7 @@ class Sessions:
         known = self._open.pop(session)
         self._gone = _sum([self._gone, session.traffic._replace(subscriptions=0)])
         if known:
-            user = session.principal.issuer, session.principal.subject
-            self._by_user[user] -= 1
-            if not self._by_user[user]:
-                del self._by_user[user]
+            self.expected((session.principal.issuer, session.principal.subject))
 
     async def keep(self) -> None:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,6 +150,27 @@ async def test_a_ping_has_not_come_to_who_still_takes_what_was_sent_before_it(tm
             assert client.session.ending is None
             client.session.check(now + later, 25, 10)
         assert client.session.ending == (CloseCode.TOO_SLOW, "no answer to a ping")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_connections_of_one_user_that_come_at_once_are_no_more_than_one_may_have(
+    tmp_path: Path, taken: bool
+) -> None:
+    async with admitted(tmp_path / "a.db") as live, AsyncExitStack() as open_:
+        live.backend.limits = replace(live.backend.limits, connections_per_user=3)
+        clients = [await live.opened.connect() for _ in range(12)]
+        for client in clients:
+            await open_.enter_async_context(client.stream)
+            await client.send(head(f"/live?token={live.token('ann')}"))
+            if not taken:  # whoever goes again before he has come does not count
+                await client.stream.aclose()
+        if taken:
+            answers = [(await client.until(b"\r\n\r\n"))[9:12] for client in clients]
+            assert sorted(answers) == [b"101"] * 3 + [b"429"] * 9
+            assert len(live.backend.sessions) == 3
+        await open_.aclose()
+        await live.opened.wait_for(0)
+        assert live.backend.sessions.of(("live-appliance", "ann")) == 0
 
 
 def raising(error: Exception) -> Callable[..., Any]:
