@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from trio_websocket import WebSocketConnection
 from appliance.errors import Forbidden, RequestError, Unauthorized
 from appliance.live.fanout.sessions import User
 from appliance.live.matching.access import Reader
-from appliance.live.session.exchange import Exchange
+from appliance.live.session.exchange import Exchange, unreadable
 from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session.session import Backend, Session
 from appliance.web.credentials import token_of
@@ -49,7 +50,8 @@ class Admission:
             if reader is not None:
                 admit(self._backend, reader.principal)
                 self._backend.sessions.expect(_user(reader))
-        except RequestError as error:
+        except (RequestError, sqlite3.Error) as failure:
+            error = failure if isinstance(failure, RequestError) else unreadable(failure, "connect")
             counters.refused[error.code] += 1
             log.info("refused", remote=upgrade.remote, code=error.code)
             headers = {"Content-Type": JSON_TYPE, **headers_of(error)}

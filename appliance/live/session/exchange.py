@@ -46,6 +46,12 @@ AtOnce: TypeAlias = "Callable[[Session, Any], bytes | None]"
 FAILURES: Final = (RequestError, StoreUnusable, sqlite3.Error)
 
 
+def unreadable(error: Exception, method: str | None) -> Unavailable:
+    """Give the refusal of a request that the store cannot serve just now; why is in the log."""
+    log.error("request_failed", method=method, error=said(error))
+    return Unavailable("the database cannot be read or written just now; send the request again soon")
+
+
 class Exchange:
     """Answers the requests of one session, each after those before it."""
 
@@ -195,8 +201,7 @@ class Exchange:
         if not isinstance(error, RequestError):
             if not self._session.authenticated:
                 raise error  # it is closed, but not as one whose token is refused for good
-            log.error("request_failed", method=asked.object_type, error=said(error))
-            error = Unavailable("the database cannot be read or written just now; send the request again soon")
+            error = unreadable(error, asked.object_type)
         elif isinstance(error, Internal):
             log.error("request_failed", method=asked.object_type, error=repr(error.__cause__ or error))
         self._count(asked, error.code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -105,6 +106,18 @@ async def test_a_store_that_cannot_be_read_just_now_ends_a_request_and_no_connec
             told = await client.ask("new-message", topic="room", message=1)
             assert (told["ObjectType"], told["EventData"]["code"]) == ("new-message", "unavailable")
         assert (await client.ask("subscribe", topic="room"))["EventType"] == "response"
+
+
+async def test_who_comes_when_the_store_cannot_be_read_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with admitted(tmp_path / "a.db") as live:
+        monkeypatch.setattr(live.store, "read", raising(sqlite3.OperationalError("disk I/O error")))
+        client = await live.opened.connect()
+        async with client.stream:
+            await client.send(head(f"/live?token={live.token('root', admin=True)}"))
+            status, _, body = await client.answer()
+            assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
 
 
 async def test_who_cannot_be_looked_at_as_he_comes_in_is_nobody_s_connection(
