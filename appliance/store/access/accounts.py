@@ -81,7 +81,9 @@ def add(
     email = address(email)
     check_name(name)
     if account(db, email) is not None:
-        raise Conflict("there is an account with this address already; sign in, or use another address")
+        raise Conflict(
+            "there is an account with this address already; sign in, or use another address", attribute="email"
+        )
     itself = str(uuid.uuid4())  # who owns it is known before the row is
     db.execute(
         "INSERT INTO user_account(reference_id, user_account_id, email, name, password, confirmed) "
@@ -243,10 +245,12 @@ def group_named(db: sqlite3.Connection, name: str) -> str:
 def add_group(db: sqlite3.Connection, name: str) -> str:
     """Make a group; give its reference_id. Raises ``BadRequest``, ``Conflict``."""
     if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or ascii_fold(name) == "owner":
-        raise BadRequest(f'a group\'s name has 1 to {NAME_LIMIT} printable characters, and is not "owner"')
+        raise BadRequest(
+            f'a group\'s name has 1 to {NAME_LIMIT} printable characters, and is not "owner"', attribute="name"
+        )
     taken = db.execute("SELECT 1 FROM usergroup WHERE name = ? OR reference_id = ?", (name, name)).fetchone()
     if taken is not None or ascii_fold(name) in BUILT_IN.values():
-        raise Conflict(f'there is a group "{name}" already')
+        raise Conflict(f'there is a group "{name}" already', attribute="name")
     (made,) = db.execute("INSERT INTO usergroup(name) VALUES(?) RETURNING reference_id", (name,)).fetchone()
     return str(made)
 

@@ -143,11 +143,12 @@ def create_table(db: sqlite3.Connection, rights: Rights, attributes: Mapping[str
     return str(reference)
 
 
-def new_password(document: Any) -> str | None:
-    """Give the password that a document of an account sets."""
-    attributes = _attributes(document)
-    found = [attributes[name] for name in attributes if ascii_fold(name) == _PASSWORD]
-    return found[0] if len(found) == 1 and isinstance(found[0], str) else None
+def new_password(document: Any) -> tuple[str, str] | None:
+    """Give the password that a document of an account sets, behind what it calls it."""
+    found = [(name, value) for name, value in _attributes(document).items() if ascii_fold(name) == _PASSWORD]
+    if len(found) != 1 or not isinstance(value := found[0][1], str):
+        return None
+    return found[0][0], value
 
 
 def with_hash(document: Any, hashed: str) -> JSON:

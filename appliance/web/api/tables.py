@@ -176,14 +176,19 @@ class Tables:
         So it is done before it is decided on. Whoever is no administrator has as many tries as to sign in, or others
         could not sign in for all that is to be hashed.
         """
-        password = system.new_password(document) if ascii_fold(table) == USER_ACCOUNT else None
-        if password is None:
+        given = system.new_password(document) if ascii_fold(table) == USER_ACCOUNT else None
+        if given is None:
             return document
         rights = await self._store.read(lambda db: rights_of(db, principal) if has_system(db, USER_ACCOUNT) else None)
         if rights is None:
             return document
         client = None if rights.principal.admin else address_of(request)
-        return system.with_hash(document, await self._accounts.hashed(password, client=client))
+        name, password = given
+        try:
+            hashed = await self._accounts.hashed(password, client=client)
+        except BadRequest as error:
+            raise BadRequest(error.message, pointer=f"/data/attributes/{name}") from None
+        return system.with_hash(document, hashed)
 
     async def _change(
         self, request: Request, document: JSON, principal: Principal, table: str, row_id: str

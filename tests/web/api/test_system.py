@@ -194,6 +194,27 @@ async def test_nobody_is_called_in_a_way_that_nobody_could_be_made(tmp_path: Pat
         assert refused.json()["errors"][0]["source"] == {"pointer": "/data/attributes/name"}
 
 
+@pytest.mark.parametrize(
+    ("table", "attributes", "at_fault"),
+    [
+        ("user_account", {"email": "x@example.com", "password": "short"}, "password"),
+        ("user_account", {"email": "x@example.com", "Password": "short"}, "Password"),
+        ("user_account", {"email": "taken@example.com"}, "email"),
+        ("usergroup", {"name": ""}, "name"),
+        ("usergroup", {"name": "users"}, "name"),
+    ],
+)
+async def test_what_no_account_or_group_can_have_is_pointed_to(
+    tmp_path: Path, table: str, attributes: dict[str, str], at_fault: str
+) -> None:
+    async with served(tmp_path / "live.db") as live:
+        await live.create("user_account", email="taken@example.com")
+        refused = await live.create(table, **attributes)
+
+        assert refused.status_code in (400, 409)
+        assert refused.json()["errors"][0]["source"] == {"pointer": f"/data/attributes/{at_fault}"}
+
+
 async def test_a_table_is_made_only_by_who_may_create_rows_of_world(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db") as live:
         assert (await live.create("world", "ann", table_name="book")).status_code in (403, 404)
