@@ -22,8 +22,10 @@ from appliance.web.tls import Certificate
 
 def store_settings(config: Config) -> StoreSettings:
     """Say how the store is opened. Raises ``BadConfiguration``."""
+    path = config.db.resolve()  # SQLite puts the WAL beside the file itself, not beside a link to it
     return StoreSettings(
-        path=config.db.resolve(),  # SQLite puts the WAL beside the file itself, not beside a link to it
+        path=path,
+        called=config.db if config.db != path else None,
         secret=Secrecy(config.secret_columns, config.reveal),
         busy_timeout_s=config.busy_timeout_s,
         synchronous=config.synchronous,

@@ -45,7 +45,7 @@ MIGRATION_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How a store is opened. ``secrets`` sign its tokens; without any it has its own.
+    """How a store is opened. ``secrets`` sign its tokens; without any it has its own. ``called`` is as ``Place`` says.
 
     ``secret(table, column)`` says which columns are never captured; ``accounts`` whether there are to be system tables;
     ``checkpoints`` whether the WAL is ours to move into the file, or somebody else's (Litestream). With less than
@@ -61,6 +61,7 @@ class StoreSettings:
     checkpoints: bool = True
     free_bytes: int = 0
     secrets: tuple[str, ...] = ()
+    called: Path | None = None
 
 
 class Store:
@@ -279,8 +280,8 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         with connections.starting(path):
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         lookout = await open_lookout(reading, busy)
-        guard = Guard(path, own, live)
-        store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, Place(path, own))
+        guard, place = Guard(path, own, live), Place(path, own, settings.called)
+        store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, place)
         store.borders = borders.known(live)
         try:
             yield store

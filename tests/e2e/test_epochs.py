@@ -249,6 +249,29 @@ def test_a_file_that_another_takes_the_place_of_has_all_its_rows(tmp_path: Path,
     assert sql(db, "PRAGMA integrity_check; SELECT count(*) FROM t") == "ok\n1\n"
 
 
+def test_where_a_link_leads_to_another_file_that_is_served(tmp_path: Path) -> None:
+    old, new, link, other = (tmp_path / name for name in ("old.db", "new.db", "a.db", "other.db"))
+    for each in (old, new):
+        sql(each, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    link.symlink_to(old)
+    other.symlink_to(new)
+    with serving(link, "--no-accounts") as live:
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(old, "INSERT INTO t(a) VALUES('old')")
+            assert client.event()["EventData"]["a"] == "old"
+            before = client.done("ping")
+            other.replace(link)
+            assert client.close_code() == 1012
+            until_logged(live, "store_replaced")
+        with again(live) as client:
+            assert client.done("subscribe", topic="t")["epoch"] != before["epoch"]
+            sql(new, "INSERT INTO t(a) VALUES('new')")
+            assert client.event()["EventData"] == {"__type": "t", "id": 1, "a": "new"}
+    for each in (old, new):
+        assert sql(each, "PRAGMA integrity_check; SELECT a FROM t") == f"ok\n{each.stem}\n"
+
+
 def test_another_file_is_noticed_also_while_what_was_to_be_taken_up_of_the_one_before_cannot_be(tmp_path: Path) -> None:
     db, old = tmp_path / "a.db", tmp_path / "a.old"
     sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")

@@ -35,14 +35,16 @@ class Absence:
     async def look(self) -> None:
         """Look once: a ``stat`` or three. When the file is found to be gone, what is in its WAL is moved into it.
 
-        Raises ``StoreReplaced`` when another one is there, or its WAL was deleted, ``StoreUnusable`` when there is none
-        for ``REAPPEAR_S``, or as ``Place.make_room`` says.
+        Raises ``StoreReplaced`` when another one is there, or a link leads to another, or its WAL was deleted,
+        ``StoreUnusable`` when there is none for ``REAPPEAR_S``, or as ``Place.make_room`` says.
         """
         place = self._store.place
         if place.is_ours():
             if lacking := place.lacks():
                 await self._store.part()
                 raise StoreReplaced(f"somebody has deleted its {' and '.join(lacking)}")
+            if place.is_left():
+                raise StoreReplaced("the link to it leads to another file now")
             if self._since is not None:
                 log.info("store_back")
             self._since, self._store.condition.absent = None, False

@@ -47,11 +47,15 @@ _SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 
 
 
 class Place:
-    """Where the file is that was opened as ``path`` and holds this incarnation. Made while it is open there."""
+    """Where the file is that was opened as ``path`` and holds this incarnation. Made while it is open there.
 
-    def __init__(self, path: Path, incarnation: str) -> None:
+    ``called`` is what it was called by, where that is not ``path``: a link may lead to it.
+    """
+
+    def __init__(self, path: Path, incarnation: str, called: Path | None = None) -> None:
         self.path = path
         self.incarnation = incarnation
+        self._called = called
         self._file = identity(path)
         self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
         self._aside: dict[str, Path] = {}
@@ -60,6 +64,10 @@ class Place:
     def is_ours(self) -> bool:
         """Whether our file is there, and has been all the time."""
         return not self._aside and identity(self.path) == self._file
+
+    def is_left(self) -> bool:
+        """Whether a link that led to our file, which may be where it was, leads to another one now."""
+        return self._called is not None and identity(self._called) not in (None, self._file)
 
     def is_taken(self) -> bool:
         """Whether another file is there, or has been and was made room for."""

@@ -67,6 +67,20 @@ def test_a_place_that_there_is_no_way_to_is_empty(path: Path, db: sqlite3.Connec
         assert (place.is_ours(), place.is_taken(), guard.is_ours(db)) == (False, False, False)
 
 
+def test_a_link_that_leads_to_another_file_is_noticed_and_one_that_leads_to_none_may_come_back(
+    path: Path, db: sqlite3.Connection, tmp_path: Path
+) -> None:
+    link, other = tmp_path / "link.db", tmp_path / "other.db"
+    link.symlink_to(path)
+    other.touch()
+    place = Place(path, "ours", link)
+    assert (place.is_ours(), place.is_left()) == (True, False)
+    link.unlink()
+    assert (place.is_ours(), place.is_left()) == (True, False)
+    link.symlink_to(other)
+    assert (place.is_ours(), place.is_left(), Place(path, "ours").is_left()) == (True, True, False)
+
+
 def test_nothing_is_touched_beside_an_empty_place(path: Path, db: sqlite3.Connection) -> None:
     place = Place(path, "ours")
     db.execute("INSERT INTO t VALUES(1)")
