@@ -10,10 +10,9 @@ Where foreign keys' actions lead back to the table, they come after a row is dis
 what tells that. So there a copy has a ``fate``: what an action fires leaves alone what is told later, and tells what
 nothing else would.
 
-Known not to be told as it should: an UPDATE OR REPLACE that displaces two rows, the first of which takes along the very
-row that is being updated (ON DELETE CASCADE): SQLite then fires nothing for the second, whose ``delete`` comes with the
-next write of the table. What an action changes in the row that is being updated: it is told before the update is, and
-where that overwrites it (OR REPLACE), the update's old image is the row before the action.
+Known not to be told as it should: the second row that an UPDATE OR REPLACE displaces, where the first takes along the
+row that is being updated (ON DELETE CASCADE): its ``delete`` comes with the next write. What an action changes in the
+row that is being updated: it is told before the update, whose old image may be the row before the action.
 """
 
 from __future__ import annotations
@@ -55,9 +54,7 @@ class Recipe(Images):
         self._kept = [name for name, _ in self._identity]
         if not table.without_rowid and (table.integer_key is None or shape.standard):
             self._kept += [name for name, _ in self._key]
-        self._joins = None
-        if table.joins is not None:
-            self._joins = Joins(shape.id, table.joins, (self._kept[0], self._kept[1]))
+        self._joins = Joins(shape.id, table.joins, (self._kept[0], self._kept[1])) if table.joins else None
 
     def all(self) -> tuple[Trigger, ...]:
         """Give the triggers in the order in which they must be created."""
@@ -144,8 +141,7 @@ class Recipe(Images):
 
     def _keyed(self, row: str) -> str:
         """Say that a row of the table has the key of ``NEW`` or ``OLD``."""
-        key = self._key or self._identity
-        return equal([(name, f"{row}.{name}", collation) for name, collation in key])
+        return equal([(name, f"{row}.{name}", collation) for name, collation in self._key or self._identity])
 
     def _has_scratch(self) -> str:
         return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"
@@ -159,8 +155,12 @@ class Recipe(Images):
 
     def _gone(self) -> str:
         """Say that the row that a scratch row is a copy of is not in the table any more."""
-        kept = [collated(key, collation) for key, (_, collation) in self._kept_identity()]
-        return f"{vector(kept)} NOT IN (SELECT {','.join(name for name, _ in self._identity)} FROM {self._name})"
+        if len(self._identity) == 1:
+            name, collation = self._identity[0]
+            return f"{collated(KEYS[0], collation)} NOT IN (SELECT {name} FROM {self._name})"
+        # With several IN would do so by any index, and in 3.40 then give values the affinity of others of them.
+        same = equal([(name, f"{SCRATCH}.{key}", each) for key, (name, each) in self._kept_identity()], plain="")
+        return f"NOT EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {same}))"
 
     def _gone_by_update(self) -> str:
         """Say that the row that a scratch row is a copy of is gone, and that no insert replaces it."""
@@ -170,8 +170,7 @@ class Recipe(Images):
         """Say that a scratch row has the primary key of NEW."""
         if len(self._kept) == len(self._identity):
             return self._is("NEW")
-        later = KEYS[len(self._identity) :]
-        compared = zip(later, self._key, strict=False)
+        compared = zip(KEYS[len(self._identity) :], self._key, strict=False)
         return equal([(kept, f"NEW.{name}", collation) for kept, (name, collation) in compared])
 
     def _before(self) -> list[Trigger]:

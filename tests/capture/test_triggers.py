@@ -174,6 +174,14 @@ UNSEEN = {
         "INSERT INTO t VALUES(1, 1), (7, 1), (2, 2), (8, 2)",
         ["UPDATE OR REPLACE t SET rowid = 10 WHERE id = 1", "UPDATE OR REPLACE t SET _rowid_ = 11 WHERE id = 2"],
     ),
+    "no row, by a key whose columns another index has in another order": (
+        "CREATE TABLE t(a TEXT, b INT, c UNIQUE, PRIMARY KEY(a, b)) WITHOUT ROWID; CREATE UNIQUE INDEX i ON t(b);"
+        "INSERT INTO t VALUES('2.5', 'x', 1), ('3', 'y', 2)",
+        [
+            *("INSERT OR IGNORE INTO t VALUES('2.5', 'x', 5)", "INSERT INTO t VALUES('4', 'z', 3)"),
+            *("REPLACE INTO t VALUES('5', 'y', 1)", "UPDATE OR REPLACE t SET b = 'z' WHERE a = '5'", "DELETE FROM t"),
+        ],
+    ),
     "rows of many columns that are read in reverse": (
         f"CREATE TABLE t(id INTEGER PRIMARY KEY, {', '.join(f'c{each}' for each in range(60))});"
         "INSERT INTO t(id, c0, c59) VALUES(1, 1, 1)",
