@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import jwt
 import pytest
 from click.testing import CliRunner, Result
 
@@ -96,6 +97,17 @@ def test_no_token_is_made_that_the_server_would_not_take(tmp_path: Path) -> None
         made = call("token", "create", "--admin", "--ttl", ttl, "--db", db, *options).stdout.splitlines()[-1]
         checked = call("token", "check", made, "--db", db, *options)
         assert (checked.exit_code, "valid: administrator" in checked.output) == (0, True), checked.output
+
+
+def test_a_token_is_revoked_for_as_long_as_it_says_that_it_lives(tmp_path: Path) -> None:
+    db, settings = a_file(tmp_path), tmp_path / "settings.toml"
+    settings.write_text("token_lifetime_s = 86400000")
+    made = call("token", "create", "--admin", "--ttl", "900d", "--db", db, "--config", settings).stdout.splitlines()[-1]
+
+    assert call("token", "revoke", made, "--db", db).exit_code == 0
+    with closing(sqlite3.connect(db)) as store:
+        (until,) = store.execute("SELECT expires_at FROM _appliance_revoked").fetchone()
+    assert until == jwt.decode(made, options={"verify_signature": False})["exp"]
 
 
 def test_a_slip_is_no_token_that_is_revoked(tmp_path: Path) -> None:

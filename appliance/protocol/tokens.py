@@ -40,7 +40,7 @@ REMEMBERED: Final = 4096
 SECRET_BYTES: Final = 32
 RSA_BITS: Final = 2048
 #: The last moment that counts, seconds: beyond it a double has no seconds any more.
-_LAST: Final = float(1 << 53)
+LAST: Final = float(1 << 53)
 
 _NO_GROUPS: Final[frozenset[str]] = frozenset()
 _REFUSED = "the token is not valid here (wrong signature, malformed, or a claim is missing)"
@@ -137,7 +137,7 @@ def issue(
 class Keyring:
     """All keys that tokens may be signed with. Frozen: a changed configuration makes a new one."""
 
-    def __init__(self, keys: Iterable[Key], *, lifetime_s: float = _LAST) -> None:
+    def __init__(self, keys: Iterable[Key], *, lifetime_s: float = LAST) -> None:
         self._keys = tuple(keys)
         self._lifetime_s = lifetime_s
         #: What signatures were found right of late: the key and the claims, by the token's digest.
@@ -266,7 +266,7 @@ def _verifies(key: Key, signed: bytes, signature: bytes) -> bool:
 
 def _time(claims: Mapping[str, JSON], name: str, default: float | None = None) -> float:
     value = claims.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LAST:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LAST:
         raise Unauthorized(f"the token's {name} must be a number of seconds since 1970")
     return float(value)
 
