@@ -186,6 +186,13 @@ def test_a_line_to_paste_names_the_program_as_any_folder_finds_it(
     assert serving._program() == named
 
 
+def test_the_help_of_serve_writes_a_default_as_one_would() -> None:
+    said = " ".join(call("serve", "--help").output.split())
+
+    assert "[default: 259200]" in said
+    assert ".0]" not in said.replace("127.0.0.1", "")
+
+
 # --- what no command expects ------------------------------------------------------------------------------------------
 
 #: A path that cannot be looked at, whoever asks.

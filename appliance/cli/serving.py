@@ -46,6 +46,8 @@ def _shown(default: object, flag: str) -> str:
         return flag[2:] if default else f"no-{flag[2:]}"
     if isinstance(default, tuple):
         return " ".join(default) or "none"
+    if isinstance(default, float):
+        return f"{default:.15g}"  # 259200, as one writes it
     return "none" if default in (None, "") else str(default)
 
 
@@ -60,7 +62,8 @@ def serve_command(config_file: Path | None, **options: object) -> None:
     """Serve a SQLite file until stopped.
 
     One port answers /live (WebSocket), /api/<table>, /openapi.json, /healthz, /readyz and, to administrators, /metrics.
-    SIGTERM stops it in order; SIGHUP reads settings, keys and the certificate again and drops no connection.
+    SIGTERM stops it in order; SIGHUP reads settings, keys and the certificate again and drops only who would not be let
+    in any more.
 
     Settings come from these flags, else from LIVE_APPLIANCE_<NAME>, else from the configuration file.
     """
