@@ -310,7 +310,7 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
         db.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     former = connections.enter_wal(db, settings.path, patience_s=settings.busy_timeout_s)
     # As the file was before we change anything, or it would look newer than it is.
-    moved, found = (watch.has_moved(db), schema.highest(db)) if schema.exists(db) else (False, 0)
+    moved, found = schema.exists(db) and watch.has_moved(db), schema.highest_found(db)
     schema.prepare(db)
     schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:

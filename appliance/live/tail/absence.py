@@ -1,16 +1,23 @@
-"""The file's absence: whoever moves it away may put it back, so it is waited for before anything ends."""
+"""The file's absence: whoever moves it away may put it back, so it is waited for before anything ends.
+
+And that of our tables in it: a schema tool that knows nothing of them takes them for left over, and drops them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Final
 
 import structlog
 import trio
 
-from appliance.errors import StoreUnusable
+from appliance.errors import ApplianceError, StoreUnusable
+from appliance.store.file import schema
 from appliance.store.file.incarnation import StoreReplaced
 from appliance.store.store import Store
+from appliance.store.tables import migration
 
 log = structlog.get_logger()
 
@@ -26,6 +33,7 @@ class Absence:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._since: float | None = None
+        self._lacking: list[str] = []
 
     @property
     def is_on(self) -> bool:
@@ -57,6 +65,16 @@ class Absence:
             await self._save()
         elif trio.current_time() - self._since > REAPPEAR_S:
             raise taken_away(place.path)
+
+    async def look_for_tables(self) -> None:
+        """Look once, after a look has failed for want of one. Where tables of ours are gone, ``StoreReplaced`` is
+        raised: to begin anew makes them anew. But not while more may be dropped; and who migrates does it himself.
+        """
+        before = self._lacking
+        with contextlib.suppress(sqlite3.Error, ApplianceError):
+            self._lacking = await self._store.read(schema.lacking)
+        if self._lacking and self._lacking == before and not migration.is_held(self._store.place.path):
+            raise StoreReplaced(f"somebody has dropped {', '.join(before)}")
 
     async def _save(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -141,6 +141,8 @@ class Tail:
                 while trio.current_time() < until:
                     await trio.sleep(BUSY_POLL_S if self._absence.is_on else RETRY_S)
                     await self._absence.look()  # nobody else does, and that may be why
+                if "_appliance_" in said(error):  # there is no table of this name
+                    await self._absence.look_for_tables()
             else:
                 await self._wait()
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from appliance import __version__
 from appliance.capture import outbox
-from appliance.errors import StoreUnusable
+from appliance.errors import StoreUnusable, Unavailable
 from appliance.model import Op
 from appliance.store.file.connections import keep_copy
 from appliance.store.file.locks import begin_immediate
@@ -137,7 +137,7 @@ def prepare(db: sqlite3.Connection) -> None:
         for number in range(found or FORMAT, FORMAT):
             _MIGRATIONS[number](db)
         if found is None:
-            db.execute(outbox.trim_trigger(outbox.ROW_BOUND))
+            _trim(db, outbox.ROW_BOUND)
             put(db, "secret", secrets.token_hex(32))
             put(db, "generation", 0)
         if found != FORMAT:
@@ -204,6 +204,17 @@ def _there(db: sqlite3.Connection) -> set[str]:
     return {name for (name,) in rows.fetchall()}
 
 
+def lacking(db: sqlite3.Connection) -> list[str]:
+    """Name what is not there of our tables and their indexes: somebody has dropped it."""
+    return sorted(_NAMES - _there(db))
+
+
+def demand(db: sqlite3.Connection) -> None:
+    """Raise ``Unavailable`` where something of it is not there: users' writes may fail for want of it."""
+    if dropped := lacking(db):
+        raise Unavailable(f"somebody has dropped {', '.join(dropped)}")
+
+
 def bump(db: sqlite3.Connection) -> int:
     """Begin a new generation of topics and settings, so that a running server sees it with its next look."""
     db.execute("UPDATE _appliance_meta SET value = value + 1 WHERE name='generation'")
@@ -220,6 +231,11 @@ def highest(db: sqlite3.Connection) -> int:
     """Give the highest id that the outbox has handed out; 0 when none. Its row is always kept."""
     (found,) = db.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
     return int(found or 0)
+
+
+def highest_found(db: sqlite3.Connection) -> int:
+    """Give the same for a file that may be no store yet, or lack what somebody has dropped."""
+    return 0 if "_appliance_outbox" in lacking(db) else highest(db)
 
 
 def oldest(db: sqlite3.Connection) -> int:

@@ -48,13 +48,14 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
     """Put every watched table under capture and take our triggers off all others.
 
     A table that cannot be captured is skipped with the reason. Raises ``sqlite3.Error`` when nothing can be written,
-    ``migration.Suspended`` while somebody migrates.
+    ``migration.Suspended`` while somebody migrates, ``Unavailable`` where somebody has dropped tables of ours.
     """
     # The schema is read before anything is locked: most of the time there is nothing to do. But in one transaction:
     # somebody may drop a table between two looks.
     db.execute("BEGIN")
     try:
         migration.check(db)
+        schema.demand(db)
         plan = _plan(db, secret, watched)
         if plan.is_done:
             return plan.result(db, {})
