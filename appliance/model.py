@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 #: A value as SQLite stores it. TEXT that is not UTF-8 is a ``str`` decoded with ``surrogateescape``, so that
@@ -100,6 +101,12 @@ class Shape:
     key: tuple[int, ...] = ()
     rowid: bool = False
     standard: bool = False
+    #: Where the columns are, by their folded names; found once, as it is asked for several times an event.
+    places: Mapping[str, int] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        places = {ascii_fold(column.name): place for place, column in enumerate(self.columns)}
+        object.__setattr__(self, "places", places)
 
     @property
     def width(self) -> int:

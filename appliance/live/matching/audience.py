@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.live.matching.access import Access, Reader, Sight
@@ -158,11 +158,12 @@ class Audience(Generic[M]):
         wants = self._wants(change)
         if wants is None or self.sight is Sight.NONE:
             return []
-        before, after, holders = (
-            self._readers(guard) if guard is not None and wanted else NOBODY
-            for guard, wanted in zip(guards, (*wants, wants[0]), strict=True)
-        )
-        return tellings(self.wish, change, before, after, holders)
+        before = self._readers(guards[0]) if wants[0] else NOBODY
+        if wants[0] == wants[1] and guards[0] == guards[1]:
+            after = before
+        else:
+            after = self._readers(guards[1]) if wants[1] else NOBODY
+        return tellings(self.wish, change, before, after, self._readers(guards[2]) if wants[0] else NOBODY)
 
     def is_left_by(self, change: Change) -> bool:
         """Whether a change takes a row out of these live sets by the filter (``may_be_left``)."""
@@ -193,8 +194,10 @@ class Audience(Generic[M]):
         guard = access.guard(change, image, facts)
         return guard is not None and reader.may(Verb.READ, guard)
 
-    def _readers(self, guard: Guarded) -> Readers[M]:
+    def _readers(self, guard: Guarded | None) -> Readers[M]:
         """Give the members who may read a row."""
+        if guard is None:
+            return NOBODY
         return Readers(self, self.members) if guard.permission & Verb.READ else self.readership.named(guard)
 
     def admits(self, told: Told) -> bool:
@@ -202,6 +205,11 @@ class Audience(Generic[M]):
         if self.sight is Sight.NONE:
             return False
         return not isinstance(self.filter, MessageFilter) or self.filter.matches(told.value())
+
+
+#: Whether one may be shown the old and the new row, as it is of those who may be shown both alike, and of all.
+_OF_BOTH: Final = ((True, True),)
+_OF_EACH: Final = (*_OF_BOTH, (True, False), (False, True))
 
 
 def tellings(
@@ -212,13 +220,13 @@ def tellings(
     ``holders`` may have been told of it as it was all the same.
     """
     found: list[Telling[M]] = []
-    for old, new in ((True, True), (True, False), (False, True)):
+    for old, new in _OF_BOTH if before.who == after.who else _OF_EACH:
         form = _as_told(wish, change, old, new)
         if form is not None:
             told = both(before, after) if old and new else but(before, after) if old else but(after, before)
             if told.members:
                 found.append(Telling(told.who, told.members, form))
-    if wish.live_set and (told := but(but(holders, before), after)).members:
+    if wish.live_set and holders.members and (told := but(but(holders, before), after)).members:
         found.append(Telling(told.who, told.members, GONE))
     return found
 

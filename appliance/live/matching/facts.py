@@ -182,39 +182,13 @@ def read_facts(
     return Facts(found, images, made, left, newest=newest)
 
 
-class Places:
-    """Where the columns of a shape are, by folded name."""
-
-    __slots__ = ("_by_name", "_shape")
-
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._by_name = {ascii_fold(column.name): place for place, column in enumerate(shape.columns)}
-
-    def value(self, image: Image, column: str) -> SQLiteValue:
-        """Give a column's value in a row; ``None`` also where the shape has no such column, or it was cut."""
-        place = self._by_name.get(ascii_fold(column))
-        return None if place is None or place in image.cut else image.values[place]
-
-    @classmethod
-    def of(cls, shape: Shape) -> Places:
-        """Find them once for each shape; by identity, as hashing a shape costs more than what is looked up."""
-        found = _places.get(id(shape))
-        if found is None:
-            if len(_places) >= _LIMIT:
-                _places.clear()
-            found = _places[id(shape)] = cls(shape)
-        return found
-
-
-# A Places holds its shape, so an id cannot be another's while its entry stands.
-_places: dict[int, Places] = {}
-_LIMIT = 4096  # shapes remembered
-
-
 def value_of(change: Change, image: Image, column: str) -> SQLiteValue:
-    """Give a column's value in an image of a change."""
-    return Places.of(change.shape).value(image, column)
+    """Give a column's value in an image of a change; ``None``, too, where its shape has none such, or it was cut."""
+    places = change.shape.places
+    place = places.get(column)
+    if place is None and (place := places.get(ascii_fold(column))) is None:
+        return None
+    return None if place in image.cut else image.values[place]
 
 
 def names_in(change: Change, column: str) -> set[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.audience import Audience
-from appliance.live.matching.facts import Facts, Groups, Places, common, given_by
+from appliance.live.matching.facts import Facts, Groups, common, given_by, value_of
 from appliance.live.matching.readership import M
 from appliance.live.wire.frames import text_frame
 from appliance.model import Change, Image, Op, Shape, ascii_fold
@@ -102,9 +102,8 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
     if grant.object_table is None or grant.object_column is None:
         return
     table = ascii_fold(grant.object_table)
-    value = Places.of(change.shape).value
     images = (change.old, change.new)
-    objects = dict.fromkeys(str(value(image, grant.object_column)) for image in images if image is not None)
+    objects = dict.fromkeys(str(value_of(change, image, grant.object_column)) for image in images if image is not None)
     # A join row that now joins another row concerns two. Each image of an update is a row of the outbox, so there is a
     # position for each: who has been told of the one and not of the other goes on between them.
     for event_id, reference in enumerate(objects, change.id + 1 - len(objects)):
