@@ -244,6 +244,13 @@ def group_named(db: sqlite3.Connection, name: str) -> str:
 
 def add_group(db: sqlite3.Connection, name: str) -> str:
     """Make a group; give its reference_id. Raises ``BadRequest``, ``Conflict``."""
+    check_new_group(db, name)
+    (made,) = db.execute("INSERT INTO usergroup(name) VALUES(?) RETURNING reference_id", (name,)).fetchone()
+    return str(made)
+
+
+def check_new_group(db: sqlite3.Connection, name: str) -> None:
+    """Raise ``BadRequest`` or ``Conflict`` unless a group may be made that is called so."""
     if not 1 <= len(name) <= NAME_LIMIT or not name.isprintable() or ascii_fold(name) == "owner":
         raise BadRequest(
             f'a group\'s name has 1 to {NAME_LIMIT} printable characters, and is not "owner"', attribute="name"
@@ -251,8 +258,6 @@ def add_group(db: sqlite3.Connection, name: str) -> str:
     taken = db.execute("SELECT 1 FROM usergroup WHERE name = ? OR reference_id = ?", (name, name)).fetchone()
     if taken is not None or ascii_fold(name) in BUILT_IN.values():
         raise Conflict(f'there is a group "{name}" already', attribute="name")
-    (made,) = db.execute("INSERT INTO usergroup(name) VALUES(?) RETURNING reference_id", (name,)).fetchone()
-    return str(made)
 
 
 def remove_group(db: sqlite3.Connection, name: str) -> None:

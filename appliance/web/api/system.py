@@ -37,25 +37,23 @@ def insert(
     values: dict[str, SQLiteValue],
     doubtful: str | None = None,
 ) -> Found | None:
-    """Insert a row of any table; an account and a group with all that belongs to them. Raises ``RequestError``.
+    """Insert a row of any table; an account with all that belongs to it. Raises ``RequestError``.
 
     The value of ``doubtful`` is left out where the table does not take it.
     """
-    rest = dict(values)
     if grant.kind is TableKind.ACCOUNT:
+        rest = dict(values)
         email, password, name = rest.pop("email", None), rest.pop(_PASSWORD, None), rest.pop("name", "")
         # A null is left for the column to refuse.
         confirmed = rest.get("confirmed") is not None and bool(rest.pop("confirmed"))
         made = accounts.add(db, _text("email", email), _hash(password), name=_text("name", name), confirmed=confirmed)
-        reference = made.reference_id
-    elif grant.system == USERGROUP:
-        reference = accounts.add_group(db, _text("name", rest.pop("name", None)))
-    elif doubtful is not None:
+        found = rows.find(db, resource, (made.reference_id,))
+        return found if found is None or not rest else rows.update(db, resource, found.place, rest)
+    if grant.system == USERGROUP:
+        accounts.check_new_group(db, _text("name", values.get("name")))
+    if doubtful is not None:
         return _insert_doubtful(db, resource, values, doubtful)
-    else:
-        return rows.insert(db, resource, values)
-    found = rows.find(db, resource, (reference,))
-    return found if found is None or not rest else rows.update(db, resource, found.place, rest)
+    return rows.insert(db, resource, values)
 
 
 def _insert_doubtful(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from appliance.live.session.accounts import CLIENT_TRIES
+from appliance.model import Op
 from appliance.store.access import passwords
 from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.web.api.application import Served, code, ids, served
@@ -114,6 +115,15 @@ async def test_groups_are_made_and_ended_but_not_those_that_are_built_in(tmp_pat
         assert (await live.change("usergroup", USERS, name="users")).status_code == 200
         assert (await live.ask("DELETE", f"/api/usergroup/{group}")).status_code == 204
         assert live.sql("SELECT count(*) FROM usergroup WHERE name = 'editors'") == [(0,)]
+
+
+async def test_a_group_that_is_made_is_one_event(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        before = (await live.store.position()).id
+        made = await live.create("usergroup", name="editors", permission=16256)
+
+        assert made.json()["data"]["attributes"]["user_account_id"] is not None
+        assert live.sql("SELECT op FROM _appliance_outbox WHERE id > ? AND op IN (1, 2, 3)", before) == [(Op.CREATE,)]
 
 
 async def test_a_row_of_world_makes_a_table(tmp_path: Path) -> None:
