@@ -114,7 +114,7 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
                     if replaced is None:
                         break
                     log.warning("store_replaced", reason=str(replaced))
-                    await _reappeared(config)
+                    await _reappeared(config, stop)
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -327,10 +327,13 @@ def _report(catalog: Catalog) -> None:
             log.warning("table_captured_in_part", table=table, reason=warning)
 
 
-async def _reappeared(config: Config) -> None:
-    """Wait until there is a file again: a copy over the old one may take a moment. Raises ``StoreUnusable``."""
+async def _reappeared(config: Config, stop: trio.Event) -> None:
+    """Wait until there is a file again, or ``stop``: a copy over the old one may take a moment.
+
+    Raises ``StoreUnusable``.
+    """
     with trio.move_on_after(REAPPEAR_S):
-        while not config.db.exists():  # noqa: ASYNC110 – nothing tells of a file that is not there
+        while not (config.db.exists() or stop.is_set()):  # noqa: ASYNC110 – nothing tells of a file that comes
             await trio.sleep(0.1)
-    if not config.db.exists():
+    if not (config.db.exists() or stop.is_set()):
         raise taken_away(config.db)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from appliance.config import Config, settings
 from appliance.errors import BadConfiguration
 from appliance.ops.notify import ServiceManager
+from appliance.serve import _reappeared
 from appliance.signals import Reload, obey
 
 
@@ -138,6 +140,14 @@ async def test_of_a_reload_during_the_start_no_manager_hears_that_the_server_is_
 
         assert heard.recv(1024).startswith(b"RELOADING=1\n")
         assert heard.recv(1024) == b"READY=1"
+
+
+async def test_who_is_told_to_stop_waits_for_no_file_that_was_taken_away(tmp_path: Path) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_reappeared, Config(db=tmp_path / "gone.db"), stop)
+        await trio.testing.wait_all_tasks_blocked()
+        stop.set()
 
 
 def test_every_setting_says_whether_it_can_change() -> None:

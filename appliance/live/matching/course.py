@@ -185,7 +185,8 @@ class Course:
         old = None if change.old is None else name_of(change, change.old)
         if change.new is None:
             if old is not None and change.old is not None:
-                self._gone.append((old, End(change.id, guard_of(grant, change, change.old), change.joins)))
+                guard = guard_of(grant, change, change.old)
+                self._gone.append((old, End(change.id, guard, change.joins, change.old, change.shape)))
             return
         new = name_of(change, change.new)
         if old is not None and not made:  # of a row that is made, whoever is let in is told how it came

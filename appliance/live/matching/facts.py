@@ -26,13 +26,16 @@ Name: TypeAlias = tuple[str, str]
 class End(NamedTuple):
     """That a row was deleted, by the event ``id``: its name may be another row's by now, by the event ``taken``.
 
-    ``guard`` is what guarded it then, without what only the same transaction had given; ``joins`` all its groups.
-    ``taken`` is 0 where nobody has taken its name by the events that are known.
+    ``guard`` is what guarded it then, without what only the same transaction had given; ``joins`` all its groups;
+    ``image`` what it was, of this ``shape``. ``taken`` is 0 where nobody has taken its name by the events that are
+    known.
     """
 
     id: int
     guard: Guarded
     joins: Joins
+    image: Image
+    shape: Shape
     taken: int = 0
 
 
@@ -241,7 +244,9 @@ def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarde
         joins = now.joins
     elif _renamed(change, image):
         joins = facts.left.get(name, ())
-    if (fresh := facts.fresh.get((change.id, image is change.new))) is not None:
+    fresh = facts.fresh.get((change.id, image is change.new))
+    # What everybody might read is for all who may read the row now, by whatever its transaction has given.
+    if fresh is not None and not guard.permission & Verb.READ:
         joins = fresh.narrowed(joins)
     guard = guard._replace(joins=(*joins, *guard.joins))
     return guard if end is not None or now is None or image is change.old else both(guard, now, Verb.READ)

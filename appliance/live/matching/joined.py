@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
+from appliance.errors import BadFilter
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.audience import Audience
-from appliance.live.matching.facts import Facts, Groups, common, given_by, value_of
+from appliance.live.matching.facts import End, Facts, Groups, common, given_by, value_of
 from appliance.live.matching.readership import M
 from appliance.live.wire.frames import text_frame
 from appliance.model import Change, Image, Op, Shape, ascii_fold
@@ -25,15 +26,16 @@ from appliance.store.access.grants import CLOSED, TableGrant
 class Joined:
     """A row, and what guards it now and before its groups changed.
 
-    ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it when it was deleted. Who
-    could still read it then is told of that by the event of its deletion. ``given`` is what the change gives by itself,
-    where its groups may have changed again since and so hide that it was this change that made it readable. ``shown``
-    guards the row as it is shown, which may be another by then and in other groups. ``first`` guarded it before the
-    transaction: whom it was not for then holds no row that the transaction gives and takes back, and is told of none.
-    ``id`` is the position that it is told with.
+    ``image`` is ``None`` for a row that is not there any more: ``now`` is then what guarded it at its ``end``, as far
+    as that is known. Who could still read it then is told by the event of its deletion, if he asked for such a row.
+    ``given`` is what the change gives by itself, where its groups may have changed again since and so hide that it was
+    this change that made it readable. ``shown`` guards the row as it is shown, which may be another by then and in
+    other groups. ``first`` guarded it before the transaction: whom it was not for then holds no row that the
+    transaction gives and takes back, and is told of none. ``id`` is the position that it is told with.
     """
 
     image: Image | None
+    end: End | None
     id: int
     shown: Guarded
     now: Guarded
@@ -51,7 +53,8 @@ class Joined:
         now = guard is not None and reader.may(Verb.READ, guard)
         if now and (not was or reader.may(Verb.READ, self.given)):
             return self.entering if self.entering and reader.may(Verb.READ, self.shown) else None
-        return self.leaving if was and not now and reader.may(Verb.READ, self.first) else None
+        held = was and not now and all(reader.may(Verb.READ, _by_name(each)) for each in (self.before, self.first))
+        return self.leaving if held else None
 
     def tellings(self, audience: Audience[M], shape: Shape) -> Iterator[tuple[Hashable, list[M], bytes]]:
         """Say who of those that the hub feeds is told, and by which frame."""
@@ -71,15 +74,24 @@ class Joined:
                 yield (audience, frozenset(members)), members, frame
 
     def _as_asked_for(self, audience: Audience[M], shape: Shape) -> Guarded | None:
-        """Give what guards the row now; ``None``: it does not pass the filter, though it may have when it was told."""
-        wanted = audience.row_filter(shape)
-        if wanted is None:
+        """Give what guards the row now, or did when it was deleted, as far as that tells whoever holds it.
+
+        ``None``: it does not pass the filter, though it may have when it was told. If it did not when it was deleted,
+        that tells nobody; only its groups of then were told, by what made it so.
+        """
+        image, shape = (self.image, shape) if self.end is None else (self.end.image, self.end.shape)
+        try:
+            wanted = audience.row_filter(shape)
+        except BadFilter:  # of rows of that shape it is told nothing
+            return None
+        if wanted is None or image is None or wanted.admits(image):
             return self.now
-        if self.image is None:
-            # It may not have passed any more when it went, and then its deletion tells nobody; nor does what gave it to
-            # its last owner, if it did not pass from then on.
-            return Guarded(self.now.permission & Verb.READ, None, self.now.joins)
-        return self.now if wanted.admits(self.image) else None
+        return None if self.end is None else Guarded(0, None, self.now.joins)
+
+
+def _by_name(guard: Guarded) -> Guarded:
+    """Give what lets read a row by its owner or its groups: whom a change of its groups can concern."""
+    return guard._replace(permission=guard.permission & ~Verb.READ)
 
 
 def _holds(audience: Audience[M]) -> bool:
@@ -118,6 +130,7 @@ def _rows_of(change: Change, grant: TableGrant, shape: Shape, facts: Facts, opti
             entering = text_frame(frames.change(Change(event_id, Op.CREATE, shape, image, None), options))
         yield Joined(
             image,
+            end,
             event_id,
             now,
             now._replace(joins=groups.after),

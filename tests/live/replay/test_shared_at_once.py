@@ -108,3 +108,31 @@ async def test_what_a_row_was_in_the_midst_is_not_for_who_is_let_in_behind_that(
         assert [
             each for each in told(holds) if each != ("delete", "")
         ] == held  # that it leaves a group, it may be told
+
+
+CLOSES = "UPDATE todo SET permission = 0"
+
+
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+async def test_what_everybody_might_read_is_told_to_whom_the_row_is_for_behind_that(tmp_path: Path, how: str) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.hub.unsubscribe(held)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        live.sql("UPDATE todo SET permission = 2")
+        await caught_up(live)
+        dan, eve, begun = peer("dan", "club"), peer("eve"), live.hub.position.id
+        some = [(each, live.hub.subscribe(each, "todo", Wish(old=True))) for each in (dan, eve)]
+        for _, subscription in some:
+            if how == "fed":
+                live.hub.attach(subscription)
+        await run(live, (MIDST, CLOSES, SHARE), at_once=True)
+        if how == "read":
+            live.hub.recent.forget(live.hub.position.id)
+        if how != "fed":
+            for each, subscription in some:
+                await Reading(live.hub, live.store, each, [subscription], begun).run()
+        assert [(event["EventData"]["text"], event.get("OldData")) for event in dan.sent] == [
+            ("midst", {"text": "shared"}),
+            ("midst", {"permission": 2}),
+        ]
+        assert eve.sent == []
