@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,29 @@ from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from tests.live.matching.test_facts import caught_up, peer, shared_row
 from tests.live.replay.test_names_again import COMES, GOES, JOIN, PARTS, RENAMED, run, told
+from tests.live.replay.test_reading import Peer
+from tests.web.api.application import Served
 
 WRITE, SHARE = "UPDATE todo SET text = 'open'", JOIN.format("club")
 #: The join row was there, and gave nothing.
 GRANT = "UPDATE todo_todo_id_has_usergroup_usergroup_id SET permission = 1048575"
+
+
+async def follow(
+    live: Served, how: str, wishes: Sequence[tuple[Peer, Wish]], statements: tuple[str, ...], keys: str = "ON"
+) -> None:
+    """Run statements in one transaction, with peers whom the hub feeds, or who are read for from memory or the file."""
+    begun = live.hub.position.id
+    some = [(each, live.hub.subscribe(each, "todo", wish)) for each, wish in wishes]
+    for _, subscription in some:
+        if how == "fed":
+            live.hub.attach(subscription)
+    await run(live, statements, at_once=True, keys=keys)
+    if how == "read":
+        live.hub.recent.forget(live.hub.position.id)
+    for each, subscription in some:
+        if how != "fed":
+            await Reading(live.hub, live.store, each, [subscription], begun).run()
 
 
 @pytest.mark.parametrize("how", ["fed", "remembered", "read"])
@@ -37,15 +57,8 @@ async def test_what_a_row_was_is_for_whose_it_was(
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         await run(live, before, at_once=False)
         await caught_up(live)
-        dan, begun = peer("dan", "club"), live.hub.position.id
-        subscription = live.hub.subscribe(dan, "todo", Wish(old=True))
-        if how == "fed":
-            live.hub.attach(subscription)
-        await run(live, statements, at_once=True, keys="OFF")
-        if how == "read":
-            live.hub.recent.forget(live.hub.position.id)
-        if how != "fed":
-            await Reading(live.hub, live.store, dan, [subscription], begun).run()
+        dan = peer("dan", "club")
+        await follow(live, how, [(dan, Wish(old=True))], statements, keys="OFF")
         assert {each["EventType"] for each in dan.sent} == {"update"}
         assert dan.sent[-1]["EventData"]["text"] == "open"
         former = [each["OldData"] for each in dan.sent if "OldData" in each]
@@ -91,19 +104,9 @@ async def test_what_a_row_was_in_the_midst_is_not_for_who_is_let_in_behind_that(
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         await run(live, before, at_once=False)
         await caught_up(live)
-        begun = live.hub.position.id
-        wishes = Wish(), Wish({"text": "midst"}, live_set=True)
-        some = [(dan := peer("dan", "club"), live.hub.subscribe(dan, "todo", wish)) for wish in wishes]
-        for _, subscription in some:
-            if how == "fed":
-                live.hub.attach(subscription)
-        await run(live, statements, at_once=True)
-        if how == "read":
-            live.hub.recent.forget(live.hub.position.id)
-        for each, subscription in some:
-            if how != "fed":
-                await Reading(live.hub, live.store, each, [subscription], begun).run()
-        (follows, _), (holds, _) = some
+        follows, holds = peer("dan", "club"), peer("dan", "club")
+        wishes = (follows, Wish()), (holds, Wish({"text": "midst"}, live_set=True))
+        await follow(live, how, wishes, statements)
         assert told(follows) == seen
         assert [
             each for each in told(holds) if each != ("delete", "")
@@ -120,17 +123,8 @@ async def test_what_everybody_might_read_is_told_to_whom_the_row_is_for_behind_t
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         live.sql("UPDATE todo SET permission = 2")
         await caught_up(live)
-        dan, eve, begun = peer("dan", "club"), peer("eve"), live.hub.position.id
-        some = [(each, live.hub.subscribe(each, "todo", Wish(old=True))) for each in (dan, eve)]
-        for _, subscription in some:
-            if how == "fed":
-                live.hub.attach(subscription)
-        await run(live, (MIDST, CLOSES, SHARE), at_once=True)
-        if how == "read":
-            live.hub.recent.forget(live.hub.position.id)
-        if how != "fed":
-            for each, subscription in some:
-                await Reading(live.hub, live.store, each, [subscription], begun).run()
+        dan, eve = peer("dan", "club"), peer("eve")
+        await follow(live, how, [(each, Wish(old=True)) for each in (dan, eve)], (MIDST, CLOSES, SHARE))
         assert [(event["EventData"]["text"], event.get("OldData")) for event in dan.sent] == [
             ("midst", {"text": "shared"}),
             ("midst", {"permission": 2}),
