@@ -235,6 +235,8 @@ class Session:
 
         ``now`` is ``trio.current_time()``. Called about every second for every session.
         """
+        if not self.way.listening:
+            self.way.last_received = now  # it may have said anything: how long it is silent is counted from here on
         heard = self.way.last_received
         if self.pinged_at is not None and heard < self.pinged_at:
             if now - self.pinged_at >= pong_within_s:

@@ -95,6 +95,11 @@ class Outgoing(Sending, trio.abc.Stream):
         self._gate.answer = answer
 
     @property
+    def listening(self) -> bool:
+        """Whether the peer is listened to: not while so much of what it has sent waits to be answered as may."""
+        return self._reading or self.idle
+
+    @property
     def idle(self) -> bool:
         """Whether all messages are answered that the WebSocket library has been given so far."""
         return self._answered >= self._gate.messages

@@ -22,7 +22,7 @@ from appliance.model import Principal, Topic
 from appliance.store.file import schema
 from appliance.store.outbox import topics
 from appliance.store.tables.standard import USERS, NewColumn, create, join_table
-from tests.e2e.hostile import head
+from tests.e2e.hostile import PONG, TEXT, frame, head
 from tests.live.session.admitted import Admitted, admitted
 
 T = TypeVar("T")
@@ -160,6 +160,40 @@ async def test_a_ping_has_not_come_to_who_still_takes_what_was_sent_before_it(tm
         while client.session.ending is None:  # now it takes no more, once its system has no room
             later += 10
             client.session.check(now + later - 1, 25, 10)
+            assert client.session.ending is None
+            client.session.check(now + later, 25, 10)
+        assert client.session.ending == (CloseCode.TOO_SLOW, "no answer to a ping")
+
+
+@pytest.mark.parametrize(("padding", "requests"), [(100_000, 1), (0, 200)])
+async def test_who_is_not_listened_to_as_much_of_his_waits_to_be_answered_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padding: int, requests: int
+) -> None:
+    free = trio.Event()
+    async with admitted(tmp_path / "a.db") as live, live.connected() as client:
+        caught_up = live.tail.caught_up
+
+        async def slow(**options: bool) -> None:
+            await free.wait()
+            await caught_up(**options)
+
+        monkeypatch.setattr(live.tail, "caught_up", slow)
+        # Not of ASCII, so that each is a message of the WebSocket library.
+        asked = frame(TEXT, '{"method":"list-topic","id":"é"}'.encode() + b" " * padding)
+        await client.client.send(asked * requests)
+        await wait_all_tasks_blocked()
+        now = trio.current_time()
+        for later in (30, 40, 50, 90):
+            client.session.check(now + later, 25, 10)
+            await client.client.send(frame(PONG, b""))
+            assert client.session.ending is None
+        free.set()
+        for _ in range(requests):
+            assert (await client.receive())["ObjectType"] == "topic-list"
+        while not client.session.way.listening:
+            await trio.lowlevel.checkpoint()
+        client.session.way.last_received = now
+        for later in (30, 40):  # and now he is
             assert client.session.ending is None
             client.session.check(now + later, 25, 10)
         assert client.session.ending == (CloseCode.TOO_SLOW, "no answer to a ping")
