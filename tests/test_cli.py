@@ -110,6 +110,19 @@ def test_a_token_is_revoked_for_as_long_as_it_says_that_it_lives(tmp_path: Path)
     assert until == jwt.decode(made, options={"verify_signature": False})["exp"]
 
 
+def test_of_a_jti_alone_nobody_knows_for_how_long_it_is_to_be_revoked(tmp_path: Path) -> None:
+    db, settings = a_file(tmp_path), tmp_path / "settings.toml"
+    settings.write_text("token_lifetime_s = 60\ntoken_ttl_s = 60")
+    made = [call("token", "create", "--admin", "--ttl", "360d", "--db", db).stdout.splitlines()[-1] for _ in range(2)]
+    ids = [jwt.decode(each, options={"verify_signature": False})["jti"] for each in made]
+
+    assert call("token", "revoke", made[0], "--db", db).exit_code == 0
+    for each in ids:
+        assert call("token", "revoke", each, "--db", db, "--config", settings).exit_code == 0
+    with closing(sqlite3.connect(db)) as store:
+        assert store.execute("SELECT DISTINCT expires_at FROM _appliance_revoked").fetchall() == [(1 << 53,)]
+
+
 def test_a_slip_is_no_token_that_is_revoked(tmp_path: Path) -> None:
     db = a_file(tmp_path)
     made = call("token", "create", "--admin", "--db", db).stdout.splitlines()[-1]

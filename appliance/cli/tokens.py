@@ -139,7 +139,7 @@ def token_revoke(text: str | None, email: str | None, db: Path, config_file: Pat
             accounts.end_tokens(store, account.reference_id)
             log.info("tokens_revoked", user=account.reference_id, by=os.getuid())
         else:
-            token_id, expires_at = _named(_text(str(text)), settings, time.time())
+            token_id, expires_at = _named(_text(str(text)), settings)
             accounts.revoke(store, token_id, expires_at)
             log.info("token_revoked", token_id=token_id, by=os.getuid())
 
@@ -162,15 +162,17 @@ def _text(given: str) -> str:
     return sys.stdin.readline().strip() if given == "-" else given.strip()
 
 
-def _named(text: str, settings: Config, now: float) -> tuple[str, float]:
-    """Give the jti of a token and when it ends; of a jti alone that is not known. Raises ``CommandError``."""
-    latest = now + settings.token_lifetime_s
+def _named(text: str, settings: Config) -> tuple[str, float]:
+    """Give the jti of a token and when it ends; of a jti alone that is not known, nor which settings its server has.
+
+    Raises ``CommandError``.
+    """
     if text.count(".") != 2:
         # Ours are UUIDs. What is neither that nor another issuer's is a slip, and the token would be thought dead.
         if not settings.jwt_keys and not _UUID.fullmatch(text):
             # What has a character too many may be a token all the same, and is not said.
             raise CommandError("this is no token: give a token whole, or the jti that the log names")
-        return text, latest
+        return text, tokens.LAST
     try:
         # Whoever revokes a token has it; whether it is a good one does not matter.
         claims = jwt.decode(text, options={"verify_signature": False})
@@ -183,4 +185,4 @@ def _named(text: str, settings: Config, now: float) -> tuple[str, float]:
     # Not by the settings: a server that has others, or will, may take it for as long as it says.
     if isinstance(expires_at, (int, float)) and 0 <= expires_at < tokens.LAST:
         return token_id, float(expires_at)
-    return token_id, latest
+    return token_id, tokens.LAST

@@ -38,6 +38,9 @@ GROUPS_LIMIT: Final = 256
 REMEMBERED: Final = 4096
 #: The shortest keys, bytes and bits (RFC 7518, sections 3.2 and 3.3).
 SECRET_BYTES: Final = 32
+#: How many different bytes a secret must have: 32 random decimal digits have fewer once in ten million times, and one
+#: that is left blank, or is one character again and again, could be guessed.
+SECRET_DIFFERENT: Final = 6
 RSA_BITS: Final = 2048
 #: The last moment that counts, seconds: beyond it a double has no seconds any more.
 LAST: Final = float(1 << 53)
@@ -94,6 +97,13 @@ def own_key(secret: str) -> Key:
     """Make the key of a secret of ours."""
     name = key_id(secret)
     return Key(name, ALGORITHM, secret.encode(), OURS, name)
+
+
+def weakness(secret: bytes) -> str:
+    """Say why a secret could be guessed; "" where nobody could tell."""
+    if len(secret) < SECRET_BYTES:
+        return f"is shorter than {SECRET_BYTES} bytes"
+    return "is the same few bytes again and again" if len(set(secret)) < SECRET_DIFFERENT else ""
 
 
 def key_id(secret: str) -> str:

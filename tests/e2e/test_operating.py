@@ -195,18 +195,19 @@ def test_a_reload_changes_what_it_can_and_disconnects_nobody(tmp_path: Path) -> 
 
 def test_tokens_are_signed_with_a_secret_of_ones_own(tmp_path: Path) -> None:
     db, file = tmp_path / "shop.db", tmp_path / "secret"
-    file.write_text("a" * 64)
+    former, secret = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+    file.write_text(former)
     with serving(db, "--secret-file", str(file)) as live:
         first = token(db, "--admin", "--secret-file", str(file))
         assert run("token", "create", "--admin", "--db", db).returncode == 1
         assert run("token", "rotate", "--db", db).returncode == 1
         with live.client(first) as old:
-            file.write_text("b" * 64 + "\n" + "a" * 64)
+            file.write_text(secret + "\n" + former)
             reload(live)
             second = token(db, "--admin", "--secret-file", str(file))
             with live.client(second) as new:
                 assert old.done("ping") == new.done("ping")
-                file.write_text("b" * 64)
+                file.write_text(secret)
                 reload(live)
                 assert old.close_code() == 4401
                 assert new.done("ping")
@@ -215,10 +216,10 @@ def test_tokens_are_signed_with_a_secret_of_ones_own(tmp_path: Path) -> None:
         made = {"email": "ann@example.com", "password": "a good one", "passwordConfirm": "a good one", "name": "Ann"}
         signed_up = httpx.post(f"http://127.0.0.1:{live.port}/action/user_account/signup", json={"attributes": made})
         assert signed_up.status_code == 200, signed_up.text
-    assert "b" * 64 not in "".join(live.log())
+    assert secret not in "".join(live.log())
     stored = db.read_bytes()
-    assert b"a" * 64 not in stored
-    assert b"b" * 64 not in stored
+    assert former.encode() not in stored
+    assert secret.encode() not in stored
     refused = run("serve", "--db", db, "--port", "0", "--secret-file", file)
     assert refused.returncode == 78
 

@@ -63,7 +63,7 @@ def test_a_secret_that_is_no_good_or_that_others_may_read_is_found(setup: Callab
     secret.chmod(0o600)
     grade, words = only(setup(secret=secret))
     assert (grade, "at least 32 bytes" in words) == ("unusable", True)
-    secret.write_text("x" * 32)
+    secret.write_text("secret--" * 4)
     secret.chmod(0o644)
     grade, words = only(setup(secret=secret))
     assert (grade, f"may read {secret}" in words) == ("warning", True)

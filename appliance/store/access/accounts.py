@@ -212,10 +212,14 @@ def forget_outlived(db: sqlite3.Connection, before: float) -> None:
 
 
 def revoke(db: sqlite3.Connection, token_id: str, expires_at: float) -> None:
-    """End one token before its time; those that would have expired by now are forgotten."""
+    """End one token before its time; those that would have expired by now are forgotten.
+
+    Another of the same id may have been ended before, which expired sooner.
+    """
     db.execute("DELETE FROM _appliance_revoked WHERE expires_at < ?", (int(time.time()),))
     db.execute(
-        "INSERT INTO _appliance_revoked(token_id, expires_at) VALUES(?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO _appliance_revoked(token_id, expires_at) VALUES(?, ?) "
+        "ON CONFLICT(token_id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
         (token_id, math.ceil(expires_at)),
     )
     schema.bump(db)

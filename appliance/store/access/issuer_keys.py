@@ -20,7 +20,7 @@ from appliance.errors import BadConfiguration, BadJson
 from appliance.model import JSON
 from appliance.protocol import json as strict_json
 from appliance.protocol.signatures import jwt, load_cryptography
-from appliance.protocol.tokens import ALGORITHMS, OTHERS, RSA_BITS, SECRET_BYTES, Issuer, Key
+from appliance.protocol.tokens import ALGORITHMS, OTHERS, RSA_BITS, Issuer, Key, weakness
 from appliance.protocol.wording import quote
 
 load_cryptography()
@@ -69,8 +69,8 @@ def _of_file(algorithm: str, path: Path, issuer: Issuer) -> Key:
 
 
 def _shared(material: bytes, path: Path, issuer: Issuer, kid: str | None) -> Key:
-    if len(material) < SECRET_BYTES:
-        raise BadConfiguration(f"the secret in {path} is shorter than {SECRET_BYTES} bytes; make a longer one")
+    if why := weakness(material):
+        raise BadConfiguration(f"the secret in {path} {why}; make one with: openssl rand -hex 32")
     try:
         # A public key that is taken for a secret would let everybody sign.
         if b"-----BEGIN" in material:

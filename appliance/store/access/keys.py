@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import BadConfiguration, CommandError
-from appliance.protocol.tokens import SECRET_BYTES, Issuer, Key, own_key
+from appliance.protocol.tokens import SECRET_BYTES, Issuer, Key, own_key, weakness
 from appliance.store.file import schema
 
 #: A longer file of secrets is not read, bytes.
@@ -79,9 +79,9 @@ def given(file: Path | None) -> tuple[str, ...]:
     found = tuple(line for line in lines if line)
     if len(content) > FILE_LIMIT or "-----BEGIN" in content.decode():
         raise BadConfiguration(f"{file} holds something else than secrets, one a line")
-    if not found or min(len(each.encode()) for each in found) < SECRET_BYTES:
-        raise BadConfiguration(f"{file} must hold a secret of at least {SECRET_BYTES} bytes a line; make one with: "
-                               "openssl rand -hex 32")  # fmt: skip
+    if not found or any(weakness(each.encode()) for each in found):
+        raise BadConfiguration(f"{file} must hold a secret of at least {SECRET_BYTES} bytes a line, not the same few "
+                               "again and again; make one with: openssl rand -hex 32")  # fmt: skip
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -235,6 +236,9 @@ def test_a_revoked_token_is_remembered_until_it_would_have_expired(db: sqlite3.C
     accounts.revoke(db, "new", now + 1000)
     accounts.revoke(db, "new", now + 1000)
     assert callers.revoked(db) == {"new"}
+    for until in (now + 5000, now + 1000):
+        accounts.revoke(db, "new", until)
+    assert db.execute("SELECT expires_at FROM _appliance_revoked").fetchall() == [(math.ceil(now + 5000),)]
 
 
 # --- passwords --------------------------------------------------------------------------------------------------------

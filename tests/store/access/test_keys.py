@@ -101,7 +101,7 @@ def signed(secret: str) -> str:
 
 
 def test_the_first_secret_of_a_file_signs_and_all_verify(store: sqlite3.Connection, tmp_path: Path) -> None:
-    file, new, old = tmp_path / "secret", "n" * 32, "o" * 40
+    file, new, old = tmp_path / "secret", "new-secret" * 4, "old-secret" * 4
     file.write_text(f"\n  {new}\r\n{old}\n\n")
     secrets = keys.for_command(store, file)
     assert (secrets.given, secrets.signing(store)) == ((new, old), new)
@@ -113,27 +113,28 @@ def test_the_first_secret_of_a_file_signs_and_all_verify(store: sqlite3.Connecti
 
 def test_commands_ask_for_the_file_that_the_server_signs_with(store: sqlite3.Connection, tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    file.write_text("s" * 32)
+    file.write_text("a-secret" * 4)
     assert keys.for_command(store, None).given == ()
-    keys.Secrets(("s" * 32,)).note(store)
+    keys.Secrets(("a-secret" * 4,)).note(store)
     with pytest.raises(CommandError, match="--secret-file"):
         keys.for_command(store, None)
     with pytest.raises(CommandError, match="reload"):
         keys.rotate(store, drop=False)
-    assert keys.for_command(store, file).given == ("s" * 32,)
+    assert keys.for_command(store, file).given == ("a-secret" * 4,)
     keys.Secrets().note(store)
     assert keys.for_command(store, None).given == ()
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"\n\n", b"short", b"s" * 32 + b"\nshort", b"\xff" * 40, b"s" * (1 << 17), private_pem(EC), pem(RSA),
+    b"", b"\n\n", b"short", b"secret--" * 4 + b"\nshort", b"\xff" * 40, b"secret--" * (1 << 14), private_pem(EC),
+    pem(RSA), b"secret--" * 4 + b"\n" + b"s" * 40, b"01" * 40,
 ])  # fmt: skip
 def test_a_file_without_good_secrets_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "secret"
     file.write_bytes(content)
     with pytest.raises(BadConfiguration, match=str(file)) as refused:
         keys.given(file)
-    assert "sss" not in str(refused.value)
+    assert "secret--" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("algorithm", "private"), [("RS256", RSA), ("ES256", EC), ("EdDSA", ED)])
@@ -187,6 +188,7 @@ def test_a_secret_in_a_file_verifies_without_its_newline(tmp_path: Path) -> None
     [
         ("HS256", b"short", "shorter than 32"),
         ("HS256", b"", "shorter than 32"),
+        *(("HS256", each * 20, "again and again") for each in (b"  ", bytes(2), b"\xff\xff", b"abc", b"01234")),
         ("HS256", pem(RSA), "is no secret"),
         ("HS256", b" \n\t" + pem(RSA).replace(b"\n", b"\r\n") + b"  ", "is no secret"),
         ("HS256", pem(RSA).replace(b"\n", b""), "is no secret"),
@@ -286,6 +288,7 @@ def test_whatever_a_key_of_a_set_holds_it_is_taken_or_refused(
 @pytest.mark.parametrize("content", [
     "nonsense", "[]", "{}", '{"keys":{}}', '{"keys":[]}', '{"keys":[{"kty":"RSA","alg":"RS256"}]}',
     json.dumps({"keys": [jwk(SHORT)]}), '{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}', '{"keys":[1]}',
+    json.dumps({"keys": [{"kty": "oct", "k": "A" * 43}]}),
     json.dumps({"keys": [jwk(RSA, kid="a"), jwk(rsa.generate_private_key(65537, 2048), kid="a")]}),
     json.dumps({"keys": [jwk(RSA, key_ops=["encrypt"])]}), json.dumps({"keys": [jwk(RSA, use="enc")]}),
     '{"keys":[],"keys":[]}', json.dumps({"keys": [jwk(RSA, alg="PS256")]}), '{"keys":' + "[" * 10_000,
