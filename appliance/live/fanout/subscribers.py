@@ -55,7 +55,7 @@ class Receiver(Protocol):
 
 
 class Ending(NamedTuple):
-    """That a topic has ended at a position; if it was a user topic, its messages had come behind ``begun``."""
+    """That a topic, or what a filter fits, has ended at a position. A user topic's messages came after ``begun``."""
 
     position: int
     begun: int | None
@@ -68,7 +68,7 @@ class Subscription:
     ``position`` is up to where it has been read for; ``None`` while the hub feeds it. ``shown`` counts what a replay or
     a snapshot has sent. ``owed`` are the notices that stand behind events that are still to be read for it, each with
     its position; one that a reading itself finds due may stand before what the hub has said. ``ending``: its topic is
-    gone, and it is in no audience; what came before is read for it.
+    gone, or is such that its filter fits no more, and it is in no audience; what came before is read for it.
     """
 
     receiver: Receiver
@@ -113,12 +113,16 @@ class Subscription:
         return bool(due)
 
     def end(self, notice: bytes, ending: Ending) -> None:
-        """Tell that its topic has ended: the last that it is told, behind all that came before."""
-        if self.position is None or self.position >= ending.position:
-            drop(self, notice)
-        else:
+        """Tell that its topic has ended: the last that it is told, behind all that came before.
+
+        Of a table only administrators are told that: what others may read of it nobody looks after any more.
+        """
+        behind = self.position is not None and self.position < ending.position
+        if behind and (ending.begun is not None or self.reader.principal.admin):
             self.notify(notice, ending.position)
             self.ending = ending
+        else:
+            drop(self, notice)
 
 
 class Subscribers:
@@ -227,7 +231,8 @@ def reshape(subscribers: Subscribers, shape: Shape, access: Access, counters: Co
             subscribers.join(subscription, shape, reader, access.sight(reader, shape))
         except BadFilter as error:
             # Its column is gone: nothing can be matched any more, and silence would look like quiet.
-            drop(subscription, notices.because(notices.TABLE_DROPPED, shape.table, "filter", message=error.message))
+            notice = notices.because(notices.TABLE_DROPPED, shape.table, "filter", message=error.message)
+            subscription.end(notice, Ending(position, None))
         else:
             left.append(subscription)
     resync(left, counters, "schema", position)

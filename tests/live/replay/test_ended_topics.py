@@ -12,7 +12,12 @@ from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from appliance.model import Topic
 from appliance.store.outbox import topics
+from appliance.store.tables.standard import NewColumn
+from tests.live.matching.test_facts import caught_up
+from tests.live.matching.test_facts import peer as user
+from tests.live.replay.test_closed_since import CLOSED, COMES, GIVEN_AWAY
 from tests.live.replay.test_reading import FILL, Peer, Served, served
+from tests.web.api.application import served as accounts_served
 
 LONG = "printf('%.*c', 50000, 'x')"
 SENT = 40
@@ -82,6 +87,59 @@ async def test_the_rows_of_a_table_that_is_dropped(tmp_path: Path, remembered: b
                 await live.caught_up()
             peer.take(float("inf"))
         assert [event["EventType"] for event in peer.came] == ["create"] * SENT + ["table-dropped"]
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("live_set", [False, True])
+async def test_the_rows_of_a_table_whose_column_that_was_asked_for_is_dropped(
+    tmp_path: Path, remembered: bool, live_set: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        peer, other = live.peer(takes=1), live.peer()
+        wish = Wish({"v": {"startswith": "x"}}, live_set=live_set)
+        reading = live.reading(peer, live.subscribe(peer, wish), live.hub.position.id)
+        await live.write(FILL.format(first=1, last=SENT, value=LONG))
+        await live.caught_up()
+        fed = live.subscribe(other, wish)
+        live.hub.attach(fed)
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reading.run)
+            await peer.awaited.wait()
+            live.file.writer.executescript(
+                "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, w); INSERT INTO n(id) SELECT id FROM t; DROP TABLE t; "
+                "ALTER TABLE n RENAME TO t; COMMIT"
+            )
+            await live.write("INSERT INTO t VALUES(99, 'x')")
+            while not fed.ended:
+                await trio.lowlevel.checkpoint()
+            peer.take(float("inf"))
+        for each, count in ((peer, SENT), (other, 0)):
+            assert [event["EventType"] for event in each.came] == ["create"] * count + ["table-dropped"]
+            assert each.told[-1]["EventData"]["reason"] == "filter"
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("statement", [GIVEN_AWAY, CLOSED])
+async def test_who_has_lost_a_row_is_not_told_of_it_as_its_table_is_taken_off_the_watch(
+    tmp_path: Path, remembered: bool, statement: str
+) -> None:
+    async with accounts_served(tmp_path / "a.db", tables={"todo": (NewColumn("text", "text"),)}) as live:
+        ann, begun = user("ann"), live.hub.position.id
+        subscription = live.hub.subscribe(ann, "todo", Wish())
+        for each in (COMES, statement):
+            live.sql(each)
+            await caught_up(live)
+        await live.store.commit(lambda db: topics.set_watched(db, "todo", False))
+        while live.hub.table("todo") is not None:
+            await trio.lowlevel.checkpoint()
+        if not remembered:
+            live.hub.recent.forget(live.hub.position.id)
+        await Reading(live.hub, live.store, ann, [subscription], begun).run()
+        assert [(event["EventType"], event["EventData"]) for event in ann.came] == [
+            ("table-dropped", {"reason": "unwatched"})
+        ]
 
 
 @pytest.mark.parametrize("how", ["unsubscribes", "has other rights"])
