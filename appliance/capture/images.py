@@ -1,10 +1,10 @@
 """The triggers that write every change into the outbox, but for what a REPLACE displaces.
 
 They run inside the writer's transaction, in the writer's SQLite, under the writer's limits and settings; if one
-fails, somebody's write fails. So they are made of plain INSERT, SELECT, UPDATE, DELETE and CASE, with ``length`` and
-``typeof`` as the only functions, need SQLite 3.31, and keep below the limits that SQLite recommends against hostile
-input (https://sqlite.org/security.html): an expression depth of 10 above all, in which SQLite counts a subquery's
-expressions twice.
+fails, somebody's write fails. So they are made of plain INSERT, SELECT, UPDATE, DELETE and CASE, with ``length``,
+``typeof`` and ``ifnull`` as the only functions beside those of the table's own DEFAULTs and indexes, need SQLite 3.31,
+and keep below the limits that SQLite recommends against hostile input (https://sqlite.org/security.html): an expression
+depth of 10 above all, in which SQLite counts a subquery's expressions twice.
 """
 
 from __future__ import annotations

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final
 
-from appliance.capture.expressions import equal, vector
+from appliance.capture.expressions import collated, equal, vector
 from appliance.capture.shape import Table, UniqueIndex
 from appliance.capture.sql import tokens
 from appliance.model import ascii_fold, quote_identifier
 
 #: What any rowid can be called by, unless a column takes the name.
 _ROWIDS: Final = ("rowid", "oid", "_rowid_")
-#: Of so many columns of an index every choice may be NULL; of more, one of them, or all.
-_FILLED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ def ways(table: Table) -> list[Way]:
     if not table.without_rowid:
         rowid = str(table.rowid)
         found.append(Way(f"{rowid}=NEW.{rowid}", f"OLD.{rowid}<>NEW.{rowid}", _names_of_rowid(table)))
-    return found + [way for unique in table.uniques if not unique.expression for way in _ways(table, unique)]
+    return found + [_way(table, unique) for unique in table.uniques if not unique.expression]
 
 
 def _names_of_rowid(table: Table) -> tuple[str, ...]:
@@ -46,28 +42,19 @@ def _names_of_rowid(table: Table) -> tuple[str, ...]:
     return (*_ROWIDS, *names)
 
 
-def _ways(table: Table, unique: UniqueIndex) -> Iterator[Way]:
-    """Give the way by an index, and one for each choice of NULLs that a REPLACE, after BEFORE triggers, would fill."""
-    yield _way(table, unique, {})
-    indexed = {name for name, _ in unique.columns}
-    filled = {each.name: each.instead for each in table.columns if each.instead and each.name in indexed}
-    for number in range(1, len(filled) + 1) if len(filled) <= _FILLED else (1, len(filled)):
-        for some in combinations(filled.items(), number):
-            yield _way(table, unique, dict(some))
-
-
-def _way(table: Table, unique: UniqueIndex, filled: Mapping[str, str]) -> Way:
-    declared = {each.name: each.collation for each in table.columns}
+def _way(table: Table, unique: UniqueIndex) -> Way:
+    table_columns = {each.name: each for each in table.columns}
     columns = [(quote_identifier(name), name, collation) for name, collation in unique.columns]
-    # The comparison has the column's own collation, unless the index has another.
-    conflict = equal(
-        [
-            (name, filled.get(bare, f"NEW.{name}"), "" if collation == declared.get(bare) else collation)
-            for name, bare, collation in columns
-        ]
-        + [("1", f"NEW.{quote_identifier(name)} IS NULL", "") for name in filled],
-        plain="",
-    )
+    compared = []
+    for name, bare, collation in columns:
+        column = table_columns[bare]
+        # The comparison has the column's own collation, unless the index has another.
+        other = "" if collation == column.collation else collation
+        if column.instead is None:
+            compared.append((name, f"NEW.{name}", other))
+        else:  # which a REPLACE puts in the place of NULL after BEFORE triggers
+            compared.append((collated(name, other, plain=""), f"ifnull(NEW.{name},{column.instead})", ""))
+    conflict = equal(compared, plain="")
     moved = (
         f"{vector([f'OLD.{name} COLLATE BINARY' for name, _, _ in columns])} IS NOT "
         f"{vector([f'NEW.{name}' for name, _, _ in columns])}"

@@ -164,6 +164,17 @@ UNSEEN = {
             *("REPLACE INTO t VALUES(3, NULL, NULL, NULL, NULL)", "UPDATE OR REPLACE t SET n = 1, c2 = NULL"),
         ],
     ),
+    "some of many defaults": (
+        f"CREATE TABLE t(n, {', '.join(f'c{each} NOT NULL DEFAULT {each}' for each in range(5))}, "
+        "UNIQUE(c4, c0 COLLATE NOCASE, c1, c2, c3)); INSERT INTO t(n, c4) VALUES(1, 1), (2, 2), (3, 3), (4, 4)",
+        [
+            *("REPLACE INTO t VALUES(5, NULL, NULL, 2, 3, 1)", "REPLACE INTO t VALUES(6, 0, NULL, NULL, NULL, 2)"),
+            *(
+                "REPLACE INTO t VALUES(7, NULL, 1, NULL, 3, NULL)",
+                "UPDATE OR REPLACE t SET c1 = NULL, c4 = 3, c0 = NULL",
+            ),
+        ],
+    ),
     "a condition on the rowid": (
         'CREATE TABLE t(id INTEGER PRIMARY KEY, a); CREATE UNIQUE INDEX i ON t(a) WHERE "rowid" > 5;'
         "INSERT INTO t VALUES(1, 1), (7, 1), (2, 2), (8, 2)",
