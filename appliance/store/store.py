@@ -159,7 +159,7 @@ class Store:
         while True:
             try:
                 catalog, found = await self._writer.alone(
-                    lambda db: (_synchronise(db, self._secret), breaks.breaks(db))
+                    lambda db: (_synchronise(db, self._secret, self.retention), breaks.breaks(db))
                 )
             except Suspended as error:
                 if not self.condition.suspended:
@@ -312,7 +312,6 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     # As the file was before we change anything, or it would look newer than it is.
     moved, found = schema.exists(db) and watch.has_moved(db), schema.highest_found(db)
     schema.prepare(db)
-    schema.keep_rows(db, settings.retention.rows)
     if settings.accounts:
         standard.prepare(db)
     schema.remember(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
@@ -333,8 +332,9 @@ def _settings(db: sqlite3.Connection) -> Settings:
     )
 
 
-def _synchronise(db: sqlite3.Connection, secret: Secret) -> Catalog:
+def _synchronise(db: sqlite3.Connection, secret: Secret, retention: Retention) -> Catalog:
     off = _settings(db).unwatched
+    schema.keep_rows(db, retention.rows)
     synced = watch.synchronise(db, secret=secret, watched=lambda table: ascii_fold(table) not in off)
     watch.remember(db, synced)
     taken = topics.end_taken(db, synced.shapes)

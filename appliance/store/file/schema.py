@@ -146,10 +146,14 @@ def prepare(db: sqlite3.Connection) -> None:
 
 
 def keep_rows(db: sqlite3.Connection, rows: int) -> None:
-    """Have the outbox keep the newest ``rows`` rows; writes nothing when it does so already."""
+    """Have the outbox keep the newest ``rows`` rows; writes nothing when it does so already.
+
+    Somebody may have dropped all triggers that there were. Raises as ``demand`` does.
+    """
     found = db.execute("SELECT sql FROM sqlite_schema WHERE type='trigger' AND name='_appliance_trim'").fetchone()
     if found is not None and found[0] == outbox.trim_trigger(rows):
         return
+    demand(db)
     with transaction(db):
         _trim(db, rows)
 
