@@ -16,7 +16,7 @@ from appliance.capture.shape import Secret, Table, dump, load, shape_of, warning
 from appliance.capture.triggers import fingerprint, triggers
 from appliance.model import Shape, ascii_fold, quote_identifier
 from appliance.store.file import schema
-from appliance.store.tables import breaks, catalog, migration, removal, standing
+from appliance.store.tables import breaks, catalog, ended, migration, removal, standing
 from appliance.store.tables.standing import Standing
 
 
@@ -149,12 +149,16 @@ def _carry_out(db: sqlite3.Connection, plan: _Plan) -> Synced:
     result = plan.result(db, plan.carry_out(db))
     if plan.steps:
         schema.put(db, _STEPS, 0)
+    ended.forget(db, {shape.id for shape in result.shapes.values()})
     return result
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What is to be done: triggers to drop, tables to capture anew, and what is right already."""
+    """What is to be done: triggers to drop, tables to capture anew, and what is right already.
+
+    ``revived``: somebody has put back a table with our triggers, whose shape had ended (``ended``).
+    """
 
     right: dict[str, Shape]
     tables: dict[str, Table]
@@ -166,10 +170,11 @@ class _Plan:
     steps: int
     texts: Mapping[int, bytes]
     unnamed: Sequence[str] = ()
+    revived: bool = False
 
     @property
     def is_done(self) -> bool:
-        return not self.anew and not self.superfluous and not self.steps
+        return not (self.anew or self.superfluous or self.steps or self.revived)
 
     def carry_out(self, db: sqlite3.Connection) -> dict[str, str]:
         """Do it, inside a transaction; give the tables that could not be captured, and why."""
@@ -247,6 +252,7 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
         else:
             plan.anew.append((table, layout))
     plan.superfluous = [each.name for each in found if each.name not in kept]
+    plan.revived = not ended.ended(db).keys().isdisjoint(shape.id for shape in plan.right.values())
     return plan
 
 
