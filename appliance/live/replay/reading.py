@@ -31,7 +31,7 @@ from typing import Final
 import structlog
 import trio
 
-from appliance.errors import BadRequest, CloseCode
+from appliance.errors import ApplianceError, BadRequest, CloseCode
 from appliance.live.fanout import notices
 from appliance.live.fanout.hub import STRETCH, Hub
 from appliance.live.fanout.subscribers import Subscription, doubt
@@ -156,7 +156,7 @@ class Reading:
             if page.unknown:  # another process has stored a shape
                 self._hub.shapes = await self._store.read_shapes()
                 page = await self._page(complete=True)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ApplianceError) as error:  # the writer reads shapes, and it may be locked
             await self._fails(error)
             return
         if page.trimmed:

@@ -6,7 +6,7 @@ import gc
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from appliance.capture.contents import BLOCK, one_of
 from appliance.capture.outbox import WIDTH
-from appliance.errors import CloseCode
+from appliance.errors import CloseCode, Unavailable
 from appliance.live.fanout import notices
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Sessions
@@ -35,7 +35,7 @@ from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
 from appliance.live.upkeep.survey import survey
 from appliance.live.wire.sending import Straight
-from appliance.model import Principal, Topic
+from appliance.model import Principal, Shape, Topic
 from appliance.protocol.permissions import OWNER_SHIFT, Guarded, Verb
 from appliance.protocol.values import ValueOptions
 from appliance.store.access.grants import TableGrant, TableKind
@@ -841,11 +841,24 @@ async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_pat
         assert other.came == []  # nothing of what is not kept was lost
 
 
-async def test_a_row_that_nobody_can_read_holds_no_reading_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("locked", [False, True])
+async def test_a_row_that_nobody_can_read_holds_no_reading_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: bool
+) -> None:
+    monkeypatch.setattr(reading, "RETRY_S", 0)
     async with served(tmp_path / "a.db") as live:
         await live.write("INSERT INTO t VALUES(1, 1)", "INSERT INTO _appliance_outbox(shape, op) VALUES(999, 1)",
                          "INSERT INTO t VALUES(2, 2)")  # fmt: skip
         live.hub.recent.forget(live.hub.position.id)
+        read_shapes, failures = live.store.read_shapes, [Unavailable("by another program")] if locked else []
+
+        async def locked_once() -> Mapping[int, Shape]:
+            if failures:
+                raise failures.pop()
+            return await read_shapes()
+
+        monkeypatch.setattr(live.store, "read_shapes", locked_once)
         peer = live.peer()
         await live.reading(peer, live.subscribe(peer), 0).run()
         assert ids(peer.sent) == [1, 2]
+        assert not failures
