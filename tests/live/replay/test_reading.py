@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -31,6 +33,7 @@ from appliance.live.matching.telling import Told
 from appliance.live.replay import beside, commits, reading
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.reading import Reading
+from appliance.live.tail import tail as tail_module
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
 from appliance.live.upkeep.survey import survey
@@ -174,7 +177,7 @@ class Served:
 
 @asynccontextmanager
 async def served(path: Path, *before: str) -> AsyncIterator[Served]:
-    """Serve a file in which these statements were run before the start."""
+    """Serve a file in which these statements were run before the start. Its tail looks only when it is told to."""
     file = Captured(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, v); CREATE TABLE u(id INTEGER PRIMARY KEY, v)")
     try:
         for statement in before:
@@ -186,9 +189,11 @@ async def served(path: Path, *before: str) -> AsyncIterator[Served]:
             await access.read_grants()
             hub = Hub(catalog, await store.position(), ValueOptions(), access)
             tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
+            store.on_commit(tail.wake)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(tail.run)
-                yield Served(store, hub, tail, file)
+                with patch.object(tail_module, "SAFETY_POLL_S", math.inf):
+                    nursery.start_soon(tail.run)
+                    yield Served(store, hub, tail, file)
                 nursery.cancel_scope.cancel()
     finally:
         file.close()
