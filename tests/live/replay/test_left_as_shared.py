@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from appliance.live.matching.audience import Wish
-from appliance.live.replay.reading import Reading
 from appliance.model import JSON
 from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import JOIN, LEAVES, held_by, run
+from tests.live.replay.test_names_again import JOIN, LEAVES, held_by
+from tests.live.replay.test_shared_at_once import follow
 
 ENTERS, SHARE = "UPDATE todo SET text = 'shared'", JOIN.format("club")
 OTHER = "UPDATE todo SET text = 'another'"
@@ -38,17 +38,8 @@ async def test_a_row_that_leaves_a_filter_as_it_is_shared_leaves_whoever_was_tol
         live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
         live.sql(LEAVES)
         await caught_up(live)
-        dan, begun = peer("dan", "club"), live.hub.position.id
-        subscription = live.hub.subscribe(dan, "todo", Wish({"text": wanted}, live_set=True))
-        if how == "fed":
-            live.hub.attach(subscription)
-        for statements in commits:
-            await run(live, statements, at_once=True)
-            await caught_up(live)
-        if how == "read":
-            live.hub.recent.forget(live.hub.position.id)
-        if how != "fed":
-            await Reading(live.hub, live.store, dan, [subscription], begun).run()
+        dan = peer("dan", "club")
+        await follow(live, how, [(dan, Wish({"text": wanted}, live_set=True))], *commits)
         assert not held_by(dan, set())
         if commits[-1] in ((LEAVES, SHARE), (SHARE, LEAVES)):
             # What it was before the transaction that shares it was never his to read.

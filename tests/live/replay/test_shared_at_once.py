@@ -20,15 +20,16 @@ GRANT = "UPDATE todo_todo_id_has_usergroup_usergroup_id SET permission = 1048575
 
 
 async def follow(
-    live: Served, how: str, wishes: Sequence[tuple[Peer, Wish]], statements: tuple[str, ...], keys: str = "ON"
+    live: Served, how: str, wishes: Sequence[tuple[Peer, Wish]], *commits: tuple[str, ...], keys: str = "ON"
 ) -> None:
-    """Run statements in one transaction, with peers whom the hub feeds, or who are read for from memory or the file."""
+    """Run commits of statements, with peers whom the hub feeds, or who are read for from memory or the file."""
     begun = live.hub.position.id
     some = [(each, live.hub.subscribe(each, "todo", wish)) for each, wish in wishes]
     for _, subscription in some:
         if how == "fed":
             live.hub.attach(subscription)
-    await run(live, statements, at_once=True, keys=keys)
+    for statements in commits:
+        await run(live, statements, at_once=True, keys=keys)
     if how == "read":
         live.hub.recent.forget(live.hub.position.id)
     for each, subscription in some:
