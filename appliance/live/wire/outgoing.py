@@ -110,10 +110,13 @@ class Outgoing(Sending, trio.abc.Stream):
         if not self.idle:
             return False
         self._unanswered = 0
+        self._read_on()
+        return True
+
+    def _read_on(self) -> None:
         if self._all_answered is not None:
             self._all_answered.set()
             self._all_answered = None
-        return True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give the upgrade request first, then what the gate lets through; ``b""`` when the connection is over."""
@@ -135,9 +138,10 @@ class Outgoing(Sending, trio.abc.Stream):
             if passed:
                 self._unanswered += len(passed)
                 return passed
-            if self._unanswered > UNANSWERED and not self.idle:
+            if self._unanswered > UNANSWERED and not self.idle and not self._parted:
                 self._all_answered = trio.Event()
                 await self._all_answered.wait()
+                continue
             self._reading = True
             try:
                 # With no frame of the carrier's to be kept for as long as the peer is silent.
@@ -161,9 +165,14 @@ class Outgoing(Sending, trio.abc.Stream):
 
     # -- the end -----------------------------------------------------------------------------------------
 
+    def _part(self) -> None:
+        super()._part()
+        self._read_on()  # nothing is answered any more, and the peer's Close stands behind what was not
+
     def hang_up(self, code: CloseCode | None = None) -> None:
         """End the connection at once; with a Close frame of ``code`` only once the handshake is answered."""
         super().hang_up(code if self._opened is None else None)
+        self._read_on()  # the reader finds the end
         # It knows this stream, too: two that know each other are freed by the garbage collector only, a third of the
         # cost of a client that comes and goes.
         self._connection = None

@@ -22,7 +22,7 @@ from appliance.model import Principal, Topic
 from appliance.store.file import schema
 from appliance.store.outbox import topics
 from appliance.store.tables.standard import USERS, NewColumn, create, join_table
-from tests.e2e.hostile import PONG, TEXT, frame, head
+from tests.e2e.hostile import CLOSE, PONG, TEXT, frame, head
 from tests.live.session.admitted import Admitted, admitted
 
 T = TypeVar("T")
@@ -197,6 +197,28 @@ async def test_who_is_not_listened_to_as_much_of_his_waits_to_be_answered_is_not
             assert client.session.ending is None
             client.session.check(now + later, 25, 10)
         assert client.session.ending == (CloseCode.TOO_SLOW, "no answer to a ping")
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_who_is_not_listened_to_any_more_is_gone_once_its_session_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    monkeypatch.setattr(session, "CLOSE_S", 600 if reads else 0)
+    async with admitted(tmp_path / "a.db") as live, live.connected(receives=4096) as client:
+        monkeypatch.setattr(live.tail, "caught_up", trio.sleep_forever)
+        way = client.session.way
+        while not (reads or way.unsent):
+            assert way.offer(text_frame(b"x" * 1_000_000))
+        await client.client.send(frame(TEXT, b'{"method":"list-topic"}' + b" " * 100_000))
+        while way.listening:
+            await trio.lowlevel.checkpoint()
+        client.session.end(CloseCode.TOKEN_EXPIRED, "as it does by itself")
+        if reads:
+            begin = await client.client.exactly(2)
+            assert (await client.client.exactly(begin[1]))[:2] == int(CloseCode.TOKEN_EXPIRED).to_bytes(2, "big")
+            await client.client.send(frame(CLOSE, b""))
+        with trio.fail_after(60):
+            await live.opened.wait_for(0)
 
 
 @pytest.mark.parametrize("taken", [True, False])
