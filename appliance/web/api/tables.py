@@ -198,7 +198,7 @@ class Tables:
             opened.demand(Verb.UPDATE, found)
             headers.check_match(request, *_versions(opened, found))
             asked = documents.read(document, opened.resource, opened.related())
-            if asked.row_id != documents.identifier(opened.resource, found):
+            if asked.row_id not in (documents.identifier(opened.resource, found), row_id):  # 07 is found for 7, too
                 if asked.row_id is None:
                     raise BadRequest('"id" must be there and be the one in the path', pointer="/data/id")
                 raise Conflict(f"the path is of another row than {quote(asked.row_id)}", pointer="/data/id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pytest
 
@@ -425,6 +426,32 @@ async def test_what_is_sent_back_as_it_was_sent_writes_nothing(
         assert live.sql(stored) == before
         assert live.sql("SELECT count(*) FROM _appliance_outbox WHERE op = 2") == [(0,)]
         assert (await live.change("t", "1", w="1")).json()["data"]["attributes"] == row | {"w": "1"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "key", "others"),
+    [
+        ("k INTEGER PRIMARY KEY, v", "7", "7", ("07", "+7", "7.0", "%207")),
+        ("k TEXT COLLATE NOCASE PRIMARY KEY, v", "'a b'", "a%20b", ("A%20B", "%5B%22a%20B%22%5D")),
+        ("k INT, l TEXT, v, PRIMARY KEY(k, l)", "7, 'x'", "%5B7%2C%22x%22%5D", ("%5B%227%22,%20%22x%22%5D",)),
+        ("v", "1", "1", ("01",)),
+    ],
+)
+async def test_what_sqlite_takes_for_the_same_key_names_the_same_row_for_every_method(
+    tmp_path: Path, declared: str, written: str, key: str, others: tuple[str, ...]
+) -> None:
+    made = f"INSERT INTO t VALUES({written}" + (")" if declared == "v" else ", 1)")
+    async with served(tmp_path / "live.db", f"CREATE TABLE t({declared})", made) as live:
+        row = (await live.ask("GET", f"/api/t/{key}")).json()
+        for other in others:
+            assert (await live.ask("GET", f"/api/t/{other}")).json() == row, other
+            changed = {"type": "t", "id": unquote(other), "attributes": {"v": other}}
+            answer = await live.write("PATCH", f"/api/t/{other}", changed)
+            row = answer.json()
+            assert (answer.status_code, row["data"]["attributes"]["v"]) == (200, other)
+            assert code(await live.write("PATCH", f"/api/t/{other}", changed | {"id": "8"})) == (409, "conflict")
+        assert (await live.ask("DELETE", f"/api/t/{others[0]}")).status_code == 204
+        assert live.sql("SELECT * FROM t") == []
 
 
 async def test_a_version_that_is_no_number_is_refused_as_that(tmp_path: Path) -> None:
