@@ -13,6 +13,7 @@ import h11
 import trio
 
 from appliance.errors import BadRequest, TooLarge
+from appliance.live.tries import network_of
 from appliance.web.forwarded import Caller, Proxies
 from appliance.web.head import Request, path_of, read_head
 from appliance.web.limits import Limits
@@ -25,6 +26,8 @@ _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
 #: A body that is no longer has room at any time, bytes.
 _SHORT: Final = 64 << 10
+#: What all may hold together is this many times what those of one client may.
+_SHARES: Final = 4
 
 #: A proxy may have gone by the other one, and then what comes behind is not what it let through (RFC 9112, 6.1).
 _LENGTHS: Final = {b"content-length", b"transfer-encoding"}
@@ -38,7 +41,7 @@ class Traffic:
 
     ``answers`` counts what they are answered, by status. ``proxies`` may speak for others. ``beyond``: they are more
     than there may be, and each is answered once. ``draining``: an answer is the last of its connection. ``stopping``:
-    the server stops. ``held``: bytes of bodies that their requests hold.
+    the server stops. ``held``: bytes of bodies that their requests hold; ``held_by``: those of long ones, by client.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Traffic:
         self.draining = beyond
         self.stopping = False
         self.held = 0
+        self.held_by: Counter[str] = Counter()
         self._waiting: set[trio.CancelScope] = set()
 
     def stop(self) -> None:
@@ -85,6 +89,8 @@ class Http:
         self._changing = False  # whether the request may have changed something
         self._body_left = 0
         self._held = 0
+        self._holder = ""  # the client, once that is asked for
+        self._lines: Headers = ()  # of the present request
         self._body_deadline = 0.0
 
     def caller(self, headers: Headers) -> Caller:
@@ -137,10 +143,15 @@ class Http:
             len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
             > self.limits.head_bytes
         ):
-            raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes")
+            raise self._too_long()
         if {name for name, _ in event.headers} >= _LENGTHS:
             raise Refused(400, BadRequest.code, "a body has a Content-Length or a Transfer-Encoding, not both")
         return self._begun(event)
+
+    def _too_long(self) -> Refused:
+        most = self.limits.head_bytes
+        message = f"a request's head, which is its address and its headers, may have {most} bytes (head_bytes)"
+        return Refused(431, TooLarge.code, message)
 
     def _check_stopping(self) -> None:
         if self._traffic.stopping:
@@ -148,7 +159,7 @@ class Http:
 
     def _begun(self, request: Request) -> Request:
         self._check_stopping()
-        self._target = request.target
+        self._target, self._lines = request.target, request.headers
         self._patience_s = self.limits.idle_s
         self._bodiless = request.method == b"HEAD"
         self._changing = request.method not in (b"GET", b"HEAD")
@@ -178,15 +189,29 @@ class Http:
         return Refused(413, TooLarge.code, f"a request's body may have {self.limits.body_bytes} bytes")
 
     def _hold(self, size: int) -> bool:
-        """Count what of a body stays in memory; whether there is room for it, beside what all other requests hold."""
+        """Count what of a body stays in memory; whether there is room for it, beside what all other requests hold.
+
+        And beside the other long ones of the same client, so that few slow ones do not hold all there is.
+        """
+        traffic, most = self._traffic, self.limits.held_bytes
         self._held += size
-        self._traffic.held += size
-        return self._held <= _SHORT or self._traffic.held - self._held <= self.limits.held_bytes
+        traffic.held += size
+        if self._held <= _SHORT:
+            return True
+        if not self._holder:
+            self._holder, size = network_of(self.caller(self._lines).address), self._held
+        traffic.held_by[self._holder] += size
+        others = traffic.held - self._held, traffic.held_by[self._holder] - self._held
+        return others[0] <= most and others[1] <= most // _SHARES
 
     def let_go(self) -> None:
         """Hold no body any more: the request is answered, or never will be."""
         self._traffic.held -= self._held
-        self._held = 0
+        if self._holder:
+            self._traffic.held_by[self._holder] -= self._held
+            if not self._traffic.held_by[self._holder]:
+                del self._traffic.held_by[self._holder]
+        self._held, self._holder, self._lines = 0, "", ()
 
     def no_body(self) -> bool:
         """Whether the request had none; asked once, right after its head."""
@@ -219,7 +244,7 @@ class Http:
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             if status == 431:
-                raise Refused(431, TooLarge.code, f"a request's head may have {self.limits.head_bytes} bytes") from None
+                raise self._too_long() from None
             if status == 501:
                 raise Refused(501, BadRequest.code, "the only transfer coding known here is chunked") from None
             raise Refused(400, BadRequest.code, "that is not an HTTP/1.1 request") from None
@@ -310,7 +335,10 @@ class Http:
 
 
 def _full() -> Refused:
-    return unavailable("the server holds as much as it may of what others send or have yet to take; try again soon")
+    return unavailable(
+        "the server holds as much as it may of what others, or others of your address, send or have yet to take; "
+        "try again soon"
+    )
 
 
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}

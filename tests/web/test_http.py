@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from appliance.web.asgi import Receive, Scope, Send
-from tests.web.doors import open_door
+from tests.web.doors import Client, open_door
 
 
 async def length(scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,6 +205,31 @@ async def test_bodies_that_come_slowly_take_no_more_memory_than_there_is_for_all
         async with again.stream:
             await again.send(post(100_000) + b".")
             assert (await again.answer())[2] == b"100000"
+
+
+async def test_what_one_client_sends_slowly_leaves_room_for_others() -> None:
+    reader = Reader(149_000)
+    async with open_door(reader, held_bytes=400_000) as opened:
+        slow, own, others = [
+            Client(await trio.open_tcp_stream("127.0.0.1", opened.port, local_address=f"127.0.0.{last}"))
+            for last in (1, 1, 2)
+        ]
+        async with slow.stream, own.stream, others.stream:
+            await slow.send(post(150_000))
+            await reader.reached.wait()
+
+            await own.send(post(100_000))
+            status, _, body = await own.answer()
+            assert (status, "your address" in json.loads(body)["error"]["message"]) == (503, True)
+            await others.send(post(100_000) + b".")
+            assert (await others.answer())[2] == b"100000"
+            await slow.send(b".")
+            assert (await slow.answer())[2] == b"150000"
+            await slow.send(post(150_000) + b".")  # what it held it does not hold twice
+            assert (await slow.answer())[2] == b"150000"
+        await opened.wait_for(0)
+        assert not opened.door._traffic.held_by
+        assert opened.door._traffic.held == 0
 
 
 async def pour(scope: Scope, receive: Receive, send: Send) -> None:
