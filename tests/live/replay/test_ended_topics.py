@@ -30,7 +30,7 @@ async def room_with_messages(live: Served, peer: Peer) -> tuple[Reading, int]:
     last = 0
     for _ in range(SENT):
         last = await live.store.commit(lambda db: topics.publish(db, "room", "ann", b'"%s"' % (b"x" * 50_000)))
-    await live.hub.reached(last)
+    await live.caught_up()
     return Reading(live.hub, live.store, peer, [subscription], begun, announce=True), last
 
 
@@ -53,8 +53,8 @@ async def test_the_messages_of_a_topic_that_is_destroyed(tmp_path: Path, remembe
             if again == "topic":  # whose messages are nobody's who has not subscribed to it
                 room = Topic("room", True, 0, "bob")
                 live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, room)))
-                last = await live.store.commit(lambda db: topics.publish(db, "room", "bob", b'"another"'))
-                await live.hub.reached(last)
+                await live.store.commit(lambda db: topics.publish(db, "room", "bob", b'"another"'))
+                await live.caught_up()
             elif again == "table":
                 await live.write("CREATE TABLE room(a)")
                 await shown(live, "room", there=True)

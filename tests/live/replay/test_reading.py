@@ -189,7 +189,6 @@ async def served(path: Path, *before: str) -> AsyncIterator[Served]:
             await access.read_grants()
             hub = Hub(catalog, await store.position(), ValueOptions(), access)
             tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
-            store.on_commit(tail.wake)
             async with trio.open_nursery() as nursery:
                 with patch.object(tail_module, "SAFETY_POLL_S", math.inf):
                     nursery.start_soon(tail.run)
