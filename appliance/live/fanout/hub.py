@@ -106,23 +106,25 @@ class Hub:
 
     def add_topic(self, topic: Topic, generation: int) -> None:
         """Take a user topic up that the store has committed as its ``generation``."""
-        self._step(generation)
-        self._topics.setdefault(ascii_fold(topic.name), topic)
+        if self._step(generation):
+            self._topics.setdefault(ascii_fold(topic.name), topic)
 
     def end_topic(self, name: str, generation: int, position: int) -> None:
         """Drop a user topic whose end the store has committed, and tell its subscribers.
 
         Of the messages up to ``position`` none is lost to them: it ends when these have been delivered.
         """
-        self._step(generation)
-        self._milestones.at(position, partial(self._end_topic, name, "destroyed"))
-        self._milestones.passed(self.position.id)
+        if self._step(generation):
+            self._milestones.at(position, partial(self._end_topic, name, "destroyed"))
+            self._milestones.passed(self.position.id)
 
-    def _step(self, generation: int) -> None:
+    def _step(self, generation: int) -> bool:
+        """Take note of what the store has committed; give whether the tail has not seen it, and what came behind."""
+        known, self._newest_generation = self.generation, max(self._newest_generation, generation)
         # Only the very next generation is known to hold nothing else that is new.
-        if generation == self.generation + 1:
+        if generation == known + 1:
             self.generation = generation
-        self._newest_generation = max(self._newest_generation, generation)
+        return generation > known
 
     def _end_topic(self, name: str, reason: str) -> None:
         self.flush()

@@ -832,7 +832,7 @@ async def test_what_a_trim_has_left_of_an_event_is_lost_with_it_and_told(tmp_pat
         await live.write("INSERT INTO t VALUES(1, 1)")
         while live.hub.table("wide") is None:
             await trio.lowlevel.checkpoint()
-        live.hub.add_topic(Topic("fleeting", durable=False, permission=0, owner=None), 0)
+        live.hub.add_topic(Topic("fleeting", durable=False, permission=0, owner=None), live.hub.generation + 1)
         peer, other = live.peer(), live.peer()
         live.hub.attach(live.hub.subscribe(peer, "wide", Wish()))
         live.hub.attach(live.hub.subscribe(other, "fleeting", Wish()))

@@ -71,6 +71,28 @@ async def test_a_topic_that_has_nothing_to_deliver_ends_at_once(tmp_path: Path) 
         assert [each["EventType"] for each in peer.came] == ["topic-destroyed"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_a_request_has_done_undoes_nothing_that_another_program_has_done_behind_it(
+    tmp_path: Path, there: bool
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        hub = live.hub
+        made = await live.store.commit(lambda db: topics.create(db, TOPIC))
+        if there:
+            hub.add_topic(*made)
+        ended = await live.store.commit(lambda db: topics.destroy(db, "news"))
+        if there:
+            await live.store.commit(lambda db: topics.create(db, TOPIC))
+        live.tail.wake()
+        while hub.generation != ended[0] + there:
+            await trio.lowlevel.checkpoint()
+        if there:
+            hub.end_topic("news", *ended)  # only now has its task had its turn
+        else:
+            hub.add_topic(*made)
+        assert (hub.topic("news") is not None) == there
+
+
 async def test_messages_that_are_not_kept_go_to_who_is_there_when_they_are_handed_out(tmp_path: Path) -> None:
     async with served(tmp_path / "a.db") as live:
         hub, topic = live.hub, replace(TOPIC, durable=False)
