@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 from starlette.requests import Request
 
-from appliance.errors import NotAcceptable, Stale, UnsupportedMedia
+from appliance.errors import NotAcceptable, Stale, Unavailable, UnsupportedMedia
 from appliance.model import JSON
 from appliance.protocol.json import decode
 from appliance.web.api.documents import MEDIA_TYPE
@@ -19,17 +21,34 @@ TAKEN: Final = (MEDIA_TYPE, "application/json")
 AT_ONCE: Final = 64 << 10
 #: One of the others at a time, so that half of the time is left.
 _LONG: Final = trio.CapacityLimiter(1)
+#: And one of them at a time is there as objects until it is written: 8 MiB of JSON can be 180 MiB of these, and who has
+#: locked the database keeps all waiting that come.
+_WRITTEN: Final = trio.Semaphore(1)
+#: How long the next waits for that, seconds: longer than for somebody's lock.
+PATIENCE_S: Final = 10.0
 
 
-async def document(request: Request) -> JSON:
-    """Read the body of a write. Raises ``UnsupportedMedia``, ``BadJson``."""
+@asynccontextmanager
+async def document(request: Request) -> AsyncIterator[JSON]:
+    """Read the body of a write, which the block does. Raises ``UnsupportedMedia``, ``BadJson``, ``Unavailable``."""
     given, *parameters = (part.strip() for part in request.headers.get("content-type", "").lower().split(";"))
     plain = given == TAKEN[1]
     if given not in TAKEN or any(not _is_harmless(each, plain) for each in parameters):
         raise UnsupportedMedia(
             f"send the document as {MEDIA_TYPE} without parameters, or as {TAKEN[1]}", header="Content-Type"
         )
-    return await decoded(await request.body())
+    body = await request.body()
+    if len(body) <= AT_ONCE:
+        yield decode(body)
+        return
+    with trio.move_on_after(PATIENCE_S) as patience:
+        await _WRITTEN.acquire()
+    if patience.cancelled_caught:
+        raise Unavailable("other long documents wait to be written; send the request again soon", retry_after=5)
+    try:
+        yield await decoded(body)
+    finally:
+        _WRITTEN.release()
 
 
 async def decoded(body: bytes) -> JSON:

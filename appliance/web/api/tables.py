@@ -86,18 +86,19 @@ class Tables:
         if request.method in ("GET", "HEAD"):
             return await self._list(request, principal, table)
         if request.method == "POST":
-            document = await headers.document(request)
-            if ascii_fold(table) == WORLD and await self._store.read(lambda db: has_system(db, WORLD)):
-                return await self._create_table(document, principal)
-            return await self._create(await self._with_hash(request, document, principal, table), principal, table)
+            async with headers.document(request) as document:
+                if ascii_fold(table) == WORLD and await self._store.read(lambda db: has_system(db, WORLD)):
+                    return await self._create_table(document, principal)
+                return await self._create(await self._with_hash(request, document, principal, table), principal, table)
         raise _not_allowed(_LIST_METHODS)
 
     async def _on_row(self, request: Request, principal: Principal, table: str, row_id: str) -> Response:
         if request.method in ("GET", "HEAD"):
             return await self._read_one(request, principal, table, row_id)
         if request.method == "PATCH":
-            document = await self._with_hash(request, await headers.document(request), principal, table)
-            return await self._change(request, document, principal, table, row_id)
+            async with headers.document(request) as document:
+                document = await self._with_hash(request, document, principal, table)
+                return await self._change(request, document, principal, table, row_id)
         if request.method == "DELETE":
             return await self._delete(request, principal, table, row_id)
         raise _not_allowed(_ROW_METHODS)

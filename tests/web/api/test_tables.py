@@ -7,10 +7,11 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 import pytest
+import trio
 
 from appliance.protocol.values import ValueOptions
 from appliance.store.tables.standard import NewColumn
-from appliance.web.api import reading
+from appliance.web.api import headers, reading
 from tests.web.api.application import MEDIA, code, ids, served
 
 TODO = {"todo": (NewColumn("title", "text", required=True), NewColumn("done", "boolean"), NewColumn("tags", "json"))}
@@ -452,6 +453,36 @@ async def test_what_sqlite_takes_for_the_same_key_names_the_same_row_for_every_m
             assert code(await live.write("PATCH", f"/api/t/{other}", changed | {"id": "8"})) == (409, "conflict")
         assert (await live.ask("DELETE", f"/api/t/{others[0]}")).status_code == 204
         assert live.sql("SELECT * FROM t") == []
+
+
+async def test_long_documents_are_objects_one_after_another_however_long_they_wait_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path / "live.db", "CREATE TABLE t(k INTEGER PRIMARY KEY, v)") as live:
+        commit, free, begun = live.store.commit, trio.Event(), 0
+        answers: list[int] = []
+
+        async def locked(work: Any) -> Any:
+            nonlocal begun
+            begun += 1
+            await free.wait()
+            return await commit(work)
+
+        async def create(value: str) -> None:
+            answers.append((await live.create("t", v=value)).status_code)
+
+        monkeypatch.setattr(live.store, "commit", locked)
+        async with trio.open_nursery() as writers:
+            for _ in range(3):
+                writers.start_soon(create, "x" * headers.AT_ONCE)
+            writers.start_soon(create, "short")
+            while (begun, headers._WRITTEN.statistics().tasks_waiting) != (2, 2):
+                await trio.lowlevel.checkpoint()
+            monkeypatch.setattr(headers, "PATIENCE_S", 0)
+            answer = await live.create("t", v="y" * headers.AT_ONCE)
+            assert (code(answer), answer.headers["Retry-After"]) == ((503, "unavailable"), "5")
+            free.set()
+        assert answers == [201] * 4
 
 
 async def test_a_version_that_is_no_number_is_refused_as_that(tmp_path: Path) -> None:
