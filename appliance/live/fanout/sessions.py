@@ -148,6 +148,8 @@ class Sessions:
         """Ping the silent, end the dead and the expired, for as long as the server lives."""
         while True:
             await trio.sleep_until(next_beat(CHECK_EVERY_S))
+            # What has come while the machine stood still is read first, or who has answered would count as silent.
+            await trio.lowlevel.checkpoint()
             self.end_expired()
             now = trio.current_time()
             for session in tuple(self._open):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from typing import Any, cast
 
@@ -41,6 +42,44 @@ async def test_a_session_that_is_made_once_all_are_ended_is_ended_at_once(
         assert late.codes == [CloseCode.RESTART]
     sessions.add(later, ("issuer", "subject"))
     assert first.codes == second.codes == late.codes == later.codes == [CloseCode.RESTART]
+
+
+class Heard(Ended):
+    """A session that hears one byte, and keeps whether it had when it was looked at."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        super().__init__()
+        self.heard, self.when_looked_at = False, list[bool]()
+        self._raw = raw
+
+    async def hear(self) -> None:
+        await trio.lowlevel.wait_readable(self._raw)
+        self.heard = True
+
+    def check(self, now: float, ping_every_s: float, pong_within_s: float) -> None:
+        self.when_looked_at.append(self.heard)
+
+
+async def test_what_has_come_while_the_machine_stood_still_is_heard_before_anybody_counts_as_silent(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    sessions, pairs = Sessions(), [socket.socketpair() for _ in range(50)]
+    heard = [Heard(raw) for raw, _ in pairs]
+    async with trio.open_nursery() as nursery:
+        for each in heard:
+            sessions.add(cast(Session, each), None)
+            nursery.start_soon(each.hear)
+        nursery.start_soon(sessions.keep)
+        await trio.testing.wait_all_tasks_blocked()
+        for _, peer in pairs:
+            peer.send(b"x")
+        mock_clock.jump(30)  # trio finds both together, the bytes and that it is time
+        await trio.testing.wait_all_tasks_blocked()
+        assert [each.when_looked_at for each in heard] == [[True]] * len(heard)
+        nursery.cancel_scope.cancel()
+    for ends in pairs:
+        for end in ends:
+            end.close()
 
 
 def test_a_session_whose_token_has_ended_is_ended_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
