@@ -74,6 +74,8 @@ class LiveFile:
         self._path = _beside(self._database)
         self._descriptor = _lock(self._database)
         self._record: Record | None = None
+        #: The database's number on its disk, as of when it was first asked for: another may come to its place.
+        self._inode_beside: int | None = None
         #: Blocks of borders that could not be written yet, by their place.
         self._unwritten: dict[int, tuple[int, int]] = {}
 
@@ -96,21 +98,23 @@ class LiveFile:
         os.close(self._descriptor)
 
     def read(self) -> Record | None:
-        """Give what the last server left; ``None`` for a new or unreadable file, or a copy of the one it had."""
+        """Give what the last server left; ``None``: it is new or unreadable, a copy, or beside another database."""
         try:
             found = json.loads(os.pread(self._descriptor, SIZE, 0))
             record = Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if found.get(name) is not None})
-            return record if found.get("inode") in (None, self._inode) else None
+            return record if all(found.get(name) in (None, inode) for name, inode in self._inodes().items()) else None
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
 
-    @property
-    def _inode(self) -> int:
-        return os.fstat(self._descriptor).st_ino
+    def _inodes(self) -> dict[str, int | None]:
+        """Give what tells this file, and the database, from copies of them, such as one made anew of a dump."""
+        if self._inode_beside is None and (there := identity(self._database)) is not None:
+            self._inode_beside = there[1]
+        return {"inode": os.fstat(self._descriptor).st_ino, "database": self._inode_beside}
 
     def write(self, record: Record) -> None:
         """Put ``record`` into the file. Raises ``StoreUnusable``."""
-        self._put(json.dumps({**asdict(record), "inode": self._inode}).encode().ljust(SIZE - 1) + b"\n", 0)
+        self._put(json.dumps({**asdict(record), **self._inodes()}).encode().ljust(SIZE - 1) + b"\n", 0)
         self._record = record
 
     def _put(self, data: bytes, place: int) -> None:

@@ -55,6 +55,9 @@ DDL = (
 )
 _NAMES = frozenset(re.findall(r'EXISTS "?(_appliance_\w+)', "\n".join(DDL)))
 
+#: The setting that holds which version of the schema was last under capture.
+SCHEMA_VERSION = "schema_version"
+
 _GET = "SELECT value FROM _appliance_meta WHERE name=?"
 _SET = "INSERT INTO _appliance_meta(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
 
@@ -146,16 +149,33 @@ def prepare(db: sqlite3.Connection) -> None:
 
 
 def keep_rows(db: sqlite3.Connection, rows: int) -> None:
-    """Have the outbox keep the newest ``rows`` rows; writes nothing when it does so already.
+    """Have the outbox keep the newest ``rows`` rows; writes nothing when it does so already, but for a new file.
 
     Somebody may have dropped all triggers that there were. Raises as ``demand`` does.
     """
     found = db.execute("SELECT sql FROM sqlite_schema WHERE type='trigger' AND name='_appliance_trim'").fetchone()
-    if found is not None and found[0] == outbox.trim_trigger(rows):
+    if found is not None and found[0] == outbox.trim_trigger(rows) and not _is_as_of_a_dump(db):
         return
     demand(db)
     with transaction(db):
         _trim(db, rows)
+
+
+def _is_as_of_a_dump(db: sqlite3.Connection) -> bool:
+    """Whether the schema's version is no higher than that of a file which is made anew of a dump of this one.
+
+    By that the other is told from this one (``highest_found``). To make the trigger anew takes it two further.
+    """
+    return bool(_version(db) <= db.execute(_DUMPED).fetchone()[0])
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA schema_version").fetchone()[0])
+
+
+#: Statements of a dump that change the schema: virtual tables come by none, and ``sqlite_sequence`` by itself.
+_DUMPED = """SELECT count(*) FROM main.sqlite_schema
+WHERE sql IS NOT NULL AND (type <> 'table' OR rootpage <> 0) AND name <> 'sqlite_sequence'"""
 
 
 def _trim(db: sqlite3.Connection, rows: int) -> None:
@@ -238,8 +258,14 @@ def highest(db: sqlite3.Connection) -> int:
 
 
 def highest_found(db: sqlite3.Connection) -> int:
-    """Give the same for a file that may be no store yet, or lack what somebody has dropped."""
-    return 0 if "_appliance_outbox" in lacking(db) else highest(db)
+    """Give the same for a file that may be no store yet, or lack what somebody has dropped.
+
+    -1: it was made anew of a dump, rows and all: in one and the same file the schema's version never goes back.
+    """
+    if "_appliance_outbox" in lacking(db):
+        return 0
+    known = get(db, SCHEMA_VERSION) if exists(db) else None
+    return -1 if isinstance(known, int) and _version(db) < known else highest(db)
 
 
 def oldest(db: sqlite3.Connection) -> int:

@@ -69,13 +69,13 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
 
 def remember(db: sqlite3.Connection, synced: Synced) -> None:
     """Remember which schema is under capture, for ``has_moved``."""
-    schema.remember(db, "schema_version", synced.schema_version)
+    schema.remember(db, schema.SCHEMA_VERSION, synced.schema_version)
 
 
 def has_moved(db: sqlite3.Connection) -> bool:
     """Whether somebody has changed the schema, or run VACUUM, since it was last looked at: while no server ran."""
     (version,) = db.execute("PRAGMA schema_version").fetchone()
-    return schema.get(db, "schema_version") not in (None, version)
+    return schema.get(db, schema.SCHEMA_VERSION) not in (None, version)
 
 
 def found(db: sqlite3.Connection) -> tuple[int, dict[str, str | None]]:

@@ -98,6 +98,23 @@ def test_a_copy_of_the_file_beside_tells_nothing(tmp_path: Path, db: sqlite3.Con
         assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
 
 
+def test_an_equal_file_in_the_place_of_the_database_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    def epoch() -> str:
+        with incarnation.hold(path) as live, closing(open_file(path, busy_timeout_s=1)) as db:
+            schema.prepare(db)
+            return incarnation.begin(db, live, schema.highest(db))[1]
+
+    before = epoch()
+    assert epoch() == before
+    shutil.copyfile(path, tmp_path / "copy.db")
+    (tmp_path / "copy.db").replace(path)
+    after = epoch()
+    assert after != before
+    assert epoch() == after
+
+
 def test_another_boot_after_a_clean_end_keeps_the_epoch(db: sqlite3.Connection, live: LiveFile) -> None:
     own, epoch = incarnation.begin(db, live, schema.highest(db))
     incarnation.end(db)
