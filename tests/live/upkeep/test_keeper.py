@@ -82,8 +82,8 @@ async def test_bytes_are_kept_within_their_bound(tmp_path: Path) -> None:
 async def test_the_row_bound_of_the_configuration_is_put_into_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     for rows in (2000, 1000):
-        async with opened(path, Retention(rows=rows)):
-            pass
+        async with opened(path, Retention(rows=rows)) as store:
+            await store.synchronise()  # as each server does before it serves
         write(path, 10_000)  # and no server runs
         with closing(open_file(path, busy_timeout_s=1)) as db:
             assert rows <= schema.highest(db) - schema.oldest(db) < rows + 64
