@@ -47,8 +47,7 @@ def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
     store of a later version.
     """
     connections.inspect(database, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=False)
-    if destination.is_dir():
-        raise CommandError(f"{destination} is a directory; name the file that the backup is to be")
+    _check_replaceable(destination)
     if destination.exists():
         if destination.samefile(database):
             raise CommandError("a store cannot be backed up onto itself; name another file")
@@ -90,6 +89,7 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
         raise CommandError("a store cannot be restored from itself; name a backup")
     if not database.parent.is_dir():
         raise CommandError(f"there is no directory {database.parent}; make it, or name another file with --db")
+    _check_replaceable(database)
     with incarnation.hold(database) as live:
         try:
             # It may be on a medium that cannot be written.
@@ -107,6 +107,14 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
             raise CommandError(f"{database} cannot be written: {error.strerror}") from error
         _own(Path(f"{database}-live"), like=database)
     return Copy(database, database.stat().st_size, position, unchecked), kept
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse a directory, and what would be no device or pipe any more once a file has its name: ``/dev/null``, say."""
+    if path.exists() and not path.is_file():
+        raise CommandError(
+            f"{path} is {'a directory' if path.is_dir() else 'no file'}; name the file that is to be made"
+        )
 
 
 @contextlib.contextmanager

@@ -145,6 +145,25 @@ def test_a_store_is_not_backed_up_onto_itself_nor_onto_another_that_is_served(
         backup(db, tmp_path, force=force)
 
 
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_device_or_a_pipe_is_replaced_by_neither(db: Path, tmp_path: Path, by_link: bool) -> None:
+    place = pipe = tmp_path / "pipe"  # as /dev/null is none that a test may risk
+    os.mkfifo(pipe)
+    if by_link:
+        place = tmp_path / "link"
+        place.symlink_to(pipe)
+    before = siblings(db)
+
+    for force in (False, True):
+        with pytest.raises(CommandError, match="is no file"):
+            backup(db, place, force=force)
+    with pytest.raises(CommandError, match="is no file"):
+        restore(db, place)
+    with pytest.raises(CommandError, match="is a directory"):
+        restore(db, tmp_path)
+    assert (pipe.is_fifo(), siblings(db)) == (True, before)
+
+
 def test_a_store_that_is_damaged_leaves_no_backup(db: Path, tmp_path: Path) -> None:
     damage(db)
 
