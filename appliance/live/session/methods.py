@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
+import trio
+
 from appliance.errors import (
     AlreadySubscribed,
     BadRequest,
@@ -135,14 +137,14 @@ async def subscribe(session: Session, asked: Subscribe) -> JSON:
     recovered = await _recovered(session, asked) if asked.since is not None else None
     if folded in session.subscriptions:  # a connection's requests are answered one by one, but it may have ended
         raise AlreadySubscribed(f'there is a subscription to "{name}" already; unsubscribe first', topic=name)
+    await trio.lowlevel.checkpoint_if_cancelled()  # who was ended at this very moment is fed nothing
     begun = hub.subscribe(session, name, _wish(asked))
     session.subscriptions[folded] = begun
     reply: dict[str, JSON] = {"topic": begun.topic, "EventId": hub.position.id, "epoch": hub.position.epoch}
     if recovered is not None:
         reply["recovered"] = recovered
-    counters = hub.counters
-    counters.replays += bool(recovered)
-    counters.snapshots += asked.snapshot and not recovered
+    hub.counters.replays += bool(recovered)
+    hub.counters.snapshots += asked.snapshot and not recovered
     if recovered:
         begun.position = reply["EventId"] = asked.since
         session.read_for(Reading(hub, session.backend.store, session, [begun], asked.since or 0, announce=True))
@@ -180,7 +182,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
     topic = hub.topic(asked.topic)
     if not why and topic is not None and since < topic.begun:
         complete = await store.read(lambda db: replay.last_message(db, topic.name, since, topic.begun))
-        if since < complete:
+        if since < complete or hub.topic(asked.topic) != topic:  # as it may be since
             why = "the topic is another one than it was at the position"
     if not why:
         return True

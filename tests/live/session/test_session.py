@@ -92,6 +92,55 @@ async def test_who_subscribes_anew_while_something_is_read_for_the_subscription_
         assert not live.hub.subscribers.of("room")
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_topic_that_is_another_one_once_it_is_known_what_of_it_is_kept_is_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    async with (
+        admitted(tmp_path / "a.db", lambda db: db.execute("CREATE TABLE t(a)")) as live,
+        live.connected() as client,
+    ):
+        await live.store.commit(lambda db: db.execute("INSERT INTO t VALUES(1)").fetchall())
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, ROOM)))
+        read = live.store.read
+
+        async def read_before(work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
+            found = await read(work, patient=patient)
+            if again and isinstance(found, int):  # which message was the last
+                monkeypatch.undo()
+                sent = await live.store.commit(lambda db: topics.publish(db, "room", "root", b'"lost"'))
+                await live.hub.reached(sent)
+                live.hub.end_topic("room", *await live.store.commit(lambda db: topics.destroy(db, "room")))
+                live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, ROOM)))
+            return found
+
+        monkeypatch.setattr(live.store, "read", read_before)
+        told = await client.ask("subscribe", topic="room", since=0, epoch=live.store.epoch)
+        assert told["EventData"].get("code") == ("gap" if again else None)
+
+
+async def test_who_is_ended_at_the_moment_at_which_it_would_subscribe_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with admitted(tmp_path / "a.db", lambda db: topics.create(db, ROOM)) as live, live.connected() as client:
+        live.hub.recent.forget(live.hub.position.id + 1)
+        read, asked = live.store.read, trio.Event()
+
+        async def read_last(work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
+            found = await read(work, patient=patient)
+            if isinstance(found, tuple) and isinstance(found[0], int):  # what is kept
+                client.session.end(CloseCode.TOKEN_EXPIRED, "as it does by itself")
+                asked.set()
+            return found
+
+        monkeypatch.setattr(live.store, "read", read_last)
+        await client.send(
+            {"method": "subscribe", "attributes": {"topic": "room", "since": 0, "epoch": live.store.epoch}}
+        )
+        await asked.wait()
+        assert not live.hub.subscribers.of("room")
+
+
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), StoreUnusable("no room")])
 async def test_a_store_that_cannot_be_read_just_now_ends_a_request_and_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
