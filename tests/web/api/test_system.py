@@ -254,6 +254,19 @@ async def test_a_new_table_refers_only_to_tables_that_may_be_known_of(tmp_path: 
         assert (await live.create("world", table_name="book", columns=columns)).status_code == 201
 
 
+async def test_a_secret_column_says_of_no_row_whose_it_is(tmp_path: Path) -> None:
+    made = "CREATE TABLE plain(k INTEGER PRIMARY KEY, api_token TEXT, v)", "INSERT INTO plain VALUES(1, 'ann', 2)"
+    async with served(tmp_path / "live.db", *made) as live:
+        ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
+        assert code(await live.change("world", row, owner_column="api_token")) == (409, "conflict")
+        assert code(await live.change("world", row, owner_column=1)) == (404, "not-found")
+
+        live.sql("UPDATE world SET owner_column = 'api_token', permission = ? WHERE table_name = 'plain'", 127 << 7 | 1)
+        assert code(await live.change("plain", "1", "ann", api_token="bob")) == (403, "forbidden")
+        assert (await live.change("plain", "1", api_token="bob")).status_code == 200
+        assert live.sql("SELECT * FROM plain") == [(1, "bob", 2)]
+
+
 async def test_a_grant_is_changed_but_not_what_it_is_of(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN) as live:
         ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
