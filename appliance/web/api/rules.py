@@ -12,7 +12,7 @@ from appliance.model import JSON, SQLiteValue, ascii_fold
 from appliance.protocol.json import identity
 from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
 from appliance.protocol.wording import quote
-from appliance.store.access import grants
+from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights, may_refer
 from appliance.store.tables.resources import Resource
@@ -110,6 +110,8 @@ def changes(
         _refuse_kept(changed, before, asked)
         _refuse_others(rights, resource, grant, found, changed, asked)
         _check_permission(grant, changed, asked)
+        if grant.kind is TableKind.ACCOUNT and not rights.principal.admin and _moves(resource, found, changed):
+            changed["confirmed"] = 0  # the former address was confirmed, and by an administrator
         return {**changed, **_TOUCHED} if changed else {}
     if grant.owner_column is not None and grant.owner_column in changed and not rights.principal.admin:
         folded = ascii_fold(grant.owner_column)  # a secret one, which SQL may have named, is not read here
@@ -237,6 +239,12 @@ def _refuse_administrators(rights: Rights, values: Mapping[str, SQLiteValue], as
     for name in values:
         if ascii_fold(name) in ADMINISTRATORS and not rights.principal.admin:
             raise Forbidden(f"{quote(name)} is for administrators", pointer=asked.pointers[name])
+
+
+def _moves(resource: Resource, found: Found, changed: Mapping[str, SQLiteValue]) -> bool:
+    """Whether an account gets another address, not only another spelling of it."""
+    email = changed.get("email")
+    return isinstance(email, str) and accounts.folded(email) != accounts.folded(str(value_of(resource, found, "email")))
 
 
 def _for_owners(name: str, asked: Asked) -> Forbidden:

@@ -246,6 +246,21 @@ async def test_memberships_and_grants_are_for_administrators(tmp_path: Path) -> 
         assert live.sql("SELECT count(*) FROM user_account WHERE confirmed OR name <> ''") == [(0,)]
 
 
+async def test_an_address_that_its_person_changes_is_not_confirmed_any_more(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        live.sql("UPDATE user_account SET email = 'Ann@example.com', confirmed = 1 WHERE reference_id = 'ann'")
+        for caller, change, confirmed in (
+            ("ann", {"email": " ANN@example.com"}, 1),
+            ("ann", {"name": "Ann"}, 1),
+            (None, {"email": "anne@example.com"}, 1),  # an administrator says which are
+            ("ann", {"email": "x"}, 1),
+            ("ann", {"email": "president@example.com"}, 0),
+        ):
+            await live.change("user_account", "ann", *([caller] if caller else []), **change)
+            assert live.sql("SELECT confirmed FROM user_account WHERE reference_id = 'ann'") == [(confirmed,)], change
+        assert live.sql("SELECT email FROM user_account WHERE reference_id = 'ann'") == [("president@example.com",)]
+
+
 async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(tmp_path: Path) -> None:
     tables = {"room": (NewColumn("name", "text"),), "note": (NewColumn("room_id", "room"),)}
     async with served(tmp_path / "live.db", tables=tables) as live:
