@@ -17,9 +17,9 @@ from appliance.cli import commands, serving
 from appliance.errors import CommandError, first_of
 
 
-def call(*words: str | Path) -> Result:
+def call(*words: str | Path, given: str | None = None) -> Result:
     """Run a command in this process."""
-    return CliRunner().invoke(commands, [*map(str, words)], env={"LIVE_APPLIANCE_DB": None})
+    return CliRunner().invoke(commands, [*map(str, words)], env={"LIVE_APPLIANCE_DB": None}, input=given)
 
 
 def a_file(folder: Path, statements: str = "CREATE TABLE orders(id INTEGER PRIMARY KEY)") -> Path:
@@ -97,6 +97,25 @@ def test_no_token_is_made_that_the_server_would_not_take(tmp_path: Path) -> None
         made = call("token", "create", "--admin", "--ttl", ttl, "--db", db, *options).stdout.splitlines()[-1]
         checked = call("token", "check", made, "--db", db, *options)
         assert (checked.exit_code, "valid: administrator" in checked.output) == (0, True), checked.output
+
+
+def test_no_token_is_made_for_a_subject_that_is_somebody_else(tmp_path: Path) -> None:
+    db = a_file(tmp_path)
+    assert call("user", "add", "ann@example.com", "--password-stdin", "--db", db, given="correct horse").exit_code == 0
+    with closing(sqlite3.connect(db)) as opened:
+        ((ann,),) = opened.execute("SELECT reference_id FROM user_account").fetchall()
+
+    for subject, more, why in (
+        ("guest", [], "taken for the server"),
+        ("system", ["--admin"], "taken for the server"),
+        ("database", [], "taken for the server"),
+        ("administrator", [], "taken for the server"),
+        (ann, ["--admin"], "an account's"),
+    ):
+        refused = call("token", "create", "--subject", subject, *more, "--db", db)
+        assert (refused.exit_code, why in refused.output) == (2, True), refused.output
+    for subject, more in (("administrator", ["--admin"]), (ann, []), ("ext-7", ["--admin"])):
+        assert call("token", "create", "--subject", subject, *more, "--db", db).exit_code == 0
 
 
 def test_a_token_is_revoked_for_as_long_as_it_says_that_it_lives(tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def token_create(
         raise click.UsageError("say whom the token is for: --user EMAIL, --subject ID, or --admin for an administrator")
     if subject is not None and not 1 <= len(subject) <= tokens.SUBJECT_LIMIT:
         raise click.UsageError(f"--subject must have 1 to {tokens.SUBJECT_LIMIT} characters")
+    if subject in tokens.NOBODYS or (subject == tokens.ADMINISTRATOR and not admin):
+        raise click.UsageError(
+            f"--subject {subject} would be taken for the server itself, or for whoever has a token by --admin"
+        )
     settings = config.load({}, os.environ, config_file)
     ttl_s, token_id = seconds(ttl), str(uuid.uuid4())
     if ttl_s > settings.token_lifetime_s:
@@ -72,6 +76,10 @@ def token_create(
             account: accounts.Account | None = accounts.known(store, email)
         else:  # a token for the subject of an account is one of the account, and ends with it
             account = None if subject is None else accounts.account_of(store, subject)
+    if account is not None and admin:
+        raise click.UsageError(
+            "--subject is an account's: its rights are those that its groups have, administrators one of them"
+        )
     of = account.reference_id if account else subject or tokens.ADMINISTRATOR
     made = tokens.issue(
         secret,

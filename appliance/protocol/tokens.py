@@ -23,8 +23,10 @@ ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 ISSUER: Final = "live-appliance"
 #: Who acts when an administrator works with the file itself: a subject of ours, though it has no account.
 ADMINISTRATOR: Final = "administrator"
-#: Whom messages and notices are from beside users (``MessageSource``): no other issuer's subject may be called so.
-SPOKEN_FOR: Final = frozenset((ADMINISTRATOR, "guest", "system", "database"))
+#: Whom messages and notices are from beside users (``MessageSource``): no subject may be called so, and no other
+#: issuer's what only ours may be.
+NOBODYS: Final = frozenset(("guest", "system", "database"))
+SPOKEN_FOR: Final = NOBODYS | {ADMINISTRATOR}
 #: What the ids of other issuers' keys begin with.
 OTHERS: Final = "jwt-"
 #: How far two clocks may be apart, seconds.

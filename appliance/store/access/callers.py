@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from appliance.model import Principal
-from appliance.protocol.tokens import ISSUER, NO_KEY, OTHERS, SPOKEN_FOR
+from appliance.protocol.tokens import ISSUER, NO_KEY, NOBODYS, OTHERS, SPOKEN_FOR
 from appliance.store.access import grants, keys
 from appliance.store.access.grants import Standing, TableGrant
 from appliance.store.tables import standard
@@ -73,6 +73,9 @@ def _identified(
             # Owners are known by their subject: it would have what the account, or one that was removed, owns.
             return Caller(principal, frozenset(), "this subject is one of ours; only tokens of ours stand for it")
         return Caller(principal, _shared(grants.groups_named(db, principal.groups)))
+    if principal.subject in NOBODYS and not stands.exists:
+        # The secret may be shared: whoever signs with it does not ask us. Its messages would seem to be the server's.
+        return Caller(principal, frozenset(), "this subject stands for nobody; get a token for another one")
     if principal.registered and not stands.exists:
         return Caller(principal, frozenset(), "the account of this token is not there any more")
     if (principal.issued_at or 0) < stands.not_before:

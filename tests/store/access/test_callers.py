@@ -51,6 +51,15 @@ def test_another_issuers_subject_is_none_of_ours(db: sqlite3.Connection) -> None
     assert (ours.refused, ours.principal.admin) == ("", True)
 
 
+def test_no_subject_of_ours_is_called_as_the_server_is(db: sqlite3.Connection) -> None:
+    refused = [
+        callers.identify(db, [Principal(ISSUER, subject, admin=admin, expires_at=0)])[0].refused
+        for subject in ("guest", "system", "database", "guests")
+        for admin in (False, True)
+    ]
+    assert [bool(each) for each in refused] == [True] * 6 + [False] * 2
+
+
 def test_a_token_ends_with_its_secret_whoever_has_verified_it_before_that(db: sqlite3.Connection) -> None:
     (key,) = keys.Secrets().keys(db)
     principal = Principal(ISSUER, ADMINISTRATOR, admin=True, expires_at=0, key_id=key.id)
