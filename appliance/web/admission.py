@@ -42,51 +42,66 @@ class Admission:
 
     async def __call__(self, upgrade: Upgrade) -> None:
         """Serve one client. Nothing of a token or a query is ever logged."""
-        counters, rights = self._backend.hub.counters, self._backend.hub.access
-        renewed = rights.renewed
+        # A session lives in this coroutine, and there may be 20,000 of them: it has few variables.
+        renewed = self._backend.hub.access.renewed
         try:
-            self._check_origin(upgrade.headers, secure=upgrade.secure)
-            reader = await self._reader(upgrade)
-            if reader is not None:
-                admit(self._backend, reader.principal)
-                self._backend.sessions.expect(_user(reader))
+            reader = await self._welcome(upgrade)
         except (RequestError, sqlite3.Error) as failure:
-            error = failure if isinstance(failure, RequestError) else unreadable(failure, "connect")
-            counters.refused[error.code] += 1
-            log.info("refused", remote=upgrade.remote, code=error.code)
-            headers = {"Content-Type": JSON_TYPE, **headers_of(error)}
-            lines = [(name.encode(), value.encode()) for name, value in headers.items()]
-            await upgrade.reject(error.status, error_body(error.code, error.message), lines)
+            await self._refuse(upgrade, failure)
             return
-        remote, opened = upgrade.remote, trio.current_time()
+        opened = trio.current_time()
         session: Session | None = None
         try:
             async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
                 session = Session(connection, outgoing, self._backend, reader)
-                if reader is not None:
-                    self._backend.sessions.expected(_user(reader))
-                principal = reader and reader.principal
-                counters.websockets += 1
-                log.info("connected", remote=remote, subject=principal and principal.subject)
+                self._greet(upgrade.remote, reader)
                 await session.run(Exchange(session, ANSWERS, AT_ONCE), renewed)
         finally:  # only now is it known with which code it was closed
-            if session is None and reader is not None:
-                self._backend.sessions.expected(_user(reader))
             if session is not None:
-                subject = session.principal.subject if session.authenticated else None
-                code = int(session.ending[0] if session.ending is not None else outgoing.ended or _code(connection))
-                traffic = session.traffic
-                counters.closed[code] += 1
-                log.info(
-                    "disconnected",
-                    remote=remote,
-                    subject=subject,
-                    code=code,
-                    seconds=round(trio.current_time() - opened, 3),
-                    batches=traffic.batches,
-                    bytes_out=traffic.bytes_out,
-                    bytes_in=traffic.bytes_in,
-                )
+                self._part(upgrade.remote, session, outgoing.ended or _code(connection), opened)
+            elif reader is not None:
+                self._backend.sessions.expected(_user(reader))
+
+    async def _welcome(self, upgrade: Upgrade) -> Reader | None:
+        """Let a client in; ``None`` when the first frame will bring the token. Raises ``RequestError``."""
+        self._check_origin(upgrade.headers, secure=upgrade.secure)
+        reader = await self._reader(upgrade)
+        if reader is not None:
+            admit(self._backend, reader.principal)
+            self._backend.sessions.expect(_user(reader))
+        return reader
+
+    async def _refuse(self, upgrade: Upgrade, failure: Exception) -> None:
+        error = failure if isinstance(failure, RequestError) else unreadable(failure, "connect")
+        self._backend.hub.counters.refused[error.code] += 1
+        log.info("refused", remote=upgrade.remote, code=error.code)
+        headers = {"Content-Type": JSON_TYPE, **headers_of(error)}
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await upgrade.reject(error.status, error_body(error.code, error.message), lines)
+
+    def _greet(self, remote: str, reader: Reader | None) -> None:
+        """Take note that a session has begun."""
+        if reader is not None:
+            self._backend.sessions.expected(_user(reader))
+        self._backend.hub.counters.websockets += 1
+        log.info("connected", remote=remote, subject=reader and reader.principal.subject)
+
+    def _part(self, remote: str, session: Session, code: int, opened: float) -> None:
+        """Take note that a session has ended: with ``code``, if it did not itself say with which."""
+        if session.ending is not None:
+            code = session.ending[0]
+        traffic = session.traffic
+        self._backend.hub.counters.closed[int(code)] += 1
+        log.info(
+            "disconnected",
+            remote=remote,
+            subject=session.principal.subject if session.authenticated else None,
+            code=int(code),
+            seconds=round(trio.current_time() - opened, 3),
+            batches=traffic.batches,
+            bytes_out=traffic.bytes_out,
+            bytes_in=traffic.bytes_in,
+        )
 
     def _check_origin(self, headers: Mapping[str, str], *, secure: bool) -> None:
         """Refuse a page of another site. Raises ``Forbidden``."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 import trio
@@ -26,6 +26,8 @@ from appliance.web.wire import Hangup
 
 #: Requests that may wait for their session: as many as one read brings, so that they can be answered at one stroke.
 QUEUED: Final = 64
+#: The name of the task that reads a WebSocket, as trio would give it.
+_READER: Final = "trio_websocket.WebSocketConnection._reader_task"
 _VERSION = b"13"  # RFC 6455, section 4.1
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -126,7 +128,7 @@ class Accepted:
     async def _shake_hands(self, limits: Limits) -> WebSocketConnection:
         with trio.move_on_after(limits.handshake_s) as patience:
             request = await wrap_server_stream(
-                self._nursery,
+                cast("trio.Nursery", _Readers(self._nursery)),
                 self._outgoing,
                 message_queue_size=QUEUED,
                 max_message_size=limits.message_bytes,
@@ -175,6 +177,20 @@ class Accepted:
         if self._nursery.child_tasks:
             self._nursery.cancel_scope.cancel()
         return bool(await self._tasks.__aexit__(None if error is None else type(error), error, None))
+
+
+class _Readers:
+    """A nursery for the WebSocket library's reader, which it is started in by a name that all of them share.
+
+    trio would make a text of 100 bytes anew for each, and there may be 20,000.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Start a task in that nursery."""
+        self._nursery.start_soon(task, *args, name=_READER)
 
 
 def wants_upgrade(request: Request) -> bool:

@@ -65,8 +65,9 @@ class Exchange:
         self._outgoing = session.way
         self._answers = answers
         self._at_once = at_once
-        self._replies: list[bytes] = []
-        self._later: list[tuple[Request, Later]] | None = None  # mostly, and there may be 20,000 of these
+        # Mostly there are none, and there may be 20,000 of these.
+        self._replies: list[bytes] | None = None
+        self._later: list[tuple[Request, Later]] | None = None
         self._malformed = 0
         self._allowance = float(session.backend.limits.request_burst)
         self._allowed_at = trio.current_time()
@@ -137,7 +138,7 @@ class Exchange:
                 self._refuse(asked, len(message))
             elif asked is not None:
                 await self._answer(asked, len(message))
-            if len(self._replies) >= REPLIES or type(asked) is not NewMessage:
+            if (self._replies and len(self._replies) >= REPLIES) or type(asked) is not NewMessage:
                 self._flush()
             if self._session.ending is not None:
                 break
@@ -213,6 +214,8 @@ class Exchange:
         counters.bad_tokens += code == Unauthorized.code
 
     def _reply(self, text: bytes) -> None:
+        if self._replies is None:
+            self._replies = []
         self._replies.append(text_frame(text))
 
     def _flush(self) -> None:
@@ -222,7 +225,7 @@ class Exchange:
         """
         self._session.backend.hub.flush()
         if self._replies:
-            replies, self._replies = self._replies, []
+            replies, self._replies = self._replies, None
             self._session.tell(b"".join(replies))
 
     def _grow_allowance(self) -> None:

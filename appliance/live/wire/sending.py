@@ -109,7 +109,7 @@ class Sending(trio.abc.SendStream):
         self._limit = limit
         self._together = together or Unsent(limit)
         self._write_s = write_s
-        self._queue: list[bytes | memoryview] = []  # mostly empty, and an empty deque takes 700 bytes more
+        self._queue: list[bytes | memoryview] | None = None  # mostly, and there may be 20,000 of these
         self._torn = False  # the first of the queue is the rest of a frame
         self._unsent = 0  # bytes in the queue
         self._flushing = False
@@ -159,10 +159,11 @@ class Sending(trio.abc.SendStream):
         """Forget what waits, but for the rest of a frame that the peer has in part: a Close can come next."""
         begun = max(self._carrier.begun, self._torn)
         kept = whole = 0
+        queue = self._queue or []
         while kept < begun and not self._gone:
-            kept += len(self._queue[whole])
+            kept += len(queue[whole])
             whole += 1
-        del self._queue[whole:]
+        del queue[whole:]
         self._change_unsent(kept - self._unsent)
         self._awaited = min(self._awaited, self._taken + self._unsent)
         self._wake()
@@ -208,7 +209,7 @@ class Sending(trio.abc.SendStream):
                     self._carrier.write(close_frame(code))
         self._gone = True
         self.straight = None
-        self._queue.clear()
+        self._queue = None
         self._change_unsent(-self._unsent)
         self._wake()
         with contextlib.suppress(OSError):
@@ -244,6 +245,8 @@ class Sending(trio.abc.SendStream):
         if sent:
             rest = memoryview(data)[sent:]
             self._torn = True
+        if self._queue is None:
+            self._queue = []
         self._queue.append(rest)
         self._change_unsent(len(rest))
         if not self._flushing:
@@ -285,6 +288,7 @@ class Sending(trio.abc.SendStream):
             self.hang_up()
         finally:
             self._flushing = False
+            self._queue = self._queue or None
 
     def _write(self) -> None:
         """Write what the socket takes of the queue."""
@@ -295,7 +299,7 @@ class Sending(trio.abc.SendStream):
         self._taken += sent
         self.sent += sent
         self._change_unsent(-sent)
-        queue = self._queue
+        queue = self._queue or []
         whole = 0
         while sent and sent >= len(queue[whole]):
             sent -= len(queue[whole])
