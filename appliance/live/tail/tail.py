@@ -278,7 +278,8 @@ class Tail:
             known = subscribers.grown
             course = await self._commits.coming(told, newest, frozenset(subscribers.by_row))
             facts = await self._commits.facts(told, course)
-            renewed = await self._rights.renew_to(self._store, facts.newest)
+            # A transaction that is longer than this look may take away at its end what its beginning would show.
+            renewed = await self._rights.renew_to(self._store, max(facts.newest, newest))
             # Of another table, too, it is to be known what is done to its rows; or rights are others.
             if known == subscribers.grown and not renewed:
                 return facts

@@ -25,6 +25,7 @@ from appliance.protocol.values import ValueOptions
 from appliance.store.access import granting
 from appliance.store.file.bridge import open_bridge
 from appliance.store.file.readers import READERS
+from appliance.store.outbox import look
 from appliance.store.store import StoreSettings, open_store
 from appliance.store.tables.secrecy import Secrecy
 from appliance.store.tables.standard import NewColumn, create, join_table
@@ -226,3 +227,24 @@ async def test_live_events_of_rows_that_say_who_may_read_them_do_not_wait_for_th
             finally:
                 held.set()
         assert [event["EventData"]["text"] for event in ann.sent] == ["hers"]
+
+
+async def test_what_the_end_of_a_transaction_takes_away_ends_delivery_before_its_first_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    async with application.served(tmp_path / "a.db", "CREATE TABLE plain(a)") as live:
+        live.sql("UPDATE world SET permission = 3 WHERE table_name = 'plain'")
+        await caught_up(live)
+        ann = peer("ann")
+        subscription = live.hub.subscribe(ann, "plain", Wish())
+        live.hub.attach(subscription)
+        with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
+            another.execute("BEGIN")
+            for number in range(5):
+                another.execute("INSERT INTO plain VALUES(?)", (number,))
+            another.execute("UPDATE world SET permission = 0 WHERE table_name = 'plain'")
+            another.execute("COMMIT")
+        await caught_up(live)
+        assert (ann.sent, subscription.ended) == ([], True)
