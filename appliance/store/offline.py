@@ -16,8 +16,7 @@ from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
 from appliance.store.file import connections, incarnation, schema
 from appliance.store.outbox import topics
-from appliance.store.tables import catalog, migration, watch
-from appliance.store.tables.secrecy import Secrecy
+from appliance.store.tables import catalog, migration, secrecy, watch
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -109,9 +108,9 @@ def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
 
 def capture(db: sqlite3.Connection) -> None:
     """Put tables under capture, inside the transaction that makes them; a store that was never served captures none."""
-    rules = schema.get(db, "secrecy")
-    if isinstance(rules, str):
-        watch.capture(db, secret=Secrecy.load(rules), unwatched=topics.unwatched(db))
+    rules = secrecy.remembered(db)
+    if rules is not None:
+        watch.capture(db, secret=rules, unwatched=topics.unwatched(db))
 
 
 @contextmanager
@@ -124,7 +123,7 @@ def migrating(path: Path) -> Iterator[list[str]]:
     uncaptured: list[str] = []
     with migration.hold(path):
         with open_store(path) as db:
-            rules = schema.get(db, "secrecy")
+            rules = secrecy.remembered(db)
             watch.suspend(db)
         try:
             yield uncaptured
@@ -132,9 +131,10 @@ def migrating(path: Path) -> Iterator[list[str]]:
             with open_store(path) as db:
                 # A store that was never served is put under capture by who serves it first, by his rules.
                 off = frozenset(map(ascii_fold, topics.unwatched(db)))
-                secrecy = Secrecy.load(rules) if isinstance(rules, str) else Secrecy((), ())
                 synced = watch.resume(
-                    db, secret=secrecy, watched=lambda table: isinstance(rules, str) and ascii_fold(table) not in off
+                    db,
+                    secret=rules or secrecy.Secrecy((), ()),
+                    watched=lambda table: rules is not None and ascii_fold(table) not in off,
                 )
                 uncaptured += [f"{table}: {reason}" for table, reason in synced.skipped.items()]
 

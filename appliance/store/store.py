@@ -29,11 +29,10 @@ from appliance.store.outbox import borders, topics
 from appliance.store.outbox.idempotency import Sent
 from appliance.store.outbox.look import Look, Lookout, open_lookout
 from appliance.store.outbox.retention import Retention
-from appliance.store.tables import breaks, migration, standard, watch  # fmt: skip
+from appliance.store.tables import breaks, migration, secrecy, standard, watch  # fmt: skip
 from appliance.store.tables.catalog import Catalog, Settings
 from appliance.store.tables.migration import Suspended
 from appliance.store.tables.resources import Resources
-from appliance.store.tables.secrecy import Secrecy
 
 log = structlog.get_logger()
 
@@ -53,7 +52,7 @@ class StoreSettings:
     """
 
     path: Path
-    secret: Secrecy
+    secret: secrecy.Secrecy
     busy_timeout_s: float = 5.0
     synchronous: str = "NORMAL"
     retention: Retention = field(default_factory=Retention)
@@ -314,7 +313,7 @@ def _begin(db: sqlite3.Connection, settings: StoreSettings, live: LiveFile) -> t
     schema.prepare(db)
     if settings.accounts:
         standard.prepare(db)
-    schema.remember(db, "secrecy", settings.secret.dump())  # for ``offline.migrating``
+    secrecy.remember(db, settings.secret)  # for commands, and for requests that name a column
     keys.Secrets(settings.secrets).note(db)
     if former != "wal":
         schema.remember(db, "journal_mode", former)  # what ``offline.release`` restores

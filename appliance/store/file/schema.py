@@ -166,10 +166,11 @@ def _is_as_of_a_dump(db: sqlite3.Connection) -> bool:
 
     By that the other is told from this one (``highest_found``). To make the trigger anew takes it two further.
     """
-    return bool(_version(db) <= db.execute(_DUMPED).fetchone()[0])
+    return bool(version(db) <= db.execute(_DUMPED).fetchone()[0])
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version(db: sqlite3.Connection) -> int:
+    """Give the schema's version, which every change of the schema and VACUUM move on."""
     return int(db.execute("PRAGMA schema_version").fetchone()[0])
 
 
@@ -196,14 +197,14 @@ def _from_2(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM sqlite_sequence WHERE name='_appliance_outbox'")
     # Rows are stored alike with and without AUTOINCREMENT, so the table need not be copied
     # (https://sqlite.org/lang_altertable.html, section 7, the simpler of the two procedures).
-    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    before = version(db)
     db.execute("PRAGMA writable_schema=ON")
     try:
         db.execute(
             "UPDATE sqlite_schema SET sql=replace(sql, ' AUTOINCREMENT', '') "
             "WHERE type='table' AND name='_appliance_outbox'"
         )
-        db.execute(f"PRAGMA schema_version={version + 1}")
+        db.execute(f"PRAGMA schema_version={before + 1}")
     finally:
         db.execute("PRAGMA writable_schema=RESET")
 
@@ -265,7 +266,7 @@ def highest_found(db: sqlite3.Connection) -> int:
     if "_appliance_outbox" in lacking(db):
         return 0
     known = get(db, SCHEMA_VERSION) if exists(db) else None
-    return -1 if isinstance(known, int) and _version(db) < known else highest(db)
+    return -1 if isinstance(known, int) and version(db) < known else highest(db)
 
 
 def oldest(db: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from appliance.capture.shape import Secret, Table, shape_of
 from appliance.model import Affinity, Column, Shape, SQLiteValue, ascii_fold, quote_identifier
-from appliance.store.file import connections
+from appliance.store.file import connections, schema
 from appliance.store.tables import catalog
 
 
@@ -94,8 +94,7 @@ class Resources:
 
     def read(self, db: sqlite3.Connection) -> Mapping[str, Resource]:
         """Give them by folded name, as ``db`` sees the schema now, whichever connection that is."""
-        (version,) = db.execute("PRAGMA schema_version").fetchone()
-        known = self._known
+        version, known = schema.version(db), self._known
         if known[0] != version:
             # One assignment, because readers do this in threads of their own.
             known = self._known = (version, _read(db, self._secret))

@@ -10,10 +10,13 @@ from typing import Final
 
 from appliance.errors import BadConfiguration
 from appliance.model import ascii_fold
+from appliance.store.file import schema
 
 #: What of our own tables is secret, whatever patterns are configured.
 ALWAYS = ("user_account.password",)
 
+#: The setting that holds the rules by which the file was last served.
+_RULES: Final = "secrecy"
 _NAMED: Final = """SELECT 1 FROM main.sqlite_schema AS made, pragma_table_xinfo(made.name) AS own
 WHERE made.type = 'table' AND made.name || '.' || own.name = ? COLLATE NOCASE"""
 
@@ -58,3 +61,14 @@ class Secrecy:
         if full in self._named:
             return True
         return not key and any(fnmatchcase(name, pattern) for pattern in self._patterns)
+
+
+def remember(db: sqlite3.Connection, secrecy: Secrecy) -> None:
+    """Note the rules by which the file is served, for ``remembered``."""
+    schema.remember(db, _RULES, secrecy.dump())
+
+
+def remembered(db: sqlite3.Connection) -> Secrecy | None:
+    """Give the rules by which the file was last served; ``None`` if it never was."""
+    rules = schema.get(db, _RULES)
+    return Secrecy.load(rules) if isinstance(rules, str) else None

@@ -64,7 +64,7 @@ def synchronise(db: sqlite3.Connection, *, secret: Secret, watched: Callable[[st
     with schema.transaction(db):
         migration.check(db)
         # To look at all tables takes long, where there are hundreds: only for what has come in between.
-        return _carry_out(db, plan if _version(db) == plan.version else _plan(db, secret, watched))
+        return _carry_out(db, plan if schema.version(db) == plan.version else _plan(db, secret, watched))
 
 
 def remember(db: sqlite3.Connection, synced: Synced) -> None:
@@ -74,15 +74,14 @@ def remember(db: sqlite3.Connection, synced: Synced) -> None:
 
 def has_moved(db: sqlite3.Connection) -> bool:
     """Whether somebody has changed the schema, or run VACUUM, since it was last looked at: while no server ran."""
-    (version,) = db.execute("PRAGMA schema_version").fetchone()
-    return schema.get(db, schema.SCHEMA_VERSION) not in (None, version)
+    return schema.get(db, schema.SCHEMA_VERSION) not in (None, schema.version(db))
 
 
 def found(db: sqlite3.Connection) -> tuple[int, dict[str, str | None]]:
     """Give the schema's ``found_version`` and what of it is ``foreign``, as ``Synced`` has them."""
     db.execute("BEGIN")
     try:
-        return _version(db) - _steps(db), standing.foreign(db)
+        return schema.version(db) - _steps(db), standing.foreign(db)
     finally:
         db.execute("COMMIT")
 
@@ -122,16 +121,12 @@ def capture(db: sqlite3.Connection, *, secret: Secret, unwatched: Collection[str
         migration.check(db)
     except migration.Suspended:
         return
-    before = _version(db)
+    before = schema.version(db)
     plan = _plan(db, secret, lambda table: ascii_fold(table) not in off)
     plan.anew = [each for each in plan.anew if ascii_fold(each[0].name) not in plan.before]
     plan.superfluous = []
     plan.carry_out(db)
-    schema.put(db, _STEPS, _steps(db) + _version(db) - before)
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA schema_version").fetchone()[0])
+    schema.put(db, _STEPS, _steps(db) + schema.version(db) - before)
 
 
 #: Why a table is left out that is called, or has a column that is called, so.
@@ -210,7 +205,7 @@ class _Plan:
         return Synced(
             shapes=self.right,
             found_version=self.version - self.steps,
-            schema_version=_version(db),
+            schema_version=schema.version(db),
             foreign=standing.foreign(db),
             found_texts=self.texts,
             texts=self.texts if self.is_done else standing.texts(standing.ours(db)),
@@ -228,7 +223,7 @@ def _plan(db: sqlite3.Connection, secret: Secret, watched: Callable[[str], bool]
     by_layout = {(shape.table, dump(shape)): shape for shape in shapes.values()}
     captured = {ascii_fold(shapes[shape_id].table) for shape_id in map(standing.shape_id, found) if shape_id in shapes}
     known = frozenset(ascii_fold(shape.table) for shape in shapes.values())
-    plan = _Plan({}, {}, [], [], frozenset(captured), known, _version(db), _steps(db), standing.texts(found))
+    plan = _Plan({}, {}, [], [], frozenset(captured), known, schema.version(db), _steps(db), standing.texts(found))
     kept: set[str] = set()
     by_table: dict[str, list[Standing]] = {}
     for each in found:

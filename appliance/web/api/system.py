@@ -17,11 +17,9 @@ from appliance.store.access import accounts, grants
 from appliance.store.access.accounts import NAME_LIMIT, address
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
-from appliance.store.file import schema
-from appliance.store.tables import rows, standard
+from appliance.store.tables import rows, secrecy, standard
 from appliance.store.tables.resources import Resource, refers_to_a_row
 from appliance.store.tables.rows import Clause, Found
-from appliance.store.tables.secrecy import Secrecy
 from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
 from appliance.web.api.documents import escaped, value_of
 
@@ -220,9 +218,9 @@ def _check_world(
         grant = grants.read(db).get(ascii_fold(table))
         if grant is None or grant.kind is not TableKind.PLAIN:
             raise Conflict("only a plain table has an owner column", column="owner_column")
-        column, rules = changed["owner_column"], schema.get(db, "secrecy")
+        column, rules = changed["owner_column"], secrecy.remembered(db)
         if column not in grants.columns(db, table):
             raise NotFound(f"{quote(table)} has no such column", column="owner_column")
-        if isinstance(rules, str) and Secrecy.load(rules)(table, str(column)):
+        if rules is not None and rules(table, str(column)):
             message = "a secret column is never captured: it cannot say who sees a row"
             raise Conflict(message, column="owner_column")
