@@ -164,7 +164,7 @@ class Audiences(Generic[M]):
         # The index is of the present shape.
         current = self.shape is not None and self.shape.id == change.shape.id
         guards = _guards(change, access, facts) if self.by_row else _UNASKED
-        everybody = _are_open(change, guards)
+        everybody = self.by_row > 0 and _are_open(change, guards)
         whole: dict[Form, list[Audience[M]]] = {}
         for audience in self._concerned_by_change(change) if current else self:
             if not audience.members:
@@ -292,10 +292,12 @@ _UNASKED: Final[Guards] = (None, None, None)
 
 def _are_open(change: Change, guards: Guards) -> bool:
     """Whether everybody may read the old and the new row."""
-    return all(
-        image is None or (guard is not None and bool(guard.permission & Verb.READ))
-        for image, guard in zip((change.old, change.new), guards[:2], strict=True)
-    )
+    old, new, _ = guards
+    return _is_open(change.old, old) and _is_open(change.new, new)
+
+
+def _is_open(image: Image | None, guard: Guarded | None) -> bool:
+    return image is None or (guard is not None and bool(guard.permission & Verb.READ))
 
 
 def _kind(audience: Audience[M]) -> Hashable:
