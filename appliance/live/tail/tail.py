@@ -166,11 +166,7 @@ class Tail:
                 return
             self._check_identity(look)
             self.state.behind_rows = look.highest - self._hub.position.id
-            if self._distrusted or look.generation not in (self._generation, self._hub.generation):
-                # A command or request has changed something; if it was somebody's rights, before anything is delivered.
-                self._distrusted = False
-                await self._rights.renew()
-            self._generation = look.generation
+            await self._renew_rights(look.generation)
             await self._schema.forewarn(look)
             before = self._before_a_break(look)
             await self._deliver(before)
@@ -196,6 +192,13 @@ class Tail:
             raise StoreReplaced("another database was written over the file")
         if look.highest < self._hub.position.id:
             raise StoreReplaced("the outbox has lost events that were sent")
+
+    async def _renew_rights(self, generation: int) -> None:
+        """Read all rights anew if a command or request has changed some: before the hub goes on, to this generation."""
+        if self._distrusted or generation not in (self._generation, self._hub.generation):
+            self._distrusted = False
+            await self._rights.renew()
+        self._generation = generation
 
     def _before_a_break(self, look: Look) -> Look:
         """Leave out what stands behind a break that not everybody knows of.
@@ -290,6 +293,7 @@ class Tail:
         if settings.unwatched != self._unwatched:
             await self._renew()
         else:
+            await self._renew_rights(settings.generation)
             await self._deliver_upto(highest)  # a topic that is gone may have been told something before
             self._hub.refresh_topics(settings)
 
@@ -305,6 +309,7 @@ class Tail:
         self._told = False
         self._hub.shapes = catalog.shapes
         await self._rights.renew(Stale(tables=True))
+        await self._renew_rights(catalog.settings.generation)
         upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
         await self._deliver_upto(upto)  # whoever has had an event of the new shape is to know of it
         self._hub.refresh(replace(catalog, changed=tuple(self._changed)))
@@ -323,6 +328,7 @@ class Tail:
             if look is None or not look.rows:
                 break
             self._check_identity(look)
+            await self._renew_rights(look.generation)
             before = [row for row in look.rows if _id(row) <= upto]
             await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
 

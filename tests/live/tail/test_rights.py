@@ -31,6 +31,7 @@ from appliance.store.tables.secrecy import Secrecy
 from appliance.store.tables.standard import NewColumn, create, join_table
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import served
+from tests.live.session.test_durable import NEXT_GENERATION
 from tests.web.api import application
 
 
@@ -97,6 +98,38 @@ async def test_rights_that_are_distrusted_while_a_look_is_delivered_are_read_ane
             while len(renewed) < 1 + failing:
                 await trio.lowlevel.checkpoint()
         assert renewed == [EVERYTHING] * (1 + failing)
+
+
+@pytest.mark.parametrize(
+    ("taken_up", "reading"),
+    [("INSERT INTO _appliance_unwatched VALUES('nothing')", "synchronise"), ("SELECT 1", "read_settings")],
+)
+async def test_rights_that_a_command_changes_while_what_another_has_set_is_taken_up_are_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_up: str, reading: str
+) -> None:
+    async with served(tmp_path / "a.db") as live:
+        renewed: list[Stale] = []
+        read, known = getattr(live.store, reading), []
+
+        async def renew(stale: Stale = EVERYTHING) -> None:
+            renewed.append(stale)
+
+        async def between() -> Any:
+            monkeypatch.setattr(live.store, reading, read)
+            known.append(renewed.count(EVERYTHING))
+            live.file.writer.execute(NEXT_GENERATION)  # as `token revoke` does, which leaves nothing in the outbox
+            return await read()
+
+        monkeypatch.setattr(live.tail._rights, "renew", renew)
+        monkeypatch.setattr(live.store, reading, between)
+        live.file.writer.execute(taken_up)
+        live.file.writer.execute(NEXT_GENERATION)
+        await live.write("INSERT INTO t VALUES(1, 'a')")
+        with trio.fail_after(5):
+            while not live.tail.has_all():
+                live.tail.wake()
+                await trio.lowlevel.checkpoint()
+        assert (known, renewed.count(EVERYTHING)) == ([1], 2)
 
 
 async def test_what_is_delivered_is_not_for_whose_token_has_ended_by_then(
