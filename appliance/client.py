@@ -21,7 +21,16 @@ from trio_websocket import (
 )
 
 from appliance import reach
-from appliance.errors import BadRequest, CloseCode, CommandError, Gap, UnknownTopic, first_of
+from appliance.errors import (
+    BadRequest,
+    CloseCode,
+    CommandError,
+    Gap,
+    StoreUnusable,
+    Unavailable,
+    UnknownTopic,
+    first_of,
+)
 from appliance.model import Position
 from appliance.reach import Lost
 
@@ -111,7 +120,7 @@ class Tail:
                     begun = True
                     await self._follow(connection, count)
                     return
-            except Lost as lost:
+            except (Lost, StoreUnusable) as lost:  # the store that gives the token may be locked just now, or restored
                 if not begun:
                     raise
                 failures = 1 if trio.current_time() - since > STEADY_S else failures + 1
@@ -134,6 +143,8 @@ class Tail:
                 elif refusal.code == BadRequest.code and again and attributes.pop("since", None) is not None:
                     del attributes["epoch"]  # nothing of this topic is kept
                     self._note("messages may be missing here: the topic is not durable")
+                elif refusal.code == Unavailable.code:
+                    raise Lost(str(refusal)) from None
                 elif refusal.code == Gap.code:
                     self.position = None
                     raise CommandError(

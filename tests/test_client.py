@@ -18,7 +18,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from appliance import client
-from appliance.errors import CommandError
+from appliance.errors import CommandError, StoreLocked
 from appliance.reach import Lost
 from tests.e2e.certificates import write_certificate
 
@@ -31,10 +31,11 @@ class Silent:
     def __init__(self) -> None:
         self.connections = 0
         self.asked: list[dict[str, Any]] = []
+        self.silent_on: tuple[int, ...] = (2, 3)
 
     async def connection(self, stream: trio.SocketStream) -> None:
         self.connections += 1
-        if self.connections == 2:  # like a process that is stopped: not even a Close is answered
+        if self.connections == 2 and self.silent_on:  # like a process that is stopped: not even a Close is answered
             head = await stream.receive_some()
             key = bytes(head).partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r")[0]
             accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
@@ -42,7 +43,7 @@ class Silent:
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
             )
-        if self.connections in (2, 3):
+        if self.connections in self.silent_on:
             await trio.sleep_forever()
         async with trio.open_nursery() as nursery:
             request = await wrap_server_stream(nursery, stream)
@@ -52,6 +53,11 @@ class Silent:
             nursery.cancel_scope.cancel()
 
     async def _serve(self, connection: WebSocketConnection) -> None:
+        await self._answer(connection)
+        while True:
+            await connection.get_message()  # and answer nothing
+
+    async def _answer(self, connection: WebSocketConnection) -> None:
         asked = json.loads(await connection.get_message())
         self.asked.append(asked["attributes"])
         since = asked["attributes"].get("since", 6)
@@ -59,8 +65,6 @@ class Silent:
         await connection.send_message(json.dumps({"EventType": "response", "EventData": reply, "id": 1}))
         event = {"MessageSource": "database", "EventType": "create", "EventData": {}, "EventId": since + 1}
         await connection.send_message(json.dumps(event))
-        while True:
-            await connection.get_message()  # and answer nothing
 
 
 async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +83,44 @@ async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: py
     assert [each.get("since") for each in server.asked] == [None, 7]
     assert server.connections == 4
     assert sum("does not answer" in note for note in noted) == 3
+
+
+class Unwell(Silent):
+    """A server that restarts behind each event, and on its second connection cannot read its store."""
+
+    async def _serve(self, connection: WebSocketConnection) -> None:
+        if self.connections == 2:
+            await connection.get_message()
+            refusal = {"code": "unavailable", "message": "the database cannot be read just now"}
+            await connection.send_message(json.dumps({"EventType": "error", "EventData": refusal, "id": 1}))
+        else:
+            await self._answer(connection)
+        await connection.aclose(1012)
+
+
+async def test_a_server_or_a_store_that_is_not_well_for_a_moment_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
+    server, shown, noted, tokens = Unwell(), list[str](), list[str](), list[str]()
+    server.silent_on = ()
+
+    def token() -> str:
+        tokens.append("token")
+        if len(tokens) == 2:  # it is made with the secret of the store
+            raise StoreLocked("a.db is locked by another program")
+        return tokens[-1]
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
+        tail = client.Tail(url, token, client.Wish("t"), shown.append, noted.append)
+        await tail.run(count=2, wait=False)
+        nursery.cancel_scope.cancel()
+    assert [json.loads(text)["EventId"] for text in shown] == [7, 8]
+    assert [each.get("since") for each in server.asked] == [None, 7]
+    assert sum("locked" in note or "cannot be read" in note for note in noted) == 2
 
 
 class NoNames(trio.abc.HostnameResolver):
