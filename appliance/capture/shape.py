@@ -56,7 +56,7 @@ class Table:
     ``disturbed``: so may be between our BEFORE triggers and the write itself, by a BEFORE trigger of the user's.
     ``acted``: so may be between the write and our AFTER triggers, by what a foreign key's action leads to.
     ``standard``: it is one of ours. ``joins``: the table that joins its rows to groups, and the column that names them.
-    ``accounts``: its rows are the users'.
+    ``accounts``: its rows are the users'. ``resolves``: it has a constraint with ON CONFLICT.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Table:
     standard: bool = False
     joins: tuple[str, str] | None = None
     accounts: bool = False
+    resolves: bool = False
 
     @property
     def key(self) -> tuple[TableColumn, ...]:

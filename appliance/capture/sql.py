@@ -171,6 +171,12 @@ def column_collations(create_table: str) -> dict[str, str]:
     return found
 
 
+def resolves_conflicts(create_table: str) -> bool:
+    """Whether a CREATE TABLE statement says ON CONFLICT: what becomes of a row that a constraint refuses."""
+    words = [token.keyword for token in tokens(create_table)]
+    return any(pair == ("ON", "CONFLICT") for pair in pairwise(words))
+
+
 def fires_before_a_write(create_trigger: str) -> bool:
     """Whether a CREATE TRIGGER statement is of a BEFORE INSERT or BEFORE UPDATE trigger; BEFORE is the default."""
     words = [token.keyword for token in tokens(create_trigger)]

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.capture.sql import column_collations, constant, functions, index_predicate, tokens, virtual_module
+from appliance.capture.sql import (
+    column_collations,
+    constant,
+    functions,
+    index_predicate,
+    resolves_conflicts,
+    tokens,
+    virtual_module,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,24 @@ def test_each_columns_collation_is_found(ddl: str, collations: dict[str, str]) -
             db.create_collation(name, lambda one, other: (one > other) - (one < other))
         db.execute(ddl)  # it is what SQLite takes, too
         db.close()
+
+
+@pytest.mark.parametrize(
+    ("ddl", "said"),
+    [
+        ("CREATE TABLE t(a UNIQUE ON CONFLICT REPLACE)", True),
+        ("CREATE TABLE t(a, b, UNIQUE(a, b) on -- \n conflict\tignore)", True),
+        ("CREATE TABLE t(a INTEGER PRIMARY KEY ASC ON CONFLICT FAIL, b)", True),
+        ("CREATE TABLE t(a UNIQUE, b REFERENCES t(a) ON DELETE CASCADE)", False),
+        ("CREATE TABLE t(\"ON CONFLICT\" UNIQUE, b DEFAULT 'ON CONFLICT') -- ON CONFLICT", False),
+        ('CREATE TABLE t("ON" UNIQUE, conflict)', False),
+    ],
+)
+def test_a_table_that_says_what_becomes_of_conflicts_is_told_from_others(ddl: str, said: bool) -> None:
+    assert resolves_conflicts(ddl) is said
+    db = sqlite3.connect(":memory:")
+    db.execute(ddl)  # it is what SQLite takes, too
+    db.close()
 
 
 def test_the_collations_of_tables_made_and_altered_by_sqlite_are_found() -> None:

@@ -13,6 +13,7 @@ from appliance.capture.sql import (
     fires_before_a_write,
     functions,
     index_predicate,
+    resolves_conflicts,
     virtual_module,
 )
 from appliance.model import KEPT_PREFIXES, Shape, Topic, ascii_fold, quote_identifier
@@ -199,6 +200,7 @@ def _table(db: sqlite3.Connection, name: str, without_rowid: bool, strict: bool,
         without_rowid=without_rowid,
         rowid=rowid,
         integer_key=integer_key,
+        resolves=resolves_conflicts(sql or ""),
     )
 
 

@@ -148,6 +148,35 @@ async def test_a_new_row_that_the_table_does_not_take_in_any_case_is_refused_wit
         assert (await live.create("plain", v=1, owner=5)).status_code == 201
 
 
+@pytest.mark.parametrize("resolution", ["REPLACE", "IGNORE", "FAIL", "ROLLBACK"])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "k TEXT PRIMARY KEY ON CONFLICT {}, owner TEXT, v",
+        "k TEXT NOT NULL, owner TEXT, v, n INTEGER PRIMARY KEY, UNIQUE(k) ON CONFLICT {}",
+        "k TEXT, owner TEXT, v, PRIMARY KEY(k) on  /* so */ conflict {}",
+    ],
+)
+async def test_nobody_takes_anothers_row_away_by_what_the_table_says_of_conflicts(
+    tmp_path: Path, columns: str, resolution: str
+) -> None:
+    plain = f"CREATE TABLE plain({columns.format(resolution)})"
+    rows = "INSERT INTO plain(k, owner, v) VALUES('a', 'ann', 1), ('b', 'bob', 2)"
+    async with served(tmp_path / "live.db", plain, rows) as live:
+        owner = (0x7F << OWNER_SHIFT) | 1 | 4
+        live.sql("UPDATE world SET permission = ?, owner_column = 'owner' WHERE table_name = 'plain'", owner)
+        (theirs,) = ids(await live.ask("GET", "/api/plain", "bob"))
+        for answer in (
+            await live.create("plain", "bob", k="a", v=3),
+            await live.change("plain", theirs, "bob", k="a"),
+            await live.create("plain", k="a", v=3),  # nor does an administrator who makes a new row
+        ):
+            assert code(answer) == (409, "conflict")
+            assert answer.json()["errors"][0]["source"] == {"pointer": "/data/attributes/k"}
+        assert live.sql("SELECT k, owner, v FROM plain ORDER BY k") == [("a", "ann", 1), ("b", "bob", 2)]
+        assert (await live.create("plain", "bob", k="c")).status_code == 201
+
+
 async def test_nobody_is_put_into_a_column_that_is_computed(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", "CREATE TABLE plain(k INTEGER PRIMARY KEY, v, owner AS (v))") as live:
         live.sql("UPDATE world SET owner_column = 'owner' WHERE table_name = 'plain'")
