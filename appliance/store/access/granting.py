@@ -73,6 +73,7 @@ def revoke(db: sqlite3.Connection, table: str, of: str, bits: int) -> None:
     found = _table(db, table)
     if of == OWNER:
         _set_bits(db, found, 0, bits << OWNER_SHIFT)
+        _join(db, found, USERS, 0, _had_along(found, bits))
         if bits == ALL:
             db.execute(f"UPDATE world SET owner_column = NULL, {_CHANGED} WHERE table_name = ?", (found.table,))
     elif ascii_fold(of) == standard.BUILT_IN[GUESTS]:
@@ -80,6 +81,15 @@ def revoke(db: sqlite3.Connection, table: str, of: str, bits: int) -> None:
     else:
         _join(db, found, accounts.group_named(db, of), 0, bits)
     schema.bump(db)
+
+
+def _had_along(found: TableGrant, bits: int) -> int:
+    """Say what ``users`` were granted with these rights of an owner's, and need no more (``grant``)."""
+    if found.owner_column is None:
+        return 0
+    had = dict(found.guarded.joins).get(USERS, 0) >> GROUP_SHIFT & ALL
+    created = had & bits & Verb.CREATE
+    return had if bits == ALL and had == Verb.PEEK | created else created
 
 
 def _table(db: sqlite3.Connection, table: str) -> TableGrant:

@@ -222,9 +222,9 @@ def _check_name(what: str, name: str, attribute: str) -> None:
     # What goes with a table is called as it, with an underscore behind that.
     reserved = f"{ascii_fold(name)}_".startswith(KEPT_PREFIXES)
     if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT or reserved:
-        raise BadRequest(f'"{name}" cannot be the name of a {what}: it takes letters, digits and _, a letter first, '
-                         f"{NAME_LIMIT} at most, and must not begin with _appliance, _litestream or sqlite",
-                         attribute=attribute)  # fmt: skip
+        raise BadRequest(f"{wording.quote(name)} cannot be the name of a {what}: it takes letters, digits and _, a "
+                         f"letter first, {NAME_LIMIT} at most, and must not begin with _appliance, _litestream or "
+                         "sqlite", attribute=attribute)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

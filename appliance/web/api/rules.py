@@ -54,7 +54,8 @@ def new_row(
         if grant.kind is TableKind.ACCOUNT:
             _refuse_administrators(rights, stored, asked)
         if grant.kind not in _JOINS:
-            stored.setdefault("permission", grant.default_permission)
+            # SQL may have written any number: what has other bits permits no more than all of ours.
+            stored.setdefault("permission", grant.default_permission & MOST)
         _check_permission(grant, stored, asked)
     elif grant.owner_column is not None and ascii_fold(grant.owner_column) in resource.generated:
         if not principal.admin:
@@ -242,9 +243,11 @@ def _refuse_administrators(rights: Rights, values: Mapping[str, SQLiteValue], as
 
 
 def _moves(resource: Resource, found: Found, changed: Mapping[str, SQLiteValue]) -> bool:
-    """Whether an account gets another address, not only another spelling of it."""
+    """Whether an account gets another address, not only another spelling of it; one that is never sent is any."""
     email = changed.get("email")
-    return isinstance(email, str) and accounts.folded(email) != accounts.folded(str(value_of(resource, found, "email")))
+    if not isinstance(email, str) or "email" not in resource.sent:
+        return isinstance(email, str)
+    return accounts.folded(email) != accounts.folded(str(value_of(resource, found, "email")))
 
 
 def _for_owners(name: str, asked: Asked) -> Forbidden:

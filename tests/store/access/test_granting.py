@@ -91,6 +91,32 @@ def test_an_owner_column_gives_rows_to_their_owners_with_what_was_granted_and_no
     assert may(db, ANN, (), owner="ann") == []
 
 
+def test_what_users_were_granted_with_an_owners_rights_is_taken_back_with_them(db: sqlite3.Connection) -> None:
+    def users() -> list[str]:
+        return may(db, ANN, (USERS,))
+
+    owner = Verb.READ | Verb.CREATE
+    granting.grant(db, "orders", "owner", owner, owner_column="user id")
+    assert users() == ["peek", "create"]
+    granting.revoke(db, "orders", "owner", Verb.CREATE)
+    assert users() == ["peek"]
+    granting.revoke(db, "orders", "owner", granting.VERBS["all"])
+    assert said(db) == ["administrators only"]
+
+    granting.grant(db, "orders", "owner", owner, owner_column="user id")
+    granting.revoke(db, "orders", "owner", granting.VERBS["all"])
+    assert said(db) == ["administrators only"]
+
+    granting.grant(db, "orders", "owner", owner, owner_column="user id")
+    granting.grant(db, "orders", "users", Verb.READ)
+    granting.revoke(db, "orders", "owner", granting.VERBS["all"])
+    assert users() == ["peek", "read"]
+
+    granting.grant(db, "todo", "users", Verb.CREATE)
+    granting.revoke(db, "todo", "owner", Verb.CREATE)
+    assert "group users: peek, create" in said(db, "todo")
+
+
 def test_a_standard_table_is_granted_only_as_a_whole(db: sqlite3.Connection) -> None:
     granting.grant(db, "todo", "users", Verb.CREATE)
     assert said(db, "todo") == ["everybody: peek, execute", "group users: peek, create", "its rows say the rest"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,11 @@ async def served(
     options: ValueOptions = OPTIONS,
     message_bytes: int = MESSAGE_BYTES,
     accounts: bool = True,
+    secret: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Serve the file that ``statements`` have made, after standard ``tables``."""
     _furnish(path, statements, tuple((tables or {}).items()), accounts=accounts)
-    settings = StoreSettings(path, Secrecy(SECRET_COLUMNS, ()), accounts=accounts)
+    settings = StoreSettings(path, Secrecy((*SECRET_COLUMNS, *secret), ()), accounts=accounts)
     async with open_bridge(), open_store(settings) as store:
         catalog = await store.synchronise()
         access = Access(store)

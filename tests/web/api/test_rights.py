@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
+from appliance.protocol.permissions import GROUP_SHIFT, MOST, OWNER_SHIFT, Verb
 from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 from tests.web.api.application import Served, code, ids, served
 
@@ -288,6 +288,30 @@ async def test_an_address_that_its_person_changes_is_not_confirmed_any_more(tmp_
             await live.change("user_account", "ann", *([caller] if caller else []), **change)
             assert live.sql("SELECT confirmed FROM user_account WHERE reference_id = 'ann'") == [(confirmed,)], change
         assert live.sql("SELECT email FROM user_account WHERE reference_id = 'ann'") == [("president@example.com",)]
+
+
+async def test_an_address_that_is_never_sent_is_not_confirmed_any_more_when_its_person_writes_it(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path / "live.db", secret=("user_account.email",)) as live:
+        live.sql("UPDATE user_account SET confirmed = 1 WHERE reference_id = 'ann'")
+        assert (await live.change("user_account", "ann", "ann", name="Ann")).status_code == 200
+        assert live.sql("SELECT confirmed FROM user_account WHERE reference_id = 'ann'") == [(1,)]
+        changed = await live.change("user_account", "ann", "ann", email="anne@example.com")
+        assert changed.status_code == 200
+        assert "email" not in changed.json()["data"]["attributes"]
+        (row,) = live.sql("SELECT email, confirmed FROM user_account WHERE reference_id = 'ann'")
+        assert row == ("anne@example.com", 0)
+
+
+@pytest.mark.parametrize(("default", "permission"), [(-1, MOST), (1 << 21, 0), (1 << 21 | 3, 3), ("none", 0)])
+async def test_a_new_row_permits_what_of_its_tables_default_are_permission_bits(
+    tmp_path: Path, default: object, permission: int
+) -> None:
+    async with served(tmp_path / "live.db", tables=TODO) as live:
+        live.sql("UPDATE world SET default_permission = ? WHERE table_name = 'todo'", default)
+        await todo(live)
+        assert live.sql("SELECT permission FROM todo") == [(permission,)]
 
 
 async def test_a_reference_to_what_may_not_be_referred_to_is_as_one_to_nothing(tmp_path: Path) -> None:
