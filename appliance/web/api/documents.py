@@ -102,9 +102,9 @@ def versions(resource: Resource, found: Found) -> tuple[str, ...]:
 
 
 def value_of(resource: Resource, found: Found, name: str) -> SQLiteValue:
-    """Give the value of a column that is sent."""
-    at = next(at for at, column in enumerate(resource.shape.columns) if ascii_fold(column.name) == name)
-    return found.image.values[at]
+    """Give the value of a column, by its folded name; ``None`` of one that is never sent."""
+    at = resource.shape.places.get(name)
+    return None if at is None else found.image.values[at]
 
 
 # --- rows to documents ------------------------------------------------------------------------------------------------

@@ -304,6 +304,26 @@ async def test_an_address_that_is_never_sent_is_not_confirmed_any_more_when_its_
         assert row == ("anne@example.com", 0)
 
 
+@pytest.mark.parametrize("secret", ["permission", "user_account_id", "version", "*_id", "world.table_name"])
+async def test_a_secret_column_that_rights_stand_on_is_no_fault_and_gives_nobody_more(
+    tmp_path: Path, secret: str
+) -> None:
+    async with served(tmp_path / "live.db", tables=TODO, secret=(secret,)) as live:
+        made = await todo(live)
+        for answer in (
+            await live.create("usergroup", name="editors"),
+            await live.create("user_account", email="cat@example.com"),
+            await live.create(JOIN, "ann", todo_id=made, usergroup_id=USERS),
+            await live.change("user_account", "ann", "ann", name="Ann"),
+            await live.change("todo", made, "ann", title="u"),
+            await live.change("todo", made, "ann", permission=0x7F << OWNER_SHIFT),
+            await live.create("world", table_name="other"),
+        ):
+            assert answer.status_code in (200, 201, 403)
+        assert (await live.change("todo", made, "bob", permission=MOST)).status_code in (403, 404)
+        assert (await live.ask("DELETE", f"/api/todo/{made}", "ann")).status_code == 204
+
+
 @pytest.mark.parametrize(("default", "permission"), [(-1, MOST), (1 << 21, 0), (1 << 21 | 3, 3), ("none", 0)])
 async def test_a_new_row_permits_what_of_its_tables_default_are_permission_bits(
     tmp_path: Path, default: object, permission: int
