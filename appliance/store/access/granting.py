@@ -107,6 +107,8 @@ def _declare_owner(db: sqlite3.Connection, found: TableGrant, column: str) -> Ta
     names = {ascii_fold(name): name for name in grants.columns(db, found.table)}
     if ascii_fold(column) not in names:
         raise BadRequest(wording.unknown(column, f"a column of {found.table}", names.values()))
+    if grants.is_virtual(db, found.table, names[ascii_fold(column)]):
+        raise BadRequest(f"{column} is a VIRTUAL column, which is never captured: it cannot say who sees a row")
     if found.owner_column is None:
         # Until now nobody could use the owner's bits, and all of them are there.
         _set_bits(db, found, 0, ALL << OWNER_SHIFT)

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from appliance.errors import Conflict, Forbidden, Invalid, NotFound
-from appliance.model import JSON, SQLiteValue, ascii_fold
+from appliance.model import JSON, Affinity, SQLiteValue, ascii_fold
+from appliance.protocol.coercion import as_number
 from appliance.protocol.json import identity
 from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_on_join
 from appliance.protocol.wording import quote
@@ -34,6 +35,8 @@ _TOUCHED: Final[Mapping[str, Clause]] = {
     "updated_at": ("strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", ()),
 }
 _JOINS = (TableKind.JOIN, TableKind.MEMBERSHIP)
+#: In columns of these affinities text that is a number becomes one.
+_NUMBERS: Final = (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL)
 
 
 def new_row(
@@ -64,6 +67,7 @@ def new_row(
             )
     elif grant.owner_column is not None:
         _own(stored, grant.owner_column, None if principal.guest else principal.subject, rights, asked)
+        _demand_held(resource, grant.owner_column, rights)
     given = {ascii_fold(name) for name, value in stored.items() if value is not None}
     for column in resource.table.columns:
         folded = ascii_fold(column.name)
@@ -119,6 +123,16 @@ def changes(
         if folded not in resource.sent or not owns(rights.principal, owner_of(value_of(resource, found, folded))):
             raise _for_owners(grant.owner_column, asked)
     return dict(changed)
+
+
+def check_owner(rights: Rights, resource: Resource, grant: TableGrant, found: Found, changed: Found) -> None:
+    """Refuse a change that has made a row another's, by an owner column that is computed. Raises ``Forbidden``."""
+    column = ascii_fold(grant.owner_column or "")
+    if rights.principal.admin or column not in resource.generated:
+        return
+    before, now = (owner_of(value_of(resource, each, column)) for each in (found, changed))
+    if before != now and not owns(rights.principal, before):
+        raise Forbidden(f"whose a row is ({quote(column)}) is for its owner and administrators to change")
 
 
 def check_references(
@@ -188,6 +202,16 @@ def _own(stored: dict[str, SQLiteValue], column: str, mine: str | None, rights: 
         stored[column] = mine
     elif not rights.principal.admin and (stored[column] if mine is None else owner_of(stored[column])) != mine:
         raise Forbidden(f"{quote(column)} of a new row is yourself; leave it out", pointer=asked.pointers[column])
+
+
+def _demand_held(resource: Resource, name: str, rights: Rights) -> None:
+    """Raise ``Forbidden`` where the owner column would hold somebody else: 05 is 5 in an INTEGER."""
+    principal = rights.principal
+    if principal.admin or principal.guest or resource.columns[ascii_fold(name)].affinity not in _NUMBERS:
+        return
+    number = as_number(principal.subject)
+    if number is not None and owner_of(number) != principal.subject:
+        raise Forbidden(f"{quote(name)} holds numbers, and {quote(principal.subject)} would be another one's there")
 
 
 def _refuse_generated(resource: Resource, values: Mapping[str, object], asked: Asked) -> None:

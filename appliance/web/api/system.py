@@ -221,6 +221,7 @@ def _check_world(
         column, rules = changed["owner_column"], secrecy.remembered(db)
         if column not in grants.columns(db, table):
             raise NotFound(f"{quote(table)} has no such column", column="owner_column")
-        if rules is not None and rules(table, str(column)):
-            message = "a secret column is never captured: it cannot say who sees a row"
+        secret = rules is not None and rules(table, str(column))
+        if secret or grants.is_virtual(db, table, str(column)):
+            message = f"a {'secret' if secret else 'VIRTUAL'} column is never captured: it cannot say who sees a row"
             raise Conflict(message, column="owner_column")

@@ -214,6 +214,7 @@ class Tables:
                 done = deed("change", opened, changed or found, values)
                 if changed is None:
                     return Response(status_code=204), done
+                rules.check_owner(opened.rights, opened.resource, opened.grant, found, changed)
                 found = changed
             if opened.may(Verb.READ, found):
                 return self._row(200, opened, found), done

@@ -117,6 +117,13 @@ def test_what_users_were_granted_with_an_owners_rights_is_taken_back_with_them(d
     assert "group users: peek, create" in said(db, "todo")
 
 
+def test_an_owner_column_is_one_that_is_captured(db: sqlite3.Connection) -> None:
+    db.execute('ALTER TABLE Orders ADD COLUMN whose AS (lower("User Id"))')
+    with pytest.raises(BadRequest, match="VIRTUAL"):
+        granting.grant(db, "orders", "owner", Verb.READ, owner_column="WHOSE")
+    assert said(db) == ["administrators only"]
+
+
 def test_a_standard_table_is_granted_only_as_a_whole(db: sqlite3.Connection) -> None:
     granting.grant(db, "todo", "users", Verb.CREATE)
     assert said(db, "todo") == ["everybody: peek, execute", "group users: peek, create", "its rows say the rest"]

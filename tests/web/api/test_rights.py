@@ -186,6 +186,33 @@ async def test_nobody_is_put_into_a_column_that_is_computed(tmp_path: Path) -> N
         assert live.sql("SELECT owner FROM plain") == [("ann",)]
 
 
+async def test_only_its_owner_gives_a_row_away_by_what_its_owner_is_computed_from(tmp_path: Path) -> None:
+    plain = "CREATE TABLE plain(k INTEGER PRIMARY KEY, v, w, owner AS (lower(v)) STORED)"
+    async with served(tmp_path / "live.db", plain, "INSERT INTO plain VALUES(1, 'ann', 0)") as live:
+        everybody = (0x7F << OWNER_SHIFT) | 1 | 2 | 8
+        live.sql("UPDATE world SET permission = ?, owner_column = 'owner' WHERE table_name = 'plain'", everybody)
+        for given in ("bob", None):
+            assert code(await live.change("plain", "1", "bob", v=given)) == (403, "forbidden")
+        assert (await live.change("plain", "1", "bob", v="ANN", w=1)).status_code == 200
+        assert live.sql("SELECT v, w FROM plain") == [("ANN", 1)]
+        assert (await live.change("plain", "1", "ann", v="bob")).status_code == 200
+        assert (await live.change("plain", "1", v="ann")).status_code == 200  # an administrator
+
+
+@pytest.mark.parametrize("subject", ["05", "5.0", "+5", " 5", "5e0", "99999999999999999999"])
+@pytest.mark.parametrize("declared", ["INTEGER", "NUMERIC"])
+async def test_nobody_creates_rows_whose_owner_would_be_somebody_else(
+    tmp_path: Path, declared: str, subject: str
+) -> None:
+    async with served(tmp_path / "live.db", f"CREATE TABLE plain(k INTEGER PRIMARY KEY, owner {declared}, v)") as live:
+        owner = (0x7F << OWNER_SHIFT) | 1 | 4
+        live.sql("UPDATE world SET permission = ?, owner_column = 'owner' WHERE table_name = 'plain'", owner)
+        for named in ({}, {"owner": subject}):
+            assert code(await live.create("plain", subject, v=1, **named)) == (403, "forbidden")
+        for each in ("5", "-5", "ann", "0x5"):
+            assert (await live.create("plain", each, v=1)).json()["data"]["attributes"]["v"] == 1
+
+
 async def test_only_the_owner_gives_a_row_away_or_opens_it(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", tables=TODO) as live:
         row = await todo(live, permission=2097057 | 2 | 8)  # everybody may read and update

@@ -267,6 +267,14 @@ async def test_a_secret_column_says_of_no_row_whose_it_is(tmp_path: Path) -> Non
         assert live.sql("SELECT * FROM plain") == [(1, "bob", 2)]
 
 
+async def test_a_virtual_column_says_of_no_row_whose_it_is(tmp_path: Path) -> None:
+    plain = "CREATE TABLE plain(k INTEGER PRIMARY KEY, v, owner AS (v), kept AS (v) STORED)"
+    async with served(tmp_path / "live.db", plain) as live:
+        ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
+        assert code(await live.change("world", row, owner_column="owner")) == (409, "conflict")
+        assert (await live.change("world", row, owner_column="kept")).status_code == 200
+
+
 async def test_a_grant_is_changed_but_not_what_it_is_of(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN) as live:
         ((row,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
