@@ -172,6 +172,7 @@ class Tail:
             await self._deliver(before)
             # Everybody else's turn, which a look does not give: not before what it has found is delivered.
             await trio.lowlevel.checkpoint()
+            await self._absence.look()  # who catches up for long would not wait before that
             self.state.behind_rows = max(0, look.highest - self._hub.position.id)
             self.state.behind = look.full
             if before is not look:  # made by another process, or by us, and the news was not told then
