@@ -287,11 +287,15 @@ class Commits:
     async def _with_ends(
         self, facts: Facts, events: Sequence[Told], changes: Sequence[Change], *, most: int | None = None
     ) -> Facts:
-        """Add how the rows of some changes have ended behind the events, unless more has happened to them."""
+        """Add how the rows of some changes have ended behind the events, unless more has happened to them.
+
+        Behind their transactions, too: the groups that a row has in the midst of one nobody could SELECT it by.
+        """
         if not changes:
             return facts
         topics = {ascii_fold(each.shape.table) for each in changes}
-        found = await beside.behind(self._hub, self._store, changes, events[-1].id, facts.newest, most)
+        after = self._end(events[-1].id, facts.newest)
+        found = await beside.behind(self._hub, self._store, changes, after, facts.newest, most)
         if found == []:
             return facts
         if found is None:
@@ -327,13 +331,16 @@ class Commits:
                 course.add(transaction)
                 course.end()
                 transaction = []
-                end = self._store.borders.end(told.id, newest)
-                place = bisect_left(self._apart, told.id)
-                end = min([end, *self._apart[place : place + 1]])
+                end = self._end(told.id, newest)
             transaction.append(told)
         course.add(transaction)
         course.end()
         return course
+
+    def _end(self, event: int, newest: int) -> int:
+        """Give where what counts as one transaction with an event ends, for whoever is read for here."""
+        place = bisect_left(self._apart, event)
+        return min([self._store.borders.end(event, newest), *self._apart[place : place + 1]])
 
     def _with_judges(self, topics: Collection[str]) -> frozenset[str]:
         """Add to these tables (folded) those whose rows are judged in place of theirs."""

@@ -279,13 +279,13 @@ class Tail:
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:
         subscribers = self._hub.subscribers
         while True:
-            known = subscribers.grown
+            known = subscribers.grown, subscribers.filtered
             course = await self._commits.coming(told, newest, frozenset(subscribers.by_row))
             facts = await self._commits.facts(told, course)
             # A transaction that is longer than this look may take away at its end what its beginning would show.
             renewed = await self._rights.renew_to(self._store, max(facts.newest, newest))
-            # Of another table, too, it is to be known what is done to its rows; or rights are others.
-            if known == subscribers.grown and not renewed:
+            # Of another table or filter, too, it is to be known what is done to its rows; or rights are others.
+            if known == (subscribers.grown, subscribers.filtered) and not renewed:
                 return facts
 
     async def _renew_settings(self) -> None:

@@ -20,6 +20,7 @@ from appliance.live.matching.facts import Facts
 from appliance.live.matching.telling import Told
 from appliance.live.replay import reading
 from appliance.live.replay.reading import Reading
+from appliance.live.tail.rights import Rights
 from appliance.model import Change, Image, Op, Principal, Shape, SQLiteValue
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.store.file.readers import READERS
@@ -122,6 +123,37 @@ async def test_so_it_does_that_is_deleted_when_the_server_has_just_looked(
             return seen
 
         monkeypatch.setattr(live.store, "look", look_on)
+        live.sql(LEAVES)
+        await caught_up(live)
+        while statements:
+            await trio.lowlevel.checkpoint()
+        await caught_up(live)
+        assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]
+
+
+async def test_so_it_does_for_who_comes_when_it_is_known_what_leaves_the_filters_of_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.hub.unsubscribe(held)
+        holder, wishes = peer("carl", "staff"), [Wish({"text": "shared"}, live_set=True)]
+        live.hub.attach(live.hub.subscribe(peer("dora"), "todo", Wish(live_set=True)))
+        look, renew_to, statements = live.store.look, Rights.renew_to, [GOES]
+
+        async def look_on(*asked: Any) -> Any:
+            seen = await look(*asked)
+            if statements and seen is not None and seen.rows:
+                live.sql(statements.pop())
+            return seen
+
+        async def come(rights: Rights, *asked: Any) -> bool:
+            renewed = await renew_to(rights, *asked)
+            if wishes:  # as who resumes at the hub's position
+                live.hub.attach(live.hub.subscribe(holder, "todo", wishes.pop()))
+            return renewed
+
+        monkeypatch.setattr(live.store, "look", look_on)
+        monkeypatch.setattr(Rights, "renew_to", come)
         live.sql(LEAVES)
         await caught_up(live)
         while statements:

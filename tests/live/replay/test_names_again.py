@@ -14,6 +14,7 @@ from appliance.live.matching.audience import Wish
 from appliance.live.replay import commits
 from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
+from appliance.store.outbox import look
 from appliance.store.tables.standard import USERS, join_table
 from tests.live.fanout.test_shared import many_read
 from tests.live.matching.test_facts import caught_up, peer, read_one_by_one, shared_row
@@ -138,6 +139,42 @@ async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_l
         assert not held_by(ann, {"r"} if "staff" in groups else set())
         assert all(each["EventType"] == "delete" for each in ann.sent)
         assert "staff" in groups or "shared" not in str(ann.sent)
+
+
+@pytest.mark.parametrize("how", ["fed", "remembered", "read"])
+async def test_a_row_that_its_transaction_shares_changes_and_parts_is_shown_to_nobody_when_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    read_one_by_one(monkeypatch)
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.hub.unsubscribe(held)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        live.sql(GOES)
+        await caught_up(live)
+        dan, begun = peer("dan", "club"), live.hub.position.id
+        subscription = live.hub.subscribe(dan, "todo", Wish({"text": "shared"}, live_set=True))
+        if how == "fed":
+            live.hub.attach(subscription)
+            looked, behind = live.store.look, [GOES]
+
+            async def look_on(*asked: Any) -> Any:
+                seen = await looked(*asked)
+                if behind and seen is not None and seen.rows:
+                    live.sql(behind.pop())
+                return seen
+
+            monkeypatch.setattr(live.store, "look", look_on)
+        await run(live, (COMES.format("shared"), JOIN.format("club"), LEAVES, PARTS), at_once=True)
+        if how != "fed":
+            await run(live, (GOES,), at_once=True)
+            if how == "read":
+                live.hub.recent.forget(live.hub.position.id)
+            await Reading(live.hub, live.store, dan, [subscription], begun).run()
+        await caught_up(live)
+        assert "shared" not in str(dan.sent)
+        assert dan.told == []
 
 
 async def test_a_row_leaves_a_filter_that_came_when_it_had_been_judged_for_others(
