@@ -16,7 +16,7 @@ from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
 from appliance.store.file import connections, incarnation, schema
 from appliance.store.outbox import topics
-from appliance.store.tables import catalog, migration, secrecy, watch
+from appliance.store.tables import catalog, migration, secrecy, standard, watch
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -95,11 +95,18 @@ def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
 def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
     """Put a table on the watch, or take it off and its triggers with it.
 
-    Raises ``CommandError`` when there is no such table.
+    Raises ``CommandError`` when there is no such table, and for one by which it is known who may see what: a server
+    hears of rights that are taken away by what is captured of it.
     """
     names = {ascii_fold(each.name): each.name for each in catalog.tables(db)}
     if ascii_fold(table) not in names:
         raise CommandError(f'there is no table "{table}"; `live-appliance table list` names those there are')
+    made = standard.registered(db).get(ascii_fold(table))
+    if not watched and made is not None and (made.object_table is not None or standard.is_system(table)):
+        raise CommandError(
+            f'"{made.table}" says who may see what, so it stays on the watch: what changes there counts at the next '
+            "event. Only those who may peek it know of it"
+        )
     with schema.transaction(db):
         topics.set_watched(db, names[ascii_fold(table)], watched)
         if not watched:

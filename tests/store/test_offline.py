@@ -1,0 +1,28 @@
+"""The store as commands use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import CommandError
+from appliance.store import offline
+from appliance.store.file import schema
+from appliance.store.outbox import topics
+from appliance.store.tables import standard
+from appliance.store.tables.standard import NewColumn, join_table
+
+
+def test_what_says_who_may_see_what_stays_on_the_watch(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.touch()
+    with offline.open_store(path) as db:
+        standard.prepare(db)
+        with schema.transaction(db):
+            standard.create(db, "todo", [NewColumn("text", "text")])
+        for table in ("user_account", "World", *map(join_table, ("user_account", "world", "todo"))):
+            with pytest.raises(CommandError, match="says who may see what"):
+                offline.set_watched(db, table, False)
+        offline.set_watched(db, "todo", False)
+        assert topics.unwatched(db) == {"todo"}
