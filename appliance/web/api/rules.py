@@ -205,8 +205,13 @@ def _own(stored: dict[str, SQLiteValue], column: str, mine: str | None, rights: 
 
 
 def _demand_held(resource: Resource, name: str, rights: Rights) -> None:
-    """Raise ``Forbidden`` where the owner column would hold somebody else: 05 is 5 in an INTEGER."""
+    """Raise ``Forbidden`` where the owner column would hold somebody else.
+
+    05 is 5 in an INTEGER; and of nobody SQLite makes the next number, where that is the key.
+    """
     principal = rights.principal
+    if principal.guest and name == resource.table.integer_key:
+        raise Forbidden(f"each row of {quote(resource.name)} is somebody's, by its key; sign in first")
     if principal.admin or principal.guest or resource.columns[ascii_fold(name)].affinity not in _NUMBERS:
         return
     number = as_number(principal.subject)

@@ -453,6 +453,18 @@ async def test_a_guest_makes_no_rows_for_others(tmp_path: Path, owner: object) -
         assert live.sql("SELECT owner FROM plain") == [(None,)]
 
 
+async def test_a_guest_makes_no_rows_where_the_key_says_whose_they_are(tmp_path: Path) -> None:
+    plain = "CREATE TABLE plain(owner INTEGER PRIMARY KEY, v)", "INSERT INTO plain VALUES(6, 0)"
+    async with served(tmp_path / "live.db", *plain, guests=True) as live:
+        permission = 1 | 4 | (0x7F << OWNER_SHIFT)
+        live.sql("UPDATE world SET owner_column = 'owner', permission = ? WHERE table_name = 'plain'", permission)
+        for attributes in ({"v": 1}, {"owner": None}):
+            document = {"data": {"type": "plain", "attributes": attributes}}
+            assert code(await live.client.post("/api/plain", json=document)) == (403, "forbidden")
+        assert ids(await live.ask("GET", "/api/plain", "7")) == []
+        assert (await live.create("plain", "7", v=1)).json()["data"]["id"] == "7"
+
+
 async def test_who_may_change_rows_of_a_table_may_not_grant_on_it(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", PLAIN) as live:
         ((world,),) = live.sql("SELECT reference_id FROM world WHERE table_name = 'plain'")
