@@ -271,9 +271,8 @@ class Tail:
             if rows:
                 self.state.last_look, self.state.behind_rows = trio.current_time(), look.highest - hub.position.id
                 await trio.lowlevel.checkpoint()
-                if self._distrusted:
-                    self._distrusted = False
-                    await self._rights.renew()
+                await self._absence.look()
+                await self._renew_rights(self._generation)
                 facts = await self._facts(told, look.highest)
 
     async def _facts(self, told: Sequence[Told], newest: int) -> Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ from appliance.store.outbox import look
 from tests.live.replay.test_reading import FILL, served
 
 
+@pytest.mark.parametrize("behind", ["many looks", "one that takes long"])
 async def test_a_file_that_is_replaced_is_noticed_while_the_tail_has_much_to_catch_up_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
 ) -> None:
-    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
-        monkeypatch.setattr(look, name, 2)
+    if behind == "many looks":
+        for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+            monkeypatch.setattr(look, name, 2)
     async with served(tmp_path / "a.db") as live:
+        if behind != "many looks":
+            monkeypatch.setattr(live.hub, "publish", partial(live.hub.publish, turn_s=0))  # one event a turn
         looked: list[int] = []
 
         async def note(_: Absence) -> None:
