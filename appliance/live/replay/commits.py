@@ -282,7 +282,10 @@ class Commits:
         facts = await self._with_ends(facts, events, another, most=MANY)
         if facts.joining:
             facts = replace(facts, joined=partings(facts))
-        return replace(facts, doubtful=facts.doubtful | course.lacking) if course.lacking else facts
+        if course.lacking:
+            facts = await owners.as_now(self._hub, self._store, facts, events, course.lacking)
+            facts = replace(facts, doubtful=facts.doubtful | course.lacking)
+        return facts
 
     async def _with_ends(
         self, facts: Facts, events: Sequence[Told], changes: Sequence[Change], *, most: int | None = None

@@ -13,11 +13,12 @@ from typing import Final
 
 from appliance.live.fanout.hub import Hub
 from appliance.live.matching.course import is_renamed
-from appliance.live.matching.facts import Facts, row_of, value_of
+from appliance.live.matching.facts import Facts, name_of, row_of, value_of
 from appliance.live.matching.telling import Told
 from appliance.live.replay import beside
 from appliance.model import Change, Image, ascii_fold
-from appliance.protocol.permissions import owner_of
+from appliance.protocol.permissions import Guarded, owner_of
+from appliance.store.access.grants import CLOSED, TableKind
 from appliance.store.file import schema
 from appliance.store.store import Store
 from appliance.store.tables.owners import key_of, owners
@@ -50,6 +51,30 @@ async def known(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], to
     left = await _left(hub, store, lost, newest) if lost else {}
     mine = [(each, row) for each, row in lost if left.get(row, 0) < each.id]
     return replace(facts, owners={each.id: now[row] for each, row in mine})
+
+
+async def as_now(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], topics: Collection[str]) -> Facts:
+    """Have what these events made of rows of these tables (folded), and found, be for whom the rows are for now only.
+
+    That is nobody where they are gone. It is for where too little is known of what else a transaction has done to them:
+    none of it is shown to whom the transaction gives a row and takes it away from again. Raises ``sqlite3.Error``.
+    """
+    grants = {topic: grant for topic in topics if (grant := hub.access.grant(topic)).object_table is None}
+    columns = {topic: grant.owner_column for topic, grant in grants.items() if grant.owner_column is not None}
+    changes = [
+        (change, change.new)
+        for told in events
+        if told.topic in grants and isinstance(change := told.event, Change) and change.new is not None
+    ]
+    now, _ = await store.read(lambda db: _read(db, store, columns, changes)) if columns else ({}, 0)
+    last: dict[int, Guarded] = {}
+    for change, image in changes:
+        topic, row = ascii_fold(change.shape.table), row_of(change, image)
+        if grants[topic].kind is not TableKind.PLAIN:
+            last[change.id] = facts.guards.get(name_of(change, image)) or CLOSED
+        elif topic in columns:
+            last[change.id] = grants[topic].guarded._replace(owner=now[row]) if row in now else CLOSED
+    return replace(facts, last={**facts.last, **last}, between={*facts.between, *last})
 
 
 def _read(

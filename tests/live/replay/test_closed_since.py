@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from appliance.live.matching.audience import Wish
+from appliance.live.replay import beside
 from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import OWNER_SHIFT, Verb
+from appliance.store.outbox import look, replay
 from appliance.store.tables.standard import NewColumn
 from tests.live.matching.test_facts import caught_up, peer
 from tests.web.api.application import Served, served
@@ -123,3 +127,34 @@ async def test_so_it_is_with_rows_of_a_plain_table_that_have_owners(
         await caught_up(live)
         made = [statement.format(key) for statement in statements]
         assert_told(followed, held, await replayed(live, "note", made, remembered=remembered))
+
+
+@pytest.mark.parametrize("goes", [False, True])
+@pytest.mark.parametrize("table", ["note", "todo"])
+async def test_what_a_transaction_gives_and_takes_back_is_shown_to_nobody_however_much_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, goes: bool
+) -> None:
+    for name in ("LOOK_ROWS", "GLANCE_ROWS"):
+        monkeypatch.setattr(look, name, 2)
+    monkeypatch.setattr(beside, "PAGES", 0)
+    monkeypatch.setattr(replay, "PAGE_ROWS", 1)
+    columns = (NewColumn("text", "text"),)
+    async with served(tmp_path / "a.db", f"CREATE TABLE note{KEYS[0]}", tables={"todo": columns}) as live:
+        live.sql("UPDATE world SET owner_column = 'owner', permission = ? WHERE table_name = 'note'", 1 | OWNERS)
+        for statement in (PUT.format(1), PASSED_ON, COMES, GIVEN_AWAY):
+            live.sql(statement)
+        await caught_up(live)
+        follows, holds = peer("ann"), peer("ann")
+        for ann, wish in ((follows, Wish()), (holds, Wish(live_set=True))):
+            live.hub.attach(live.hub.subscribe(ann, table, wish))
+        to_ann, taken = (
+            (BACK, PASSED_ON) if table == "note" else ("UPDATE todo SET user_account_id = 'ann'", GIVEN_AWAY)
+        )
+        often = (f"UPDATE {table} SET text = text || '.'",) * 8
+        end = (*often, f"DELETE FROM {table}") if goes else ()
+        with closing(sqlite3.connect(live.store.path, isolation_level=None)) as another:
+            for statement in ("BEGIN", to_ann, *often, taken, *end, "COMMIT"):
+                another.execute(statement)
+        await caught_up(live)
+        assert follows.sent == holds.sent == []
+        assert {(each["EventType"], each["EventData"]["reason"]) for each in holds.told} == {("resync", "overrun")}
