@@ -20,7 +20,7 @@ from appliance.live.matching.facts import (
     value_of,
 )
 from appliance.live.matching.telling import Told
-from appliance.model import Change, ascii_fold
+from appliance.model import Change, Image, ascii_fold
 from appliance.protocol.permissions import Guarded, Verb, both
 from appliance.store.access.grants import TableGrant, TableKind
 
@@ -162,7 +162,7 @@ class Course:
 
     def _change(self, change: Change, grant: TableGrant) -> None:
         old, new = change.old, change.new
-        row = None if old is None else self._rows.pop(row_of(change, old), None)
+        row = None if old is None else self._rows.pop(_place(change, old), None)
         if row is None:
             begun = old or new
             assert begun is not None  # noqa: S101 – no change is without both
@@ -174,7 +174,7 @@ class Course:
         if new is None:
             self._over.append(row)
         else:
-            place = row_of(change, new)
+            place = _place(change, new)
             if place in self._rows:
                 self._over.append(self._rows[place])
             self._rows[place] = row
@@ -242,6 +242,14 @@ class Course:
     def _taken(self, name: Name, after: int) -> int:
         """Give by which event a row got this name next; 0: by none."""
         return next((each for each in self._named.get(name, ()) if each > after), 0)
+
+
+def _place(change: Change, image: Image) -> Hashable:
+    """Name a row as ``row_of`` does; where its key has a NULL, as SQLite lets several have, its values do."""
+    table, name = place = row_of(change, image)
+    if name is None or (isinstance(name, tuple) and None in name):
+        return table, image.values
+    return place
 
 
 def is_renamed(change: Change) -> bool:

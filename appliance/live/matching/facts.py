@@ -204,7 +204,7 @@ def name_of(change: Change, image: Image) -> Name:
     return ascii_fold(change.shape.table), str(value_of(change, image, "reference_id"))
 
 
-def row_of(change: Change, image: Image) -> Hashable:
+def row_of(change: Change, image: Image) -> tuple[str, Hashable]:
     """Name a row of any table; where that has no key that is captured, its values do."""
     shape = change.shape
     if shape.rowid:

@@ -85,6 +85,12 @@ async def test_another_row_under_the_same_key_is_another_row() -> None:
     assert await shown(*changes) == [("a", ""), ("", "b"), ("b", ""), ("", "c")]
 
 
+async def test_rows_without_a_key_are_told_apart() -> None:
+    changes = ((row("a", None), row("c", None)), (row("b", None), row("a", None)))
+    assert await shown(*changes) == [("a", "c"), ("b", "a")]
+    assert await shown((None, row("a", None)), (row("a", None), row("b", None))) == [("", ""), ("", "b")]
+
+
 async def test_a_row_is_the_same_under_another_key() -> None:
     changes = ((row("a"), row("a", 2)), (row("a", 2), row("b", 2)), (None, row("c")))
     assert await shown(*changes) == [("a", ""), ("", "b"), ("", "c")]
