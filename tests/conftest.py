@@ -1,7 +1,10 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Hundreds of tests start the program: where this is set, each start would compile all of it anew, a third of a second.
@@ -10,3 +13,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+#: Folders whose tests open a whole store each, most of them with a server's parts around it.
+INTEGRATION = ("live/replay", "live/session", "store", "web/api")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    folders = [Path(__file__).parent / each for each in INTEGRATION]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker("integration")
