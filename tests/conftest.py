@@ -14,12 +14,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-#: Folders whose tests open a whole store each, most of them with a server's parts around it.
-INTEGRATION = ("live/replay", "live/session", "store", "web/api")
+#: Where tests open a whole store each, most of them with a server's parts around it.
+INTEGRATION = (
+    "live/fanout", "live/matching/test_not_utf8.py", "live/replay", "live/session", "live/tail", "store", "web/api",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    folders = [Path(__file__).parent / each for each in INTEGRATION]
+    places = [Path(__file__).parent / each for each in INTEGRATION]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(place) for place in places):
             item.add_marker("integration")
