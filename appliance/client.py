@@ -155,6 +155,9 @@ class Tail:
         self._epoch = reply["epoch"]
         recovered = reply.get("recovered")
         if recovered is False or (again and self._wish.snapshot and recovered is None):
+            # Who reads what is shown is to know, too, that rows it has may be gone.
+            anew = {"MessageSource": "system", "EventType": "response", "ObjectType": "subscribe"}
+            self._show(json.dumps({**anew, "EventData": {**reply, "recovered": False}}, separators=(",", ":")))
             self._note("what came before is not kept any more: all rows come anew")
         self._whole = not self._wish.snapshot or recovered is True
         self.position = Position(self._epoch, reply["EventId"]) if self._whole else None

@@ -123,6 +123,37 @@ async def test_a_server_or_a_store_that_is_not_well_for_a_moment_is_asked_again(
     assert sum("locked" in note or "cannot be read" in note for note in noted) == 2
 
 
+class Restarting(Silent):
+    """A server that restarts in the midst of its first snapshot."""
+
+    async def _serve(self, connection: WebSocketConnection) -> None:
+        asked = json.loads(await connection.get_message())
+        self.asked.append(asked["attributes"])
+        reply = {"topic": "t", "EventId": 6, "epoch": EPOCH}
+        await connection.send_message(json.dumps({"EventType": "response", "EventData": reply, "id": 1}))
+        row = {"MessageSource": "database", "EventType": "snapshot", "EventData": {}, "Key": [self.connections]}
+        await connection.send_message(json.dumps(row))
+        await connection.aclose(1012)
+
+
+async def test_what_is_shown_says_that_all_rows_come_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
+    server, shown = Restarting(), list[str]()
+    server.silent_on = ()
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
+        wish = client.Wish("t", snapshot=True)
+        await client.Tail(url, lambda: "token", wish, shown.append, lambda _: None).run(count=2, wait=False)
+        nursery.cancel_scope.cancel()
+    first, reply, again = map(json.loads, shown)
+    assert (first["Key"], again["Key"]) == ([1], [2])
+    assert (reply["EventType"], reply["ObjectType"]) == ("response", "subscribe")
+    assert reply["EventData"] == {"topic": "t", "EventId": 6, "epoch": EPOCH, "recovered": False}
+    assert [each.get("since") for each in server.asked] == [None, None]
+
+
 class NoNames(trio.abc.HostnameResolver):
     """Knows no name, as where there is no /etc/hosts."""
 

@@ -87,7 +87,9 @@ def test_a_position_that_is_not_kept_ends_tail_or_begins_a_snapshot_as_asked(tmp
         assert "events are missing" in ended.stderr
         anew = run("tail", "t", "--snapshot", *options)
         assert anew.returncode == 0, anew
-        assert json.loads(anew.stdout)["EventType"] == "snapshot"
+        reply, row = map(json.loads, anew.stdout.splitlines())
+        assert (reply["ObjectType"], reply["EventData"]["recovered"]) == ("subscribe", False)
+        assert row["EventType"] == "snapshot"
         assert "rows come anew" in anew.stderr
         misspelt = run("tail", "t", "--db", db, "--url", live.url, "--since", "7")
         assert misspelt.returncode == 2
