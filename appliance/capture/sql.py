@@ -173,6 +173,8 @@ def column_collations(create_table: str) -> dict[str, str]:
 
 def resolves_conflicts(create_table: str) -> bool:
     """Whether a CREATE TABLE statement says ON CONFLICT: what becomes of a row that a constraint refuses."""
+    if "CONFLICT" not in create_table.upper():  # hardly any does, and every table is asked at each look at the schema
+        return False
     words = [token.keyword for token in tokens(create_table)]
     return any(pair == ("ON", "CONFLICT") for pair in pairwise(words))
 
