@@ -274,8 +274,8 @@ class Commits:
         facts = await self._hub.facts(events, course)
         if facts.newest:
             self.note(facts.newest)
-        changes = (told.event for told in events if facts.guards)
-        going_on = [each for each in changes if isinstance(each, Change) and facts.has(each)]
+        changes = [told.event for told in events if isinstance(told.event, Change)] if facts.guards else []
+        going_on = [each for each in changes if facts.has(each)]
         leaving = [each for each in going_on if self._may_leave(each, facts)]
         facts = await self._with_ends(facts, events, leaving)
         another = [each for each in going_on if facts.newest - each.id <= beside.AHEAD and facts.is_another(each)]

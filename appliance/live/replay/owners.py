@@ -34,11 +34,7 @@ async def known(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], to
     ``sqlite3.Error``.
     """
     columns = {topic: column for topic in topics if (column := hub.access.grant(topic).owner_column) is not None}
-    changes = [
-        (change, change.new)
-        for told in events
-        if told.topic in columns and isinstance(change := told.event, Change) and change.new is not None
-    ]
+    changes = _made(events, columns)
     if not changes:
         return facts
     now, newest = await store.read(lambda db: _read(db, store, columns, changes))
@@ -61,11 +57,7 @@ async def as_now(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], t
     """
     grants = {topic: grant for topic in topics if (grant := hub.access.grant(topic)).object_table is None}
     columns = {topic: grant.owner_column for topic, grant in grants.items() if grant.owner_column is not None}
-    changes = [
-        (change, change.new)
-        for told in events
-        if told.topic in grants and isinstance(change := told.event, Change) and change.new is not None
-    ]
+    changes = _made(events, grants)
     now, _ = await store.read(lambda db: _read(db, store, columns, changes)) if columns else ({}, 0)
     last: dict[int, Guarded] = {}
     for change, image in changes:
@@ -75,6 +67,15 @@ async def as_now(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], t
         elif topic in columns:
             last[change.id] = grants[topic].guarded._replace(owner=now[row]) if row in now else CLOSED
     return replace(facts, last={**facts.last, **last}, between={*facts.between, *last})
+
+
+def _made(events: Sequence[Told], topics: Collection[str]) -> list[tuple[Change, Image]]:
+    """Give the changes of rows of these tables (folded) that leave a row, and what it is then."""
+    return [
+        (change, change.new)
+        for told in events
+        if told.topic in topics and isinstance(change := told.event, Change) and change.new is not None
+    ]
 
 
 def _read(

@@ -138,7 +138,7 @@ class Exchange:
                 self._refuse(asked, len(message))
             elif asked is not None:
                 await self._answer(asked, len(message))
-            if (self._replies and len(self._replies) >= REPLIES) or type(asked) is not NewMessage:
+            if len(self._replies or ()) >= REPLIES or type(asked) is not NewMessage:
                 self._flush()
             if self._session.ending is not None:
                 break

@@ -18,7 +18,7 @@ from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.file import connections, schema
 from appliance.store.file.texts import placeholder
-from appliance.store.tables import standard
+from appliance.store.tables import catalog, standard
 from appliance.store.tables.standard import GUESTS, USERS, WORLD, join_table
 
 OWNER: Final = "owner"
@@ -107,7 +107,7 @@ def _declare_owner(db: sqlite3.Connection, found: TableGrant, column: str) -> Ta
     names = {ascii_fold(name): name for name in grants.columns(db, found.table)}
     if ascii_fold(column) not in names:
         raise BadRequest(wording.unknown(column, f"a column of {found.table}", names.values()))
-    if grants.is_virtual(db, found.table, names[ascii_fold(column)]):
+    if catalog.is_virtual(db, found.table, names[ascii_fold(column)]):
         raise BadRequest(f"{column} is a VIRTUAL column, which is never captured: it cannot say who sees a row")
     if found.owner_column is None:
         # Until now nobody could use the owner's bits, and all of them are there.

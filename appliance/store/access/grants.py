@@ -29,8 +29,6 @@ from appliance.store.tables.standard import (
 
 #: So many values are bound in one statement, far below the 32,766 that SQLite takes.
 BATCH: Final = 500
-#: ``hidden`` of ``table_xinfo`` for a VIRTUAL generated column.
-_VIRTUAL: Final = 2
 
 
 class TableKind(enum.Enum):
@@ -173,12 +171,6 @@ def _tables(db: sqlite3.Connection) -> list[str]:
 def columns(db: sqlite3.Connection, table: str) -> list[str]:
     """Name the columns of a table."""
     return [row[1] for row in connections.fetch(db, f"PRAGMA main.table_xinfo({quote_identifier(table)})")]
-
-
-def is_virtual(db: sqlite3.Connection, table: str, column: str) -> bool:
-    """Whether a column is computed whenever it is read, and so never captured."""
-    rows = connections.fetch(db, f"PRAGMA main.table_xinfo({quote_identifier(table)})")
-    return any(row[1] == column and row[6] == _VIRTUAL for row in rows)
 
 
 def adopt(db: sqlite3.Connection, tables: Iterable[str]) -> None:

@@ -153,6 +153,12 @@ def _one(db: sqlite3.Connection, name: str) -> Table | None:
     return _table(db, row[0], bool(row[1]), bool(row[2]), sql)
 
 
+def is_virtual(db: sqlite3.Connection, table: str, column: str) -> bool:
+    """Whether a column is computed whenever it is read, and so never captured."""
+    rows = connections.fetch(db, f"PRAGMA main.table_xinfo({quote_identifier(table)})")
+    return any(row[1] == column and row[6] == _VIRTUAL for row in rows)
+
+
 def _of_unknown_module(db: sqlite3.Connection) -> set[str]:
     """Name (folded) the virtual tables whose module is not here: SQLite does not know their shadow tables for such."""
     made = db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type='table' AND rootpage=0").fetchall()

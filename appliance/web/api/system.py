@@ -17,7 +17,7 @@ from appliance.store.access import accounts, grants
 from appliance.store.access.accounts import NAME_LIMIT, address
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
-from appliance.store.tables import rows, secrecy, standard
+from appliance.store.tables import catalog, rows, secrecy, standard
 from appliance.store.tables.resources import Resource, refers_to_a_row
 from appliance.store.tables.rows import Clause, Found
 from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
@@ -222,6 +222,6 @@ def _check_world(
         if column not in grants.columns(db, table):
             raise NotFound(f"{quote(table)} has no such column", column="owner_column")
         secret = rules is not None and rules(table, str(column))
-        if secret or grants.is_virtual(db, table, str(column)):
+        if secret or catalog.is_virtual(db, table, str(column)):
             message = f"a {'secret' if secret else 'VIRTUAL'} column is never captured: it cannot say who sees a row"
             raise Conflict(message, column="owner_column")
