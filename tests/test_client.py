@@ -67,19 +67,31 @@ class Silent:
         await connection.send_message(json.dumps(event))
 
 
-async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PING_AFTER_S", "PONG_WITHIN_S", "CLOSE_S"):
-        monkeypatch.setattr(client, name, 0.2)
-    monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
-    server, shown, noted = Silent(), list[str](), list[str]()
+async def followed(
+    server: Silent,
+    wish: client.Wish,
+    *,
+    token: Callable[[], str] = lambda: "token",
+    note: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Have ``tail`` follow a server's topic for two events; give what it has shown."""
+    shown: list[str] = []
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, server.connection, [listener])
         url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
-        tail = client.Tail(url, lambda: "token", client.Wish("t"), shown.append, noted.append)
-        await tail.run(count=2, wait=False)
+        await client.Tail(url, token, wish, shown.append, note).run(count=2, wait=False)
         nursery.cancel_scope.cancel()
-    assert [json.loads(text)["EventId"] for text in shown] == [7, 8]
+    return [json.loads(text) for text in shown]
+
+
+async def test_a_server_that_goes_silent_is_left_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PING_AFTER_S", "PONG_WITHIN_S", "CLOSE_S"):
+        monkeypatch.setattr(client, name, 0.2)
+    monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
+    server, noted = Silent(), list[str]()
+    shown = await followed(server, client.Wish("t"), note=noted.append)
+    assert [each["EventId"] for each in shown] == [7, 8]
     assert [each.get("since") for each in server.asked] == [None, 7]
     assert server.connections == 4
     assert sum("does not answer" in note for note in noted) == 3
@@ -102,7 +114,7 @@ async def test_a_server_or_a_store_that_is_not_well_for_a_moment_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
-    server, shown, noted, tokens = Unwell(), list[str](), list[str](), list[str]()
+    server, noted, tokens = Unwell(), list[str](), list[str]()
     server.silent_on = ()
 
     def token() -> str:
@@ -111,14 +123,8 @@ async def test_a_server_or_a_store_that_is_not_well_for_a_moment_is_asked_again(
             raise StoreLocked("a.db is locked by another program")
         return tokens[-1]
 
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
-        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
-        tail = client.Tail(url, token, client.Wish("t"), shown.append, noted.append)
-        await tail.run(count=2, wait=False)
-        nursery.cancel_scope.cancel()
-    assert [json.loads(text)["EventId"] for text in shown] == [7, 8]
+    shown = await followed(server, client.Wish("t"), token=token, note=noted.append)
+    assert [each["EventId"] for each in shown] == [7, 8]
     assert [each.get("since") for each in server.asked] == [None, 7]
     assert sum("locked" in note or "cannot be read" in note for note in noted) == 2
 
@@ -138,16 +144,9 @@ class Restarting(Silent):
 
 async def test_what_is_shown_says_that_all_rows_come_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", (0.01, 0.01))
-    server, shown = Restarting(), list[str]()
+    server = Restarting()
     server.silent_on = ()
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, server.connection, [listener])
-        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/live"
-        wish = client.Wish("t", snapshot=True)
-        await client.Tail(url, lambda: "token", wish, shown.append, lambda _: None).run(count=2, wait=False)
-        nursery.cancel_scope.cancel()
-    first, reply, again = map(json.loads, shown)
+    first, reply, again = await followed(server, client.Wish("t", snapshot=True))
     assert (first["Key"], again["Key"]) == ([1], [2])
     assert (reply["EventType"], reply["ObjectType"]) == ("response", "subscribe")
     assert reply["EventData"] == {"topic": "t", "EventId": 6, "epoch": EPOCH, "recovered": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,20 @@ def read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PAGE_ROWS", 1)
 
 
+def behind_a_look(monkeypatch: pytest.MonkeyPatch, live: Served, work: Callable[[], object]) -> Sized:
+    """Have a work done right behind the next look that finds something; what is given is empty once it has been."""
+    look, left = live.store.look, [work]
+
+    async def look_on(*asked: Any) -> Any:
+        seen = await look(*asked)
+        if left and seen is not None and seen.rows:
+            left.pop()()
+        return seen
+
+    monkeypatch.setattr(live.store, "look", look_on)
+    return left
+
+
 async def caught_up(live: Served) -> None:
     ((highest,),) = live.sql("SELECT max(id) FROM _appliance_outbox")
     await live.hub.reached(highest)
@@ -114,18 +128,10 @@ async def test_so_it_does_that_is_deleted_when_the_server_has_just_looked(
 ) -> None:
     async with shared_row(tmp_path / "a.db") as (live, holder, subscription):
         live.hub.attach(subscription)
-        look, statements = live.store.look, [GOES]
-
-        async def look_on(*asked: Any) -> Any:
-            seen = await look(*asked)
-            if statements and seen is not None and seen.rows:
-                live.sql(statements.pop())
-            return seen
-
-        monkeypatch.setattr(live.store, "look", look_on)
+        to_come = behind_a_look(monkeypatch, live, lambda: live.sql(GOES))
         live.sql(LEAVES)
         await caught_up(live)
-        while statements:
+        while to_come:
             await trio.lowlevel.checkpoint()
         await caught_up(live)
         assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]
@@ -138,13 +144,7 @@ async def test_so_it_does_for_who_comes_when_it_is_known_what_leaves_the_filters
         live.hub.unsubscribe(held)
         holder, wishes = peer("carl", "staff"), [Wish({"text": "shared"}, live_set=True)]
         live.hub.attach(live.hub.subscribe(peer("dora"), "todo", Wish(live_set=True)))
-        look, renew_to, statements = live.store.look, Rights.renew_to, [GOES]
-
-        async def look_on(*asked: Any) -> Any:
-            seen = await look(*asked)
-            if statements and seen is not None and seen.rows:
-                live.sql(statements.pop())
-            return seen
+        renew_to, to_come = Rights.renew_to, behind_a_look(monkeypatch, live, lambda: live.sql(GOES))
 
         async def come(rights: Rights, *asked: Any) -> bool:
             renewed = await renew_to(rights, *asked)
@@ -152,11 +152,10 @@ async def test_so_it_does_for_who_comes_when_it_is_known_what_leaves_the_filters
                 live.hub.attach(live.hub.subscribe(holder, "todo", wishes.pop()))
             return renewed
 
-        monkeypatch.setattr(live.store, "look", look_on)
         monkeypatch.setattr(Rights, "renew_to", come)
         live.sql(LEAVES)
         await caught_up(live)
-        while statements:
+        while to_come:
             await trio.lowlevel.checkpoint()
         await caught_up(live)
         assert [(event["EventType"], event["EventData"]["text"]) for event in holder.sent] == [("delete", "shared")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -17,7 +16,7 @@ from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
 from appliance.store.outbox import look
 from appliance.store.tables.standard import USERS, join_table
 from tests.live.fanout.test_shared import many_read
-from tests.live.matching.test_facts import caught_up, peer, read_one_by_one, shared_row
+from tests.live.matching.test_facts import behind_a_look, caught_up, peer, read_one_by_one, shared_row
 from tests.live.replay.test_reading import Peer
 from tests.web.api.application import Served
 
@@ -157,15 +156,7 @@ async def test_a_row_that_its_transaction_shares_changes_and_parts_is_shown_to_n
         subscription = live.hub.subscribe(dan, "todo", Wish({"text": "shared"}, live_set=True))
         if how == "fed":
             live.hub.attach(subscription)
-            looked, behind = live.store.look, [GOES]
-
-            async def look_on(*asked: Any) -> Any:
-                seen = await looked(*asked)
-                if behind and seen is not None and seen.rows:
-                    live.sql(behind.pop())
-                return seen
-
-            monkeypatch.setattr(live.store, "look", look_on)
+            behind_a_look(monkeypatch, live, lambda: live.sql(GOES))
         await run(live, (COMES.format("shared"), JOIN.format("club"), LEAVES, PARTS), at_once=True)
         if how != "fed":
             await run(live, (GOES,), at_once=True)
@@ -241,19 +232,15 @@ async def test_a_row_is_not_judged_by_another_that_has_its_name_when_the_server_
         live.hub.unsubscribe(held)
         dan = peer("dan", "club")
         live.hub.attach(live.hub.subscribe(dan, "todo", Wish(live_set=True)))
-        look, behind = live.store.look, [(GOES, COMES.format("another"), JOIN.format("club"))]
 
-        async def look_on(*asked: Any) -> Any:
-            seen = await look(*asked)
-            if behind and seen is not None and seen.rows:
-                with closing(sqlite3.connect(live.store.path, isolation_level=None)) as db:
-                    for statement in ("PRAGMA foreign_keys=ON", *behind.pop()):
-                        db.execute(statement)
-            return seen
+        def replace() -> None:
+            with closing(sqlite3.connect(live.store.path, isolation_level=None)) as db:
+                for statement in ("PRAGMA foreign_keys=ON", GOES, COMES.format("another"), JOIN.format("club")):
+                    db.execute(statement)
 
-        monkeypatch.setattr(live.store, "look", look_on)
+        to_come = behind_a_look(monkeypatch, live, replace)
         live.sql(begins)
-        while behind:
+        while to_come:
             await trio.lowlevel.checkpoint()
         await caught_up(live)
         assert set(told(dan)) == {("create", "another")}
