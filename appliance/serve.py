@@ -42,7 +42,7 @@ from appliance.ops.notify import ServiceManager
 from appliance.protocol.values import ValueOptions
 from appliance.signals import Reload, obey
 from appliance.store.access.accounts import setup_code
-from appliance.store.file import incarnation
+from appliance.store.file import live_file
 from appliance.store.file.bridge import open_bridge
 from appliance.store.file.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
 from appliance.store.file.incarnation import StoreReplaced
@@ -129,7 +129,7 @@ async def _serve_store(
     config = reload.config
     wiring.check(config)
     settings = wiring.store_settings(config)
-    incarnation.check_free(settings.path)  # its server has the port, too: that is not the trouble
+    live_file.check_free(settings.path)  # its server has the port, too: that is not the trouble
     passed = passed_listeners(os.environ)
     listeners, notes = (passed, []) if passed else open_listeners(config.host, config.port)
     with contextlib.ExitStack() as opened:

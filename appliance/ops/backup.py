@@ -19,7 +19,7 @@ from typing import Final
 
 from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.store import offline
-from appliance.store.file import connections, incarnation, schema
+from appliance.store.file import connections, live_file, schema
 from appliance.store.file.locks import is_locked
 from appliance.store.file.soundness import look
 
@@ -90,7 +90,7 @@ def restore(source: Path, database: Path) -> tuple[Copy, Path | None]:
     if not database.parent.is_dir():
         raise CommandError(f"there is no directory {database.parent}; make it, or name another file with --db")
     _check_replaceable(database)
-    with incarnation.hold(database) as live:
+    with live_file.hold(database) as live:
         try:
             # It may be on a medium that cannot be written.
             opened = connections.open_again(source, busy_timeout_s=offline.BUSY_TIMEOUT_S, mode="ro")

@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.capture.shape import Secret, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
-from appliance.store.file import connections, incarnation, schema
+from appliance.store.file import connections, live_file, schema
 from appliance.store.outbox import topics
 from appliance.store.tables import catalog, migration, secrecy, standard, watch
 
@@ -31,7 +31,7 @@ def open_store(path: Path, *, make: bool = True) -> Iterator[sqlite3.Connection]
     try:
         with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
             if make or schema.exists(db):
-                with incarnation.hold(path) if schema.is_outdated(db) else nullcontext():
+                with live_file.hold(path) if schema.is_outdated(db) else nullcontext():
                     schema.prepare(db)
             yield db
     except sqlite3.Error as error:
@@ -57,7 +57,7 @@ def open_made(path: Path) -> Iterator[sqlite3.Connection]:
 
 def is_served(path: Path) -> bool:
     """Whether a server has this store open just now."""
-    return incarnation.is_held(path)
+    return live_file.is_held(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def release(path: Path) -> list[str]:
     Raises ``StoreInUse`` while a server runs, ``StoreUnusable``.
     """
     connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
-    with incarnation.hold(path):
+    with live_file.hold(path):
         try:
             with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
                 schema.check_format(db)

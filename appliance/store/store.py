@@ -17,11 +17,11 @@ from appliance.capture.shape import Secret
 from appliance.counters import Histogram
 from appliance.model import Position, Shape, SQLiteValue, ascii_fold
 from appliance.store.access import grants, keys
-from appliance.store.file import connections, incarnation, schema
+from appliance.store.file import connections, incarnation, live_file, schema
 from appliance.store.file.bridge import connect
 from appliance.store.file.condition import Condition
 from appliance.store.file.guard import Guard
-from appliance.store.file.incarnation import LiveFile
+from appliance.store.file.live_file import LiveFile
 from appliance.store.file.place import Place
 from appliance.store.file.readers import Readers, open_readers
 from appliance.store.file.writer import Job, Writer
@@ -251,13 +251,14 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
     for table, reason in unchecked.items():
         log.warning("table_not_checked", table=table, reason=reason)
     store: Store | None = None
-    with incarnation.hold(path) as live:
+    with live_file.hold(path) as live:
         try:
             async with _connected(settings, live) as store:
                 yield store
         finally:
-            if store is not None and (store.place.unpin() or store.replaced or store.place.is_taken()):
-                live.forget()  # a new epoch, whatever the other file holds
+            if store is not None:
+                # Another file there: a new epoch, whatever it holds.
+                live.stop(goes_on=not (store.place.unpin() or store.replaced or store.place.is_taken()))
 
 
 @asynccontextmanager

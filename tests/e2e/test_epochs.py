@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import urllib.error
@@ -99,6 +100,60 @@ def test_a_position_is_good_as_long_as_no_id_can_be_given_out_twice(
         else:
             assert reply["EventData"]["code"] == "gap"
             assert reply["EventData"]["epoch"] != position["epoch"]
+
+
+@pytest.mark.parametrize("copied", ["while it is stopped", "while it runs"])
+def test_a_whole_folder_that_is_put_back_in_place_begins_a_new_epoch(tmp_path: Path, copied: str) -> None:
+    folder, saved = tmp_path / "folder", tmp_path / "saved"
+    folder.mkdir()
+    db = folder / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+
+    def copy(of: Path, to: Path) -> None:
+        """Do as ``cp -a of/. to/``: what is there already is written over, at its own inode."""
+        to.mkdir(exist_ok=True)
+        for each in of.iterdir():
+            shutil.copy2(each, to)
+
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            client.done("subscribe", topic="t")
+            sql(db, "INSERT INTO t(a) VALUES(1)")
+            client.event()
+        if copied == "while it runs":
+            copy(folder, saved)
+    if copied == "while it is stopped":
+        copy(folder, saved)
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        client.done("subscribe", topic="t")
+        sql(db, "INSERT INTO t(a) VALUES(2)")
+        client.event()
+        position = client.done("ping")
+    copy(saved, folder)
+    sql(db, "INSERT INTO t(a) VALUES('other'), ('others')")  # up to the position there are events, but not the same
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        reply = client.ask("subscribe", topic="t", since=position["EventId"], epoch=position["epoch"])
+        assert reply["EventData"]["code"] == "gap"
+        assert reply["EventData"]["epoch"] != position["epoch"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_who_gives_the_files_to_their_user_at_each_start_keeps_the_epoch(tmp_path: Path, killed: bool) -> None:
+    # As containers do: `chown -R` in front of the program, or the volume's group by Kubernetes.
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+    with serving(db, "--no-accounts") as live:
+        with live.client() as client:
+            before = client.done("ping")["epoch"]
+        if killed:
+            live.kill()
+    for each in tmp_path.glob("a.db*"):
+        os.chown(each, os.geteuid(), os.getegid())
+        each.chmod(0o660)
+        each.touch()
+    with serving(db, "--no-accounts") as live, live.client() as client:
+        assert client.done("ping")["epoch"] == before
+        assert Path(f"{db}-live").stat().st_mode & 0o777 == 0o660
 
 
 @pytest.mark.parametrize("longer", [False, True])

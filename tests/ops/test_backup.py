@@ -15,7 +15,7 @@ from appliance.errors import CommandError, StoreInUse, StoreUnusable
 from appliance.ops import backup as module
 from appliance.ops.backup import backup, restore
 from appliance.store import offline
-from appliance.store.file import incarnation, schema
+from appliance.store.file import incarnation, live_file, schema
 from tests.ops.stores import rows, sql, store
 
 
@@ -139,7 +139,7 @@ def test_a_store_is_not_backed_up_onto_itself_nor_onto_another_that_is_served(
     with pytest.raises(CommandError, match="itself"):
         backup(db, tmp_path / "link.db", force=force)
     other = store(tmp_path / "other.db")
-    with incarnation.hold(other), pytest.raises(CommandError):
+    with live_file.hold(other), pytest.raises(CommandError):
         backup(db, other, force=force)
     with pytest.raises(CommandError, match="directory"):
         backup(db, tmp_path, force=force)
@@ -217,7 +217,7 @@ def test_of_two_restores_within_a_second_both_files_are_kept(
 
 def test_a_restored_store_begins_a_new_epoch(db: Path, tmp_path: Path) -> None:
     def serve() -> str:
-        with incarnation.hold(db) as live, closing(sqlite3.connect(db, isolation_level=None)) as own:
+        with live_file.hold(db) as live, closing(sqlite3.connect(db, isolation_level=None)) as own:
             own.execute("PRAGMA journal_mode=WAL")
             _, epoch = incarnation.begin(own, live, schema.highest(own))
             incarnation.end(own)
@@ -235,7 +235,7 @@ def test_a_restored_store_begins_a_new_epoch(db: Path, tmp_path: Path) -> None:
 def test_nothing_is_restored_while_a_server_or_another_program_has_the_store(db: Path, tmp_path: Path) -> None:
     copy = backup(db, tmp_path / "b.db")
     sql(db, "INSERT INTO t VALUES(2)")
-    with incarnation.hold(db), pytest.raises(StoreInUse, match="serves"):
+    with live_file.hold(db), pytest.raises(StoreInUse, match="serves"):
         restore(copy.path, db)
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("SELECT * FROM t").fetchall()

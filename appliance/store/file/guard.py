@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance.store.file import incarnation, schema
 from appliance.store.file.connections import open_again
-from appliance.store.file.incarnation import LiveFile
+from appliance.store.file.live_file import LiveFile
 from appliance.store.file.place import identity
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from appliance.store.file import incarnation
-from appliance.store.file.incarnation import BLOCK, LiveFile
+from appliance.store.file import live_file
+from appliance.store.file.live_file import BLOCK, LiveFile
 
 
 class Borders:
@@ -51,7 +51,7 @@ class Borders:
         self._blocks[number] = ends = known | 1 << place
         if not known:
             self._first = min(number, self._first if len(self._blocks) > 1 else number)
-            if len(self._blocks) > incarnation.BLOCKS:
+            if len(self._blocks) > live_file.BLOCKS:
                 del self._blocks[self._first]
                 while self._first not in self._blocks:
                     self._first += 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -11,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StoreInUse, StoreUnusable
-from appliance.store.file import incarnation, locks, schema
+from appliance.store.file import incarnation, live_file, locks, schema
+from appliance.store.file.birth import birth
 from appliance.store.file.connections import open_file
 from appliance.store.file.guard import Guard, is_same
-from appliance.store.file.incarnation import LiveFile, Record
+from appliance.store.file.live_file import LiveFile, Record
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[LiveFile]:
-    with incarnation.hold(tmp_path / "a.db") as held:
+    with live_file.hold(tmp_path / "a.db") as held:
         yield held
 
 
@@ -61,7 +64,7 @@ def test_a_new_epoch_begins_when_ids_could_be_given_out_twice(
     if damage == "no file":
         live.write(Record("", 0, ""))
     elif damage in GARBAGE:
-        os.pwrite(live._descriptor, damage.encode().ljust(incarnation.SIZE), 0)
+        os.pwrite(live._descriptor, damage.encode().ljust(live_file.SIZE), 0)
     elif damage == "other incarnation":
         live.write(Record("another", 3, record.boot))
     elif damage == "ids went back":
@@ -87,22 +90,150 @@ def test_a_backup_that_others_have_written_to_since_may_have_all_of_the_ids(
 
 
 def test_a_copy_of_the_file_beside_tells_nothing(tmp_path: Path, db: sqlite3.Connection) -> None:
-    with incarnation.hold(tmp_path / "a.db") as live:
+    with live_file.hold(tmp_path / "a.db") as live:
         _, epoch = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)
         live.note(3)
     beside = tmp_path / "a.db-live"
     beside.rename(tmp_path / "saved")
     shutil.copy2(tmp_path / "saved", beside)  # as it comes out of an archive, with the database that it was saved with
-    with incarnation.hold(tmp_path / "a.db") as live:
+    with live_file.hold(tmp_path / "a.db") as live:
         assert incarnation.begin(db, live, schema.highest(db))[1] != epoch
+
+
+def test_what_the_file_beside_held_before_a_start_tells_nothing_behind_it(tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.db", tmp_path / "a.db-live"
+
+    def serve() -> str:
+        with live_file.hold(path) as live, closing(open_file(path, busy_timeout_s=1)) as db:
+            schema.prepare(db)
+            _, epoch = incarnation.begin(db, live, schema.highest(db))
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return epoch
+
+    def write(data: bytes, place: Path) -> None:
+        with place.open("r+b") as file:  # at its inode
+            file.truncate()
+            file.write(data)
+
+    epoch = serve()
+    saved = path.read_bytes(), beside.read_bytes()
+    write(saved[1], beside)
+    assert serve() == epoch  # nothing has happened since
+    write(saved[0], path)
+    write(saved[1], beside)
+    assert serve() != epoch
+
+
+def test_a_file_that_is_made_at_the_inode_of_a_former_one_is_another_one(
+    db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_file, "birth", lambda _: 1)
+    own, _ = incarnation.begin(db, live, schema.highest(db))
+    monkeypatch.setattr(live_file, "birth", lambda _: None)
+    live.write(Record(own, 0, ""))  # a file system that does not tell
+    monkeypatch.setattr(live_file, "birth", lambda _: 2)
+    assert live.read() == Record(own, 0, "")
+    live.write(Record(own, 0, ""))
+    monkeypatch.setattr(live_file, "birth", lambda _: 3)
+    assert live.read() is None
+
+
+def test_a_file_says_when_it_was_made_whatever_is_done_to_it_since(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("w+b") as file:
+        before = birth(file.fileno())
+        if before is None:
+            pytest.skip("this file system does not tell")
+        made_s = path.stat().st_ctime
+        file.write(b"something")
+        file.flush()
+        path.chmod(0o640)
+        os.utime(path, (1, 1))
+        assert birth(file.fileno()) == before
+    assert abs(before / 1e9 - made_s) < 1
+    assert birth(-1) is None
+
+
+@pytest.mark.parametrize("fault", ["no room", "no right"])
+def test_where_the_file_beside_cannot_be_made_anew_the_former_stays(
+    db: sqlite3.Connection, live: LiveFile, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    own, epoch = incarnation.begin(db, live, schema.highest(db))
+    add_events(db, 3)
+    live.note(3)
+    beside = Path(f"{db.execute('PRAGMA database_list').fetchone()[2]}-live")
+    before = beside.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC if fault == "no room" else errno.EACCES, "refused")
+
+    monkeypatch.setattr(os, "fsync" if fault == "no room" else "open", refuse)
+    with pytest.raises(StoreUnusable, match="refused"):
+        live.renew(live.read())
+    live.stop(goes_on=True)
+    monkeypatch.undo()
+    assert beside.read_bytes() == before
+    assert {each.name for each in beside.parent.glob("*-live*")} == {beside.name}
+    live.note(4)
+    assert live.read() == Record(own, 4, live.read().boot)
+    assert incarnation.begin(db, live, 4)[1] == epoch
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_who_is_killed_while_the_file_beside_is_made_anew_keeps_the_epoch(
+    tmp_path: Path, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    with live_file.hold(tmp_path / "a.db") as live:
+        _, epoch = incarnation.begin(db, live, schema.highest(db))
+        live.forget_borders()
+        live.note_borders(7, 5)
+        add_events(db, 3)
+        live.note(3)
+        rename = Path.rename
+
+        def kill(path: Path, to: Path) -> None:
+            if when == "behind":
+                rename(path, to)
+            raise Killed
+
+        monkeypatch.setattr(Path, "rename", kill)
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            live.stop(goes_on=True)
+        monkeypatch.undo()
+    with live_file.hold(tmp_path / "a.db") as live:
+        assert live.borders() == {7: 5}
+        assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
+        assert live.borders() == {7: 5}
+        assert {each.name for each in tmp_path.glob("*-live*")} == {"a.db-live"}
+
+
+def test_who_waits_for_a_lock_on_a_file_that_is_made_anew_meanwhile_does_not_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with live_file.hold(path) as live:
+        flock = fcntl.flock
+
+        def later(descriptor: int, how: int) -> None:
+            monkeypatch.undo()
+            live.renew(None)  # the file that is open here has no name and no lock any more
+            flock(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", later)
+        with pytest.raises(StoreInUse), live_file.hold(path):
+            pass
 
 
 def test_an_equal_file_in_the_place_of_the_database_is_another_one(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
 
     def epoch() -> str:
-        with incarnation.hold(path) as live, closing(open_file(path, busy_timeout_s=1)) as db:
+        with live_file.hold(path) as live, closing(open_file(path, busy_timeout_s=1)) as db:
             schema.prepare(db)
             return incarnation.begin(db, live, schema.highest(db))[1]
 
@@ -194,35 +325,35 @@ def test_a_start_that_is_killed_in_its_midst_keeps_the_epoch(
 
 def test_one_server_a_database(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    assert not incarnation.is_held(path)
-    with incarnation.hold(path):
-        assert incarnation.is_held(path)
-        with pytest.raises(StoreInUse), incarnation.hold(path):
+    assert not live_file.is_held(path)
+    with live_file.hold(path):
+        assert live_file.is_held(path)
+        with pytest.raises(StoreInUse), live_file.hold(path):
             pass
-    with incarnation.hold(path):
+    with live_file.hold(path):
         pass
 
 
 def test_a_lock_that_somebody_deleted_is_made_again_and_keeps_the_epoch(tmp_path: Path, db: sqlite3.Connection) -> None:
     path = tmp_path / "a.db"
-    with incarnation.hold(path) as live:
+    with live_file.hold(path) as live:
         _, epoch = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)
         live.note(3)
         live.keep()
         Path(f"{path}-live").unlink()
-        assert not incarnation.is_held(path)
+        assert not live_file.is_held(path)
         live.keep()
-        assert incarnation.is_held(path)
-    with incarnation.hold(path) as live:
+        assert live_file.is_held(path)
+    with live_file.hold(path) as live:
         assert incarnation.begin(db, live, schema.highest(db))[1] == epoch
 
 
 def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with incarnation.hold(path) as first:
+    with live_file.hold(path) as first:
         Path(f"{path}-live").unlink()
-        with incarnation.hold(path), pytest.raises(StoreInUse):
+        with live_file.hold(path), pytest.raises(StoreInUse):
             first.keep()
 
 
@@ -230,7 +361,7 @@ def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
     tmp_path: Path, db: sqlite3.Connection
 ) -> None:
     path, backup = tmp_path / "a.db", tmp_path / "backup.db"
-    with incarnation.hold(path) as live:
+    with live_file.hold(path) as live:
         db.execute("PRAGMA journal_mode=WAL")
         own, _ = incarnation.begin(db, live, schema.highest(db))
         add_events(db, 3)

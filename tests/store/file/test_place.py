@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.file import incarnation, schema
+from appliance.store.file import live_file, schema
 from appliance.store.file.connections import open_file
 from appliance.store.file.guard import Guard
 from appliance.store.file.place import Place
@@ -60,7 +60,7 @@ def test_the_place_is_ours_empty_or_taken(path: Path, db: sqlite3.Connection) ->
 
 def test_a_place_that_there_is_no_way_to_is_empty(path: Path, db: sqlite3.Connection) -> None:
     place, folder = Place(path, "ours"), path.parent
-    with incarnation.hold(path) as live:
+    with live_file.hold(path) as live:
         guard = Guard(path, "ours", live)
         folder.rename(folder.with_suffix(".away"))
         folder.touch()

@@ -14,7 +14,7 @@ from appliance.capture.decode import decode
 from appliance.errors import StoreInUse, StoreUnusable
 from appliance.model import Op
 from appliance.store import offline
-from appliance.store.file import incarnation, schema
+from appliance.store.file import live_file, schema
 from appliance.store.file.connections import open_file
 from appliance.store.tables import watch
 
@@ -123,7 +123,7 @@ def test_a_store_whose_copy_cannot_be_made_is_not_migrated(old: Path) -> None:
 
 
 def test_a_store_that_an_earlier_version_serves_is_not_migrated_under_it(old: Path) -> None:
-    with incarnation.hold(old), pytest.raises(StoreInUse), offline.open_store(old):
+    with live_file.hold(old), pytest.raises(StoreInUse), offline.open_store(old):
         pass
     with closing(open_file(old, busy_timeout_s=1)) as db:
         assert schema.get(db, "format") == 1

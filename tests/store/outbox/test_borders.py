@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.store.file import incarnation, schema
+from appliance.store.file import incarnation, live_file, schema
 from appliance.store.file.connections import open_file
-from appliance.store.file.incarnation import BLOCK
+from appliance.store.file.live_file import BLOCK
 from appliance.store.outbox import borders
 from appliance.store.outbox.borders import Borders
 
@@ -44,7 +44,7 @@ def test_stretches_are_whole_transactions_and_hold_the_events(noted: set[int], e
 
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incarnation, "BLOCKS", 3)
+    monkeypatch.setattr(live_file, "BLOCKS", 3)
     found = Borders()
     for each in range(0, 10 * BLOCK, 100):
         found.note(each)
@@ -55,20 +55,20 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_was_noted_is_known_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    monkeypatch.setattr(incarnation, "BLOCKS", 3)
+    monkeypatch.setattr(live_file, "BLOCKS", 3)
     path = tmp_path / "a.db"
     db = open_file(path, busy_timeout_s=1)
     schema.prepare(db)
     db.execute("INSERT INTO _appliance_outbox(id, op) VALUES(?, 4)", (6 * BLOCK,))
     for noted in ((1, BLOCK, 2 * BLOCK + 5, 2 * BLOCK + 3), (2 * BLOCK + 9, 3 * BLOCK, 5 * BLOCK - 1)):
-        with incarnation.hold(path) as live:
+        with live_file.hold(path) as live:
             incarnation.begin(db, live, schema.highest(db))
             known = borders.known(live)
             for each in noted:
                 known.note(each)
     if not kept:
         schema.put(db, "incarnation", "another")
-    with incarnation.hold(path) as live:
+    with live_file.hold(path) as live:
         incarnation.begin(db, live, schema.highest(db))
         known = borders.known(live)
     db.close()
@@ -78,7 +78,7 @@ def test_what_was_noted_is_known_at_the_next_start(tmp_path: Path, monkeypatch: 
 
 def test_what_an_earlier_build_left_behind_the_record_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    Path(f"{path}-live").write_bytes(b"{}".ljust(incarnation.SIZE) + bytes(range(1, 256)) * 9)
-    with incarnation.hold(path) as live:
+    Path(f"{path}-live").write_bytes(b"{}".ljust(live_file.SIZE) + bytes(range(1, 256)) * 9)
+    with live_file.hold(path) as live:
         borders.known(live).note(7)
         assert [each for each in range(9000) if borders.known(live).is_one(each)] == [7]
