@@ -70,6 +70,7 @@ def token_create(
             f"--ttl may be {duration(settings.token_lifetime_s)} at most, as the server takes no token for longer "
             "(token_lifetime_s; a server that is configured otherwise is named with --config)"
         )
+    now = time.time()  # what ends this account's tokens from here on ends this one, too
     with offline.open_store(db) as store:
         secret = keys.for_command(store, secret_file or settings.secret_file).signing(store)
         if email is not None:
@@ -87,7 +88,7 @@ def token_create(
         admin=admin,
         email=account.email if account else None,
         name=account.name if account else None,
-        now=time.time(),
+        now=now,
         ttl_s=ttl_s,
         token_id=token_id,
         not_before=account.not_before if account else 0,

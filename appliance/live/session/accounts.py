@@ -75,8 +75,7 @@ class Accounts:
         found = await self._store.read(lambda db: accounts.account(db, email))
         right = await self._hash(lambda: passwords.is_password(password, found.password if found else None))
         if found is None or not right:
-            log.warning("sign_in_failed", user=found.reference_id if found else None, remote=client)
-            raise Unauthorized("the address or the password is wrong; try again")
+            raise _failed(found, client)
         return await self._token(found, client)
 
     async def set_up(self, code: str, email: str, password: str, *, name: str = "", client: str) -> str:
@@ -109,13 +108,22 @@ class Accounts:
         if not self._kept:
             raise Forbidden("this store keeps no accounts (--no-accounts)")
 
-    async def _token(self, user: Account, client: str) -> str:
-        # The secret is read anew: a command may have changed it.
-        secret = await self._store.read(self._store.secrets.signing)
+    async def _token(self, known: Account, client: str) -> str:
+        """Sign a token for whoever has proved to be ``known``. Raises ``Unauthorized``.
+
+        Hashing takes long, and longer where many wait for it: what has changed since counts, or whoever had the former
+        password would have a token from after it. So does what ends the account's tokens from here on.
+        """
+        now = time.time()
+        user, secret = await self._store.read(
+            lambda db: (accounts.account_of(db, known.reference_id), self._store.secrets.signing(db))
+        )
+        if user is None or user.password != known.password:
+            raise _failed(known, client)
         token_id = str(uuid.uuid4())
         log.info("signed_in", user=user.reference_id, remote=client, token_id=token_id)
         return tokens.issue(
-            secret, subject=user.reference_id, email=user.email, name=user.name, now=time.time(), ttl_s=self._ttl_s,
+            secret, subject=user.reference_id, email=user.email, name=user.name, now=now, ttl_s=self._ttl_s,
             token_id=token_id, not_before=user.not_before,
         )  # fmt: skip
 
@@ -129,3 +137,9 @@ class Accounts:
         if self._hashing.statistics().tasks_waiting >= WAITING:
             raise RateLimited("too many sign in just now; try again in a moment", retry_after=5)
         return await trio.to_thread.run_sync(work, limiter=self._hashing)
+
+
+def _failed(user: Account | None, client: str) -> Unauthorized:
+    """Log that somebody is not let in, and give the refusal: one for all that may be wrong."""
+    log.warning("sign_in_failed", user=user.reference_id if user else None, remote=client)
+    return Unauthorized("the address or the password is wrong; try again")

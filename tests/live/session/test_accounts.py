@@ -78,6 +78,37 @@ async def test_a_token_after_a_new_password_is_good_at_once(tmp_path: Path) -> N
         assert principal.issued_at >= found.not_before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda db: accounts.set_password(db, "ann@example.com", passwords.hash_password("another password")),
+        lambda db: accounts.remove(db, "ann@example.com"),
+    ],
+)
+async def test_a_password_that_is_changed_while_it_is_looked_at_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    looked, go_on, check = trio.Event(), threading.Event(), passwords.is_password
+
+    def slowly(*both: Any) -> bool:
+        trio.from_thread.run_sync(looked.set)
+        assert go_on.wait(30)
+        return check(*both)
+
+    async def sign_in() -> None:
+        with pytest.raises(Unauthorized):
+            await service.sign_in("ann@example.com", PASSWORD, client="c")
+
+    async with opened(tmp_path) as (store, service):
+        await service.sign_up("ann@example.com", PASSWORD, client="c")
+        monkeypatch.setattr(passwords, "is_password", slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sign_in)
+            await looked.wait()
+            await store.commit(change)
+            go_on.set()
+
+
 async def test_an_unknown_address_and_a_wrong_password_have_one_answer_and_one_hashing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
