@@ -73,6 +73,7 @@ class Issuer:
 OURS: Final = Issuer(ISSUER, admin="admin")
 
 
+EXPIRED: Final = "the token has expired; get a new one"
 NO_KEY: Final = "the key or the settings that this token was accepted by count no more; connect again with a new one"
 
 
@@ -174,10 +175,13 @@ class Keyring:
     def refusal(self, principal: Principal, now: float) -> str:
         """Say why the token that a principal was verified by is not accepted any more; "" when it is.
 
-        Its key may have been taken away, or its issuer be judged otherwise (``Key.id``), or tokens not live as long.
+        It has ended, its key may have been taken away, its issuer be judged otherwise (``Key.id``), or tokens not live
+        as long.
         """
         if principal.key_id not in self.ids:
             return NO_KEY
+        if now >= principal.expires_at:
+            return EXPIRED
         try:
             self._check_life(principal.expires_at, principal.issued_at, now)
         except Unauthorized as error:
@@ -233,7 +237,7 @@ class Keyring:
         expires, begins = _time(claims, "exp"), _time(claims, "nbf", 0.0)
         issued = _time(claims, "iat") if "iat" in claims else None
         if now >= expires:
-            raise Unauthorized("the token has expired; get a new one")
+            raise Unauthorized(EXPIRED)
         if now + LEEWAY_S < max(begins, issued or 0.0):
             raise Unauthorized("the token is not valid yet; look at the clocks of both machines")
         self._check_life(expires, issued, now)

@@ -337,6 +337,13 @@ def test_a_token_that_is_too_long_is_not_looked_at() -> None:
     assert str(TOKEN_LIMIT) in refused(signed(claims(filler="x" * TOKEN_LIMIT)))
 
 
+def test_who_has_come_in_is_refused_when_the_token_ends() -> None:
+    keyring = Keyring((own_key(SECRET),))
+    principal = keyring.verify(signed(claims()), NOW)
+    assert keyring.refusal(principal, principal.expires_at - 0.5) == ""
+    assert "expired" in keyring.refusal(principal, principal.expires_at)
+
+
 def test_the_short_way_for_one_secret_is_the_same() -> None:
     assert verify(SECRET, signed(claims()), now=NOW).subject == "ann"
     with pytest.raises(Unauthorized):

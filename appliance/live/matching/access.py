@@ -155,9 +155,14 @@ class Access:
         return granted, [self._as_configured(each) for each in found]
 
     def _as_configured(self, caller: Caller) -> Caller:
-        guest = "" if self._guests else "nobody comes in without a token here any more"
-        why = guest if caller.principal.guest else self._keyring.refusal(caller.principal, time.time())
+        why = self.refusal(caller.principal)
         return replace(caller, refused=why) if why else caller
+
+    def refusal(self, principal: Principal) -> str:
+        """Say why a principal would not be let in any more, whatever the store says of it; "" when it would."""
+        if principal.guest:
+            return "" if self._guests else "nobody comes in without a token here any more"
+        return self._keyring.refusal(principal, time.time())
 
     async def read_keys(self) -> None:
         """Read the keys that tokens are verified with."""

@@ -22,6 +22,9 @@ class Authority(Protocol):
     def guest(self, remote: str) -> Reader | None:
         """Give who has no token; ``None`` where nobody comes in without one."""
 
+    def refusal(self, principal: Principal) -> str:
+        """Say why it would not be let in any more; "" when it would. May be asked in any thread."""
+
 
 async def principal_of(request: Request, authority: Authority) -> Principal:
     """Say who asks: by ``?token=`` or else by ``Authorization: Bearer``. Raises ``Unauthorized``."""

@@ -60,6 +60,14 @@ class Entrance:
             _take(self._users, f"{found.issuer} {found.subject}")
         return found
 
+    def demand(self, principal: Principal) -> None:
+        """Raise ``Unauthorized`` where its token has ended since, or its key is gone; in any thread.
+
+        A body may take its client two minutes, and what it asks for is to wait for others.
+        """
+        if why := self._authority.refusal(principal):
+            raise Unauthorized(why)
+
     def anybody(self, request: Request) -> None:
         """Let a request in for which it does not matter who asks. Raises ``RateLimited``."""
         _take(self._addresses, network_of(address_of(request)))

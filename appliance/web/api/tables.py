@@ -243,6 +243,7 @@ class Tables:
     # -- both ------------------------------------------------------------------------------------------------
 
     def _open(self, db: sqlite3.Connection, principal: Principal, table: str) -> Opened:
+        self._entrance.demand(principal)
         return opened(db, principal, self._store.resources.read(db), table)
 
     def _row(self, status: int, opened: Opened, found: Found) -> Response:

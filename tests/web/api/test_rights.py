@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from appliance.model import Topic
 from appliance.protocol.permissions import GROUP_SHIFT, MOST, OWNER_SHIFT, Verb
+from appliance.store.outbox import topics
 from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
 from tests.web.api.application import Served, code, ids, served
 
@@ -522,3 +526,31 @@ async def test_a_join_table_is_unknown_with_what_it_joins(tmp_path: Path) -> Non
         assert code(await live.create(JOIN, "ann", **users)) == (404, "unknown-topic")
         live.sql("UPDATE world SET user_account_id = 'ann' WHERE table_name = 'todo'")
         assert len(ids(await live.ask("GET", f"/api/{JOIN}", "ann"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "data"),
+    [
+        ("POST", "/api/notes", {"type": "notes", "attributes": {"k": 2}}),
+        ("PATCH", "/api/notes/1", {"type": "notes", "id": "1", "attributes": {"text": "new"}}),
+        ("POST", "/live/topics/news/messages", {}),
+    ],
+)
+async def test_who_would_not_be_let_in_any_more_when_the_body_has_come_writes_nothing(
+    tmp_path: Path, method: str, path: str, data: object
+) -> None:
+    table = "CREATE TABLE notes(k INTEGER PRIMARY KEY, text); INSERT INTO notes VALUES(1, 'old')"
+    async with served(tmp_path / "live.db", *table.split("; ")) as live:
+        topic = Topic("news", True, 589696, None)
+        live.hub.add_topic(*await live.store.commit(lambda db: topics.create(db, topic)))
+        before = live.sql("SELECT max(id) FROM _appliance_outbox")
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b'{"data":'
+            live.hub.access.configure(external=(), lifetime_s=1, guests=False)
+            await live.hub.access.read_keys()
+            yield json.dumps(data).encode() + b"}"
+
+        refused = await live.ask(method, path, content=slowly(), headers={"Content-Type": "application/json"})
+        assert refused.status_code == 401
+        assert live.sql("SELECT max(id) FROM _appliance_outbox") == before
