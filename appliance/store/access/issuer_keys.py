@@ -5,6 +5,9 @@ Imported only where there are such files: it loads ``cryptography``.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import codecs
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,11 +78,20 @@ def _shared(material: bytes, path: Path, issuer: Issuer, kid: str | None) -> Key
         # A public key that is taken for a secret would let everybody sign.
         if b"-----BEGIN" in material:
             raise jwt.InvalidKeyError
-        jwt.get_algorithm_by_name("HS256").prepare_key(material)
+        for each in (material, *_unarmoured(material)):
+            jwt.get_algorithm_by_name("HS256").prepare_key(each)
     except jwt.InvalidKeyError as error:
         raise BadConfiguration(f"{path} holds a public or private key, which is no secret for HS256; name its own "
                                "algorithm") from error  # fmt: skip
     return Key(_name(material, issuer), "HS256", material, issuer, kid)
+
+
+def _unarmoured(material: bytes) -> list[bytes]:
+    """Give what a text in base64 holds: so issuers show their public keys, too, without the lines around it."""
+    try:
+        return [base64.b64decode(b"".join(material.split()), validate=True)]
+    except binascii.Error:
+        return []
 
 
 def _public(algorithm: str, material: Any, path: Path, issuer: Issuer, kid: str | None) -> Key:
@@ -89,6 +101,9 @@ def _public(algorithm: str, material: Any, path: Path, issuer: Issuer, kid: str 
         raise BadConfiguration(f"the RSA key in {path} has {material.key_size} bits; {RSA_BITS} are the least")
     if isinstance(material, EllipticCurvePublicKey) and not isinstance(material.curve, SECP256R1):
         raise BadConfiguration(f"the key in {path} is on the curve {material.curve.name}; ES256 takes P-256")
+    if isinstance(material, Ed25519PublicKey) and weakness(material.public_bytes_raw()):
+        # One that was left blank is a point of small order, for which everybody can sign.
+        raise BadConfiguration(f"the Ed25519 key in {path} is no key: everybody could sign for it")
     public = material.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Key(_name(public, issuer), algorithm, material, issuer, kid)
 
@@ -154,4 +169,4 @@ def _read(path: Path) -> bytes:
         raise BadConfiguration(f"the key file {path} cannot be read: {error.strerror}") from error
     if len(content) > FILE_LIMIT:
         raise BadConfiguration(f"the key file {path} is longer than {FILE_LIMIT} bytes")
-    return content
+    return content.removeprefix(codecs.BOM_UTF8)  # which some editors put before a text

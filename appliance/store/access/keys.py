@@ -71,7 +71,7 @@ def given(file: Path | None) -> tuple[str, ...]:
     try:
         with file.open("rb") as opened:
             content = opened.read(FILE_LIMIT + 1)
-        lines = [line.strip() for line in content.decode().splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except OSError as error:
         raise BadConfiguration(f"the secret file {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -176,9 +176,11 @@ def test_who_came_in_while_tokens_might_live_longer_is_to_come_anew(tmp_path: Pa
     assert "longer than the 999 s" in Keyring(found, lifetime_s=999).refusal(principal, NOW)
 
 
-def test_a_secret_in_a_file_verifies_without_its_newline(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [SECRET + b"\r\n", b"\xef\xbb\xbf" + SECRET])
+def test_a_secret_in_a_file_verifies_without_what_an_editor_puts_around_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
-    path.write_bytes(SECRET + b"\r\n")
+    path.write_bytes(content)
+    assert keys.given(path) == (SECRET.decode(),)
     (key,) = keys.external([f"HS256:{path}"], THEIRS)
     assert Keyring((key,)).verify(jwt.encode(CLAIMS, SECRET, "HS256"), NOW).subject == "ann"
 
@@ -195,6 +197,7 @@ def test_a_secret_in_a_file_verifies_without_its_newline(tmp_path: Path) -> None
         ("HS256", json.dumps(jwk(RSA)).encode(), "is no secret"),
         ("HS256", RSA.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), "is no secret"),
         ("HS256", RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "is no secret"),
+        ("HS256", b"\n".join(pem(RSA).splitlines()[1:-1]), "is no secret"),
         ("RS256", pem(SHORT), "1024 bits"),
         ("RS256", pem(EC), "another kind"),
         ("ES256", pem(RSA), "another kind"),
@@ -289,6 +292,8 @@ def test_whatever_a_key_of_a_set_holds_it_is_taken_or_refused(
     "nonsense", "[]", "{}", '{"keys":{}}', '{"keys":[]}', '{"keys":[{"kty":"RSA","alg":"RS256"}]}',
     json.dumps({"keys": [jwk(SHORT)]}), '{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}', '{"keys":[1]}',
     json.dumps({"keys": [{"kty": "oct", "k": "A" * 43}]}),
+    json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}]}),
+    json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQ" + "A" * 41}]}),
     json.dumps({"keys": [jwk(RSA, kid="a"), jwk(rsa.generate_private_key(65537, 2048), kid="a")]}),
     json.dumps({"keys": [jwk(RSA, key_ops=["encrypt"])]}), json.dumps({"keys": [jwk(RSA, use="enc")]}),
     '{"keys":[],"keys":[]}', json.dumps({"keys": [jwk(RSA, alg="PS256")]}), '{"keys":' + "[" * 10_000,
