@@ -14,7 +14,10 @@ from click.testing import CliRunner, Result
 
 from appliance import cli
 from appliance.cli import commands, serving
-from appliance.errors import CommandError, first_of
+from appliance.errors import CommandError, Unauthorized, first_of
+from appliance.store import offline
+from appliance.store.access import accounts
+from appliance.store.tables import standard
 
 
 def call(*words: str | Path, given: str | None = None) -> Result:
@@ -153,6 +156,28 @@ def test_a_slip_is_no_token_that_is_revoked(tmp_path: Path) -> None:
     assert call("token", "revoke", made, "--db", db).exit_code == 0
     assert call("token", "revoke", "5f0c3bd2-8a4e-4c43-9a4b-0d7f6f2b8f11", "--db", db).exit_code == 0
     assert "revoked" in call("token", "check", made, "--db", db).output
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [("user", "remove"), ("group", "leave", "administrators")], ids=" ".join)
+def test_who_takes_the_last_administrator_away_is_told_and_no_link_of_before_is_good_again(
+    last: tuple[str, ...], tmp_path: Path
+) -> None:
+    db = a_file(tmp_path)
+    with offline.open_store(db) as store:
+        standard.prepare(store)
+        link = accounts.setup_code(store)
+    for name in ("ann", "bob"):
+        added = call(
+            "user", "add", f"{name}@example.com", "--admin", "--password-stdin", "--db", db, given="correct horse"
+        )
+        assert added.exit_code == 0
+    assert "no administrator" not in call(*last, "ann@example.com", "--db", db).output
+    assert "no administrator is left" in call(*last, "bob@example.com", "--db", db).output
+    with offline.open_store(db) as store, pytest.raises(Unauthorized):
+        accounts.redeem(store, str(link), "eve@example.com", "$2b$")
 
 
 # --- topics and tables ------------------------------------------------------------------------------------------------

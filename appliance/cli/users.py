@@ -13,6 +13,7 @@ import click
 import structlog
 
 from appliance.cli.options import db_option
+from appliance.cli.output import tell
 from appliance.errors import CommandError
 from appliance.store import offline
 from appliance.store.access import accounts, passwords
@@ -24,11 +25,17 @@ log = structlog.get_logger()
 
 @contextmanager
 def changing(db: Path) -> Iterator[sqlite3.Connection]:
-    """Open a store with system tables, in a transaction."""
+    """Open a store with system tables, in a transaction; if that takes the last administrator away, say so."""
     with offline.open_store(db) as store:
         standard.prepare(store)
         with schema.transaction(store):
+            had = accounts.has_administrator(store)
             yield store
+            gone = had and not accounts.has_administrator(store)
+            if gone:  # a link that was printed before there was one is not to be good again
+                accounts.end_setup(store)
+    if gone:
+        tell("no administrator is left; make one with `user add --admin`, or with the link that the next serve prints")
 
 
 def _new_hash(from_stdin: bool) -> str:

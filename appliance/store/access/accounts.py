@@ -13,6 +13,8 @@ import sqlite3
 import time
 import unicodedata
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -313,6 +315,15 @@ def has_administrator(db: sqlite3.Connection) -> bool:
     return row is not None
 
 
+@contextmanager
+def administered(db: sqlite3.Connection) -> Iterator[None]:
+    """Refuse what the block does where it leaves a store that had administrators without any. Raises ``Conflict``."""
+    had = has_administrator(db)
+    yield
+    if had and not has_administrator(db):
+        raise Conflict("this is the last administrator; make another one first")
+
+
 def setup_code(db: sqlite3.Connection) -> str | None:
     """Make the code that the first administrator's account is made with; ``None`` when there is one.
 
@@ -326,6 +337,11 @@ def setup_code(db: sqlite3.Connection) -> str | None:
     return code
 
 
+def end_setup(db: sqlite3.Connection) -> None:
+    """Let the code that ``serve`` printed be good for nothing any more."""
+    schema.put(db, "setup_code", "")
+
+
 def redeem(db: sqlite3.Connection, code: str, email: str, password: str, *, name: str = "") -> Account:
     """Make the first administrator's account with the code that ``serve`` printed; ``password`` is a hash.
 
@@ -336,7 +352,7 @@ def redeem(db: sqlite3.Connection, code: str, email: str, password: str, *, name
     if not good or not hmac.compare_digest(str(expected), _digest(code)) or has_administrator(db):
         raise Unauthorized("this link is not good any more; restart serve for another, or use `user add --admin`")
     made = add(db, email, password, name=name, admin=True, confirmed=True)
-    schema.put(db, "setup_code", "")
+    end_setup(db)
     return made
 
 

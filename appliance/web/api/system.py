@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 from appliance.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, RequestError
@@ -89,7 +90,8 @@ def update(
         _check_group_name(_text("name", changed["name"]), str(value_of(resource, found, "reference_id")))
     elif grant.system == WORLD:
         _check_world(db, resource, found, changed)
-    done = rows.update(db, resource, found.place, changed)
+    with accounts.administered(db) if grant.kind is TableKind.MEMBERSHIP else nullcontext():
+        done = rows.update(db, resource, found.place, changed)
     if grant.kind is TableKind.ACCOUNT and _PASSWORD in changed:
         accounts.end_tokens(db, str(value_of(resource, found, "reference_id")))
     return done
@@ -98,8 +100,12 @@ def update(
 def delete(db: sqlite3.Connection, resource: Resource, grant: TableGrant, found: Found) -> bool:
     """Delete a row of any table, an account and a group with all that is theirs. Raises ``RequestError``."""
     if grant.kind is TableKind.ACCOUNT:
-        accounts.remove_of(db, str(value_of(resource, found, "reference_id")))
+        with accounts.administered(db):
+            accounts.remove_of(db, str(value_of(resource, found, "reference_id")))
         return True
+    if grant.kind is TableKind.MEMBERSHIP:
+        with accounts.administered(db):
+            return rows.delete(db, resource, found.place)
     if grant.system == USERGROUP:
         reference = str(value_of(resource, found, "reference_id"))
         if reference in BUILT_IN:

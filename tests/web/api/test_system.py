@@ -11,7 +11,7 @@ import pytest
 from appliance.live.session.accounts import CLIENT_TRIES
 from appliance.model import Op
 from appliance.store.access import passwords
-from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
+from appliance.store.tables.standard import ADMINISTRATORS, GUESTS, USERS, join_table
 from tests.web.api.application import Served, code, ids, served
 
 PASSWORD = "correct horse"
@@ -95,6 +95,26 @@ async def test_an_account_that_is_deleted_leaves_no_token(tmp_path: Path) -> Non
         assert (await live.ask("DELETE", "/api/user_account/bob")).status_code == 204
         assert code(await live.ask("GET", "/api/usergroup", "bob")) == (401, "unauthorized")
         assert live.sql(f"SELECT count(*) FROM {join_table('user_account')}") == [(1,)]
+
+
+async def test_the_last_administrator_stays_one(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db") as live:
+        table = join_table("user_account")
+        made = {
+            who: (await live.create(table, user_account_id=who, usergroup_id=ADMINISTRATORS)).json()["data"]["id"]
+            for who in ("ann", "bob")
+        }
+        assert (await live.ask("DELETE", f"/api/{table}/{made['bob']}", "ann")).status_code == 204
+
+        for refused in (
+            await live.ask("DELETE", "/api/user_account/ann", "ann"),
+            await live.ask("DELETE", f"/api/{table}/{made['ann']}"),
+            await live.change(table, made["ann"], usergroup_id=GUESTS),
+        ):
+            assert code(refused) == (409, "conflict")
+        assert (await live.ask("GET", "/api/user_account/bob", "ann")).status_code == 200
+        assert (await live.change(table, made["ann"], user_account_id="bob")).status_code == 200
+        assert (await live.ask("DELETE", "/api/user_account/ann", "bob")).status_code == 204
 
 
 async def test_groups_are_made_and_ended_but_not_those_that_are_built_in(tmp_path: Path) -> None:
