@@ -16,7 +16,7 @@ from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
 from appliance.store.file import connections, live_file, schema
 from appliance.store.outbox import topics
-from appliance.store.tables import catalog, migration, secrecy, standard, watch
+from appliance.store.tables import catalog, migration, secrecy, watch
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -74,7 +74,7 @@ class TableState:
 
 def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
     """List the file's tables and what is captured of them, also of one that is no store. Writes nothing."""
-    off = {ascii_fold(name) for name in topics.unwatched(db)} if schema.exists(db) else set()
+    off = topics.unwatched(db) if schema.exists(db) else frozenset()
     captured = {ascii_fold(name) for name in watch.captured(db)}
     found = []
     for table in catalog.tables(db):
@@ -101,11 +101,10 @@ def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
     names = {ascii_fold(each.name): each.name for each in catalog.tables(db)}
     if ascii_fold(table) not in names:
         raise CommandError(f'there is no table "{table}"; `live-appliance table list` names those there are')
-    made = standard.registered(db).get(ascii_fold(table))
-    if not watched and made is not None and (made.object_table is not None or standard.is_system(table)):
+    if not watched and ascii_fold(table) in topics.of_rights(db):
         raise CommandError(
-            f'"{made.table}" says who may see what, so it stays on the watch: what changes there counts at the next '
-            "event. Only those who may peek it know of it"
+            f'"{names[ascii_fold(table)]}" says who may see what, so it stays on the watch: what changes there counts '
+            "at the next event. Only those who may peek it know of it"
         )
     with schema.transaction(db):
         topics.set_watched(db, names[ascii_fold(table)], watched)
@@ -137,7 +136,7 @@ def migrating(path: Path) -> Iterator[list[str]]:
         finally:
             with open_store(path) as db:
                 # A store that was never served is put under capture by who serves it first, by his rules.
-                off = frozenset(map(ascii_fold, topics.unwatched(db)))
+                off = topics.unwatched(db)
                 synced = watch.resume(
                     db,
                     secret=rules or secrecy.Secrecy((), ()),

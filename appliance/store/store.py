@@ -328,7 +328,7 @@ def _settings(db: sqlite3.Connection) -> Settings:
     return Settings(
         generation=generation,
         topics={ascii_fold(topic.name): topic for topic in topics.topics(db)},
-        unwatched=frozenset(map(ascii_fold, topics.unwatched(db))),
+        unwatched=topics.unwatched(db),
     )
 
 

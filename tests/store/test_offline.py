@@ -11,6 +11,7 @@ from appliance.store import offline
 from appliance.store.file import schema
 from appliance.store.outbox import topics
 from appliance.store.tables import standard
+from appliance.store.tables.secrecy import Secrecy
 from appliance.store.tables.standard import NewColumn, join_table
 
 
@@ -26,3 +27,19 @@ def test_what_says_who_may_see_what_stays_on_the_watch(tmp_path: Path) -> None:
                 offline.set_watched(db, table, False)
         offline.set_watched(db, "todo", False)
         assert topics.unwatched(db) == {"todo"}
+
+
+def test_a_table_of_rights_is_watched_though_another_of_its_name_was_taken_off_before(tmp_path: Path) -> None:
+    path, joins = tmp_path / "a.db", join_table("todo")
+    path.touch()
+    with offline.open_store(path) as db:
+        db.execute(f"CREATE TABLE {joins}(text)")
+        offline.set_watched(db, joins, False)
+        assert topics.unwatched(db) == {joins}
+        db.execute(f"DROP TABLE {joins}")
+        standard.prepare(db)
+        with schema.transaction(db):
+            standard.create(db, "todo", [NewColumn("text", "text")])
+        assert topics.unwatched(db) == frozenset()
+        watched = {each.name: each.watched for each in offline.tables(db, Secrecy((), ()))}
+        assert watched == dict.fromkeys(watched, True)

@@ -9,9 +9,10 @@ from typing import Final
 
 from appliance.capture import outbox
 from appliance.errors import TopicExists, UnknownTopic
-from appliance.model import Topic
+from appliance.model import Topic, ascii_fold
 from appliance.protocol.wording import quote
 from appliance.store.file import schema
+from appliance.store.tables import standard
 
 
 def topics(db: sqlite3.Connection) -> list[Topic]:
@@ -107,9 +108,22 @@ def publish(db: sqlite3.Connection, topic: str, sender: str, body: bytes) -> int
     return inserted.lastrowid
 
 
+def of_rights(db: sqlite3.Connection) -> frozenset[str]:
+    """Name (folded) the tables by which it is known who may see what: the system tables, and all that join to groups.
+
+    They are watched, as a server hears of rights that are taken away by what is captured of them.
+    """
+    made = standard.registered(db).items()
+    return frozenset(name for name, each in made if each.object_table is not None or standard.is_system(name))
+
+
 def unwatched(db: sqlite3.Connection) -> frozenset[str]:
-    """Name the tables that were taken off the watch, without case (folded by the caller)."""
-    return frozenset(row[0] for row in db.execute('SELECT "table" FROM _appliance_unwatched').fetchall())
+    """Name (folded) the tables that were taken off the watch.
+
+    None of ``of_rights``, though another table of such a name was, before they were made.
+    """
+    off = db.execute('SELECT "table" FROM _appliance_unwatched').fetchall()
+    return frozenset(ascii_fold(name) for (name,) in off) - of_rights(db)
 
 
 def set_watched(db: sqlite3.Connection, table: str, watched: bool) -> None:
