@@ -60,7 +60,8 @@ class Config:
     )
     secret_columns: tuple[str, ...] = setting(
         SECRET_COLUMNS,
-        "Columns that are never captured: names, patterns with *, or table.column. A key column only by table.column.",
+        "Columns that are never captured: names, patterns with *, or table.column. A key column, or one that the "
+        "rights on a standard table stand on, only by table.column.",
     )
     reveal: tuple[str, ...] = setting((), "Columns to capture though their names say secret: table.column.")
     accounts: bool = setting(True, "Keep users, groups and what is granted in tables of the file, made if missing.")

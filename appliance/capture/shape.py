@@ -15,6 +15,10 @@ Secret = Callable[[str, str, bool], bool]
 #: The key of a standard table, and the column that stays in the file.
 REFERENCE: Final = "reference_id"
 LOCAL_KEY: Final = "id"
+#: Columns of standard tables by which it is known who may see a row: without them open connections would not hear that
+#: somebody may not any more. Of a table that joins rows to groups all are.
+_RIGHTS: Final = (REFERENCE, "permission", "user_account_id", "usergroup_id")
+_JOINS: Final = "_has_usergroup_usergroup_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,24 @@ class Table:
         return width <= KEY_WIDTH and (self.without_rowid or self.rowid is not None)
 
 
+def secrets_of(table: Table, secret: Secret) -> frozenset[str]:
+    """Name the columns that are never captured, as they hold secrets.
+
+    Patterns leave a table its key, and a standard table what rights stand on.
+    """
+
+    def is_kept(column: TableColumn) -> bool:
+        if not table.standard:
+            return column.key > 0
+        return column.name in _RIGHTS or table.name.endswith(_JOINS)
+
+    return frozenset(each.name for each in table.columns if secret(table.name, each.name, is_kept(each)))
+
+
 def shape_of(table: Table, shape_id: int, secret: Secret) -> Shape:
     """Say what is captured of a table: all but VIRTUAL and secret columns, and the ``id`` of a standard table."""
-
-    def is_key(column: TableColumn) -> bool:
-        return column.name == REFERENCE if table.standard else column.key > 0
-
-    kept = [each for each in table.columns if not each.virtual and not secret(table.name, each.name, is_key(each))]
+    hidden = secrets_of(table, secret)
+    kept = [each for each in table.columns if not each.virtual and each.name not in hidden]
     if table.standard:
         return _standard_shape(table, shape_id, kept)
     positions = {each.name: position for position, each in enumerate(kept)}

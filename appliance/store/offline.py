@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.capture.shape import Secret, shape_of, warnings
+from appliance.capture.shape import Secret, secrets_of, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
 from appliance.model import ascii_fold
 from appliance.store.file import connections, live_file, schema
@@ -85,7 +85,7 @@ def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
                 watched=ascii_fold(table.name) not in off,
                 captured=ascii_fold(table.name) in captured,
                 key=("rowid",) if shape.rowid else tuple(shape.columns[position].name for position in shape.key),
-                secret=tuple(each.name for each in table.columns if secret(table.name, each.name, each.key > 0)),
+                secret=tuple(each.name for each in table.columns if each.name in secrets_of(table, secret)),
                 warnings=warnings(table, shape),
             )
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.capture.shape import Table, TableColumn, UniqueIndex, dump, load, shape_of, warnings
+from appliance.capture.shape import Table, TableColumn, UniqueIndex, dump, load, secrets_of, shape_of, warnings
 from appliance.model import UTF_8, Affinity, Column, Shape
 from appliance.store.tables.secrecy import Secrecy
 
@@ -42,6 +42,26 @@ def test_a_pattern_of_secrets_takes_a_standard_table_its_key_as_little_as_any_ot
     shape = shape_of(Table("t", columns, standard=True), 1, Secrecy(["*id"], []))
     assert [each.name for each in shape.columns] == ["reference_id"]
     assert shape.key == (0,)
+
+
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [
+        ("t", ["reference_id", "permission", "user_account_id"]),
+        (
+            "t_t_id_has_usergroup_usergroup_id",
+            ["reference_id", "permission", "user_account_id", "t_id", "usergroup_id"],
+        ),
+    ],
+)
+def test_a_pattern_of_secrets_takes_a_standard_table_nothing_that_rights_stand_on(table: str, kept: list[str]) -> None:
+    names = ("id", "reference_id", "permission", "user_account_id", "t_id", "usergroup_id")
+    columns = tuple(column(name) for name in names if name != "usergroup_id" or table != "t")
+    made = Table(table, columns, standard=True)
+    assert [each.name for each in shape_of(made, 1, Secrecy(["*"], [])).columns] == kept
+    declared = Secrecy([f"{table}.{name}" for name in names], [])
+    assert shape_of(made, 1, declared).columns == ()
+    assert secrets_of(made, declared) == {each.name for each in columns}
 
 
 def test_a_table_without_a_key_is_captured_with_its_rowid() -> None:

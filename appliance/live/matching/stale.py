@@ -50,11 +50,13 @@ def stale(events: Iterable[Told]) -> Stale:
                 named = True
                 everybody |= told.event.op is not Op.UPDATE or len(names_in(told.event, "reference_id")) > 1
         elif told.topic in _WHO and isinstance(told.event, Change):
-            subjects |= _subjects(told.event)
+            concerned = _subjects(told.event)
+            everybody |= concerned is None
+            subjects |= concerned or set()
     return Stale(None if everybody else frozenset(subjects), tables, named)
 
 
-def _subjects(change: Change) -> set[str]:
-    """Name those whom a change of an account or a membership concerns."""
+def _subjects(change: Change) -> set[str] | None:
+    """Name those whom a change of an account or a membership concerns; ``None`` where that is declared a secret."""
     column = "reference_id" if ascii_fold(change.shape.table) == standard.USER_ACCOUNT else "user_account_id"
-    return names_in(change, column)
+    return names_in(change, column) if column in change.shape.places else None
