@@ -6,15 +6,19 @@ values those are, says of most blocks that nothing in them can be wanted.
 
 A block is left out only when all of its rows were seen and none is of a kind in question, or none of those has a value
 in question; of any other it is said that there may be some. No row is ever changed or comes later to a place that was
-seen; so what is known stays true while rows are deleted, and nobody has to be told of that.
+seen; so what is known stays true while rows are deleted, and nobody has to be told of that. For the same reason it is
+true behind a start, too: of which kinds a block's rows are is kept, roughly, in a few bytes. (What their values are
+takes a thousand times as much, and texts have other hashes in each process.)
 """
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -39,6 +43,9 @@ TOGETHER_BYTES: Final = 1 << 20
 #: together, it is known from where to where their values go: 16 KiB at most.
 LEADING: Final = 32
 COLUMNS: Final = 64
+#: Bytes that say of which kinds a block's rows are, two bits for each kind: of one that is not among ten others it is
+#: said that there may be some in one of a hundred blocks.
+KINDS: Final = 28
 
 #: A shape's id, or a user topic's folded name.
 Kind: TypeAlias = int | str
@@ -49,6 +56,8 @@ _id = itemgetter(0)
 #: ``id, shape, op, cut`` come before a row's values.
 _VALUES: Final = 4
 _ONE: Final = ord("1")
+#: The signs of all values that there are.
+_ALL: Final = b"\xff"
 
 
 class Having(NamedTuple):
@@ -99,6 +108,36 @@ def _span(values: set[SQLiteValue]) -> tuple[Place, Place]:
     return min(places), max(places)
 
 
+class _Roughly:
+    """The kinds of a block as far as they were kept: all that there are, and perhaps some that there are not."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, bits: bytes) -> None:
+        self._bits = int.from_bytes(bits, "little")
+
+    def __contains__(self, kind: Kind) -> bool:
+        mark = _mark(kind)
+        return self._bits & mark == mark
+
+    def __getitem__(self, kind: Kind) -> None:
+        """Say nothing of where its values go."""
+
+    @staticmethod
+    def keep(kinds: Iterable[Kind]) -> bytes:
+        bits = 0
+        for kind in kinds:
+            bits |= _mark(kind)
+        return bits.to_bytes(KINDS, "little")
+
+
+@lru_cache(maxsize=4096)
+def _mark(kind: Kind) -> int:
+    """Give a kind's two bits, the same in each process."""
+    hashed = zlib.crc32(str(kind).encode("utf-8", "surrogatepass"))
+    return 1 << hashed % (8 * KINDS) | 1 << (hashed >> 16) % (8 * KINDS)
+
+
 class _Block(NamedTuple):
     """One block: for each kind of its rows from where to where its values go, and which signs these have, a bit each.
 
@@ -106,7 +145,7 @@ class _Block(NamedTuple):
     altogether where they are not known.
     """
 
-    kinds: dict[Kind, tuple[Place | None, ...] | None]
+    kinds: dict[Kind, tuple[Place | None, ...] | None] | _Roughly
     signs: bytes
 
     def may_hold(self, sought: Sought) -> bool:
@@ -138,11 +177,17 @@ class _Block(NamedTuple):
 class Contents:
     """What is in each block that was seen from its first row to its last. Of others nothing is known.
 
-    One thread takes note; any may ask meanwhile. Who reads elsewhere in the outbox has ``another``.
+    One thread takes note; any may ask meanwhile. Who reads elsewhere in the outbox has ``another``. ``known`` are the
+    kinds of blocks that were seen before a start, as ``keep`` was given them.
     """
 
-    def __init__(self) -> None:
-        self._blocks: dict[int, _Block] = {}
+    def __init__(
+        self, known: Mapping[int, bytes] | None = None, keep: Callable[[int, bytes], None] | None = None
+    ) -> None:
+        newest = sorted((known or {}).items())[-BLOCKS:]
+        self._blocks = {number: _Block(_Roughly(kinds), _ALL) for number, kinds in newest}
+        self._keep = keep
+        self._unkept: list[tuple[int, bytes]] = []
         self._end = 0
         #: The block that is being seen, whether from its first row on, and what is in it so far.
         self._number = -1
@@ -156,9 +201,16 @@ class Contents:
 
     def another(self) -> Contents:
         """Give one that knows the same, and by which another thread takes note for both of what it reads."""
-        other = Contents()
+        other = Contents(keep=self._keep)
         other._blocks = self._blocks
         return other
+
+    def keep(self) -> None:
+        """Have it kept what was seen since the last time. For the thread that all is kept by."""
+        found, self._unkept = self._unkept, []
+        if self._keep is not None:
+            for number, kinds in found:
+                self._keep(number, kinds)
 
     def note(self, after: int, rows: Sequence[tuple[Any, ...]], end: int, size: int) -> None:
         """Take note of ``rows``, as ``outbox.select_after`` gives them: all that there are in (``after``, ``end``].
@@ -228,6 +280,7 @@ class Contents:
                 bits = bits >> size | bits & ((1 << size) - 1)
             kinds = {kind: None if ends is None else tuple(ends) for kind, ends in self._kinds.items()}
             self._blocks[self._number] = _Block(kinds, bits.to_bytes(size // 8, "big"))
+            self._unkept.append((self._number, _Roughly.keep(kinds)))
             if len(self._blocks) > BLOCKS:
                 self._blocks.pop(min(self._blocks), None)  # both may have found the same
         self._kinds.clear()

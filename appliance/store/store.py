@@ -282,7 +282,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         lookout = await open_lookout(reading, busy)
         guard, place = Guard(path, own, live), Place(path, own, settings.called)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, place)
-        store.borders = borders.known(live)
+        store.borders, store.contents = borders.known(live), Contents(live.contents(), live.note_contents)
         try:
             yield store
         finally:

@@ -97,7 +97,8 @@ def test_nothing_that_may_be_wanted_is_left_out(
         small.setattr(contents, "BLOCK", 4)
         small.setattr(contents, "LEAST", 8)
         small.setattr(contents, "COLUMNS", columns)
-        known, end, there = Contents(), begun, dict[int, tuple[Kind | None, Any]]()
+        kept: dict[int, bytes] = {}
+        known, end, there = Contents(keep=kept.__setitem__), begun, dict[int, tuple[Kind | None, Any]]()
         for look, lost, size in looks:
             end += lost  # rows that were trimmed before anybody saw them
             seen = [row(end + 1 + place, kind, value) for place, (kind, value) in enumerate(look)]
@@ -113,8 +114,41 @@ def test_nothing_that_may_be_wanted_is_left_out(
 
         due = {place for place in range(after + 1, upto + 1) if is_due(place)}
         sought = tuple((kind, having(wish)) for kind, wish in wanted)
-        found = {each for one, last in known.stretches(after, upto, sought) for each in range(one + 1, last + 1)}
-        assert due <= found
+        known.keep()
+        for each in known, Contents(kept):  # and what is known at the next start
+            stretches = each.stretches(after, upto, sought)
+            assert due <= {place for one, last in stretches for place in range(one + 1, last + 1)}
+
+
+def test_of_which_kinds_a_blocks_rows_are_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "BLOCK", 4)
+    kept: list[tuple[int, bytes]] = []
+    known = Contents(keep=lambda number, kinds: kept.append((number, kinds)))
+    known.note(0, rows(1, [0, 0, 1, 0, 0]), 5, 0)
+    beside = known.another()  # of the survey, say
+    beside.note(7, rows(8, [0, 0, 3, 0, 4]), 12, 0)
+    known.note(5, rows(6, [0, 0, 0, 0]), 9, 0)
+    assert not kept
+    known.keep()
+    beside.keep()
+    known.keep()
+    # These very bits, in any process: hashes of texts are others in each.
+    bits = {1: [23, 156], 2: [77, 149], "news": [16, 19]}
+    assert [
+        (number, [bit for bit in range(8 * contents.KINDS) if kinds[bit // 8] >> bit % 8 & 1]) for number, kinds in kept
+    ] == [
+        (0, sorted(bits[1] + bits[2])),
+        (1, bits[1]),
+        (2, sorted(bits[1] + bits["news"])),
+    ]
+    again = Contents(dict(kept))
+    assert left(again, 0, 11, 2) == [1, 2, 3]
+    assert left(again, 0, 11, "news") == [8, 9, 10, 11]
+    assert left(again, 0, 11, 3) == []
+    assert left(again, 0, 11, (1, one_of(1, ["none has this"]))) == [*range(1, 12)]  # of their values nothing is known
+    assert left(again, 0, 13, 3) == [12, 13]
+    monkeypatch.setattr(contents, "BLOCKS", 2)
+    assert left(Contents(dict(kept)), 0, 11, 3) == [1, 2, 3]  # the newest are remembered
 
 
 def test_only_blocks_that_may_hold_something_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,7 @@ class Tail:
             # Readings ask for what is up to the hub's position; none of them has had its turn since that moved.
             share = size * delivered // len(rows)
             self._store.contents.note(before, rows[:delivered], hub.position.id, share)
+            self._store.contents.keep()
             told, rows, size = told[done:], rows[delivered:], size - share
             if rows:
                 self.state.last_look, self.state.behind_rows = trio.current_time(), look.highest - hub.position.id

@@ -1,7 +1,8 @@
 """The survey: what was written before the server began is read through once, for what it says of each block of it.
 
-The tail takes note of what it reads (``capture.contents``). Of all before, nothing is known after a start, and whoever
-resumes over it would have SQLite look at every row, each time anew. So one task reads it, little by little and for a
+The tail takes note of what it reads (``capture.contents``). Of all before, no more is known after a start than of which
+kinds its rows are, and nothing of what was written while no server ran; whoever resumes over it would have SQLite look
+at every row of its table, each time anew. So one task reads it, little by little and for a
 fraction of a processor, and takes note, too; meanwhile nobody waits for it, and what it has not come to is looked
 through as if there were no survey.
 """
@@ -36,6 +37,7 @@ async def survey(store: Store, upto: int) -> None:
         before = trio.current_time()
         try:
             place = await store.read(partial(_note, contents=contents, after=place), patient=True)
+            contents.keep()
             rest = REST * (trio.current_time() - before)
         except sqlite3.Error:  # whoever reads says so; what is noted stays true
             rest = RETRY_S

@@ -3,8 +3,8 @@
 A database file cannot remember what it was restored over: ``cp backup shop.db`` keeps even its inode. So a second
 file beside it holds which incarnation of the store was served last, the highest event id that was handed out, and
 during which boot (``incarnation`` says what follows from it). It also keeps, through a kill, where transactions ended
-(``borders``). The file is also the server's lock (``flock``: one server a database), so that the database itself is
-never opened or closed by anything but SQLite.
+(``borders``) and of which kinds the rows of the outbox are (``contents``). The file is also the server's lock
+(``flock``: one server a database), so that the database itself is never opened or closed by anything but SQLite.
 
 Whoever copies a whole folder back (``cp -a backup/. folder/``) brings back what this file held, too, in the very file
 that held it. So each start and each orderly stop makes the file anew, and what it holds says which file it is of, by
@@ -20,10 +20,13 @@ import json
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from appliance.capture import contents
 from appliance.errors import StoreInUse, StoreUnusable
 from appliance.model import SQLiteValue
 from appliance.store.file.birth import birth
@@ -31,13 +34,16 @@ from appliance.store.file.place import identity
 
 #: The file begins with one JSON line padded to this many bytes, so that each write is one in-place ``pwrite``.
 SIZE = 512
-#: Behind it is where transactions end (``borders``), in blocks of so many ids, a bit for each: a block's number is
-#: before its bits, and its place is the number modulo how many are kept, 16 million ids in 2.2 MB at most.
+#: Behind it are blocks of so many ids each, whose place is their number modulo how many are kept, 16 million ids in 2.9
+#: MB at most. Where transactions end (``borders``) is a block's number and a bit for each id; behind that is of which
+#: kinds its rows are (``contents``), a number, too, and with a sum, as a write may be cut short by a kill.
 BLOCK = 1024
 BLOCKS = 16_384
-_BLOCK = struct.Struct(f"<q{BLOCK // 8}s")
+_ENDS = struct.Struct(f"<q{BLOCK // 8}s")
+_CONTENTS = struct.Struct(f"<q{contents.KINDS}sI")
+_BLOCK = struct.Struct(f"<{_ENDS.format[1:]}{_CONTENTS.format[1:]}")
 #: What these blocks begin with: a file of before has something else there.
-_BLOCKS_MARK = b"borders1"
+_BLOCKS_MARK = b"blocks 2"
 #: How many bytes all of it takes at most.
 _BORDERS = len(_BLOCKS_MARK) + BLOCKS * _BLOCK.size
 
@@ -196,25 +202,44 @@ class LiveFile:
         self._unwritten[number % BLOCKS] = number, ends
         with contextlib.suppress(StoreUnusable):
             for place, (each, bits) in tuple(self._unwritten.items()):
-                block = _BLOCK.pack(each, bits.to_bytes(BLOCK // 8, "little"))
-                self._put(block, SIZE + len(_BLOCKS_MARK) + place * _BLOCK.size)
+                self._put(_ENDS.pack(each, bits.to_bytes(BLOCK // 8, "little")), _place(place))
                 del self._unwritten[place]
 
     def borders(self) -> dict[int, int]:
         """Give the bits of each block that is remembered, by its number."""
+        return {number: ends for number, bits, *_ in self._blocks() if (ends := int.from_bytes(bits, "little"))}
+
+    def note_contents(self, number: int, kinds: bytes) -> None:
+        """Remember of which kinds the rows of a block are. Where there is no room for it, that is not known."""
+        with contextlib.suppress(StoreUnusable):
+            self._put(_CONTENTS.pack(number, kinds, _sum(number, kinds)), _place(number) + _ENDS.size)
+
+    def contents(self) -> dict[int, bytes]:
+        """Give of which kinds the rows of each block are that is remembered, by its number."""
+        return {number: kinds for *_, number, kinds, total in self._blocks() if total == _sum(number, kinds)}
+
+    def _blocks(self) -> Iterator[tuple[Any, ...]]:
         kept = os.pread(self._descriptor, _BORDERS, SIZE)
         if not kept.startswith(_BLOCKS_MARK):
             self.forget_borders()
-            return {}
+            return iter(())
         kept = kept[len(_BLOCKS_MARK) :]
-        blocks = _BLOCK.iter_unpack(kept[: len(kept) - len(kept) % _BLOCK.size])
-        return {number: ends for number, bits in blocks if (ends := int.from_bytes(bits, "little"))}
+        return _BLOCK.iter_unpack(kept + bytes(-len(kept) % _BLOCK.size))
 
     def forget_borders(self) -> None:
-        """Forget them: the ids mean something else now. Raises ``StoreUnusable``."""
+        """Forget them, and the contents: the ids mean something else now. Raises ``StoreUnusable``."""
         self._unwritten.clear()
         os.ftruncate(self._descriptor, SIZE)
         self._put(_BLOCKS_MARK, SIZE)
+
+
+def _place(number: int) -> int:
+    """Say where in the file a block is."""
+    return SIZE + len(_BLOCKS_MARK) + number % BLOCKS * _BLOCK.size
+
+
+def _sum(number: int, kinds: bytes) -> int:
+    return zlib.crc32(kinds, number & 0xFFFFFFFF)
 
 
 def sign(row: Sequence[SQLiteValue]) -> str:

@@ -724,6 +724,19 @@ async def test_what_the_tail_has_read_is_not_looked_through_for_another_table(tm
         assert (ids(peer.sent), [event["EventType"] for event in peer.told]) == ([1], ["live"])
 
 
+async def test_what_a_server_has_read_is_not_looked_through_by_the_next_one_either(tmp_path: Path) -> None:
+    async with served(tmp_path / "a.db") as live:
+        await live.write(FILL.format(first=1, last=BLOCK, value="1"), "INSERT INTO u VALUES(1, 1)")
+        await live.write(FILL.format(first=2 * BLOCK, last=6 * BLOCK, value="1"))
+        quiet, filled, end = live.hub.table("u"), live.hub.table("t"), live.hub.position.id
+    assert quiet is not None
+    assert filled is not None
+    async with open_bridge(), open_store(StoreSettings(tmp_path / "a.db", Secrecy((), ()))) as store:
+        left = partial(store.contents.stretches, 0, end)
+        assert sum(last - begun for begun, last in left(((quiet.id, ()),))) <= 2 * BLOCK
+        assert list(left(((filled.id, (one_of(1, [7]),)),))) == [(0, end)]  # of values nothing is known
+
+
 async def test_what_was_written_before_the_start_is_surveyed_once_and_then_not_looked_through(tmp_path: Path) -> None:
     before = (
         FILL.format(first=1, last=3 * BLOCK, value="i"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.capture.contents import KINDS
 from appliance.store.file import incarnation, live_file, schema
 from appliance.store.file.connections import open_file
 from appliance.store.file.live_file import BLOCK
@@ -82,3 +84,35 @@ def test_what_an_earlier_build_left_behind_the_record_says_nothing(tmp_path: Pat
     with live_file.hold(path) as live:
         borders.known(live).note(7)
         assert [each for each in range(9000) if borders.known(live).is_one(each)] == [7]
+
+
+def test_of_which_kinds_the_rows_of_blocks_are_is_known_at_the_next_start_unless_it_was_cut_short(
+    tmp_path: Path,
+) -> None:
+    path, kinds = tmp_path / "a.db", bytes(range(7, 7 + KINDS))
+    with closing(open_file(path, busy_timeout_s=1)) as db:
+        schema.prepare(db)
+        with live_file.hold(path) as live:
+            incarnation.begin(db, live, 0)
+            assert live.contents() == {}
+            live.note_contents(1, kinds)
+            live.note_borders(1, 5)
+            live.note_borders(3, 9)
+            live.note_contents(live_file.BLOCKS + 2, kinds)
+            live.note_borders(0, 1)
+            assert live.contents() == {1: kinds, live_file.BLOCKS + 2: kinds}
+            live.note_contents(2, kinds[::-1])  # it has the other's place
+            live.stop(goes_on=True)
+        with live_file.hold(path) as live:
+            incarnation.begin(db, live, schema.highest(db))
+            assert (live.contents(), live.borders()) == ({1: kinds, 2: kinds[::-1]}, {0: 1, 1: 5, 3: 9})
+            beside = Path(f"{path}-live")
+            written = beside.read_bytes()
+            cut = written.index(kinds[::-1]) + 5
+            with beside.open("r+b") as file:  # a kill in the midst of a write, over what another block had here
+                file.seek(cut)
+                file.write(bytes(9))
+            assert (live.contents(), live.borders()) == ({1: kinds}, {0: 1, 1: 5, 3: 9})
+            schema.put(db, "incarnation", "another")
+            incarnation.begin(db, live, schema.highest(db))
+            assert (live.contents(), live.borders()) == ({}, {})
