@@ -14,6 +14,7 @@ the inode and by when it was made: in another one it counts for nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -90,6 +91,8 @@ class LiveFile:
         status = os.fstat(self._descriptor)
         if identity(self._path) != (status.st_dev, status.st_ino):
             anew = _lock(self._database)
+            if not os.fstat(anew).st_size:
+                _be_like(anew, status)
             os.close(self._descriptor)
             self._descriptor = anew
             if self._record is not None:
@@ -99,9 +102,10 @@ class LiveFile:
     def renew(self, record: Record | None) -> None:
         """Go on in a new file that holds ``record`` and the borders, or nothing where it is ``None``.
 
-        What was copied from the former one counts for nothing in it. It stays the former's owner's. Raises
-        ``StoreUnusable``; then the former stays.
+        What was copied from the former one counts for nothing in it. It stays the former's owner's. Raises ``keep``'s
+        errors; then what was there stays.
         """
+        self.keep()  # or it would take the place of who has been quicker
         unfinished = Path(f"{self._path}.new")
         former = self._descriptor, self._begun, self._record
         borders = os.pread(self._descriptor, _BORDERS, SIZE) if record is not None else b""
@@ -122,7 +126,7 @@ class LiveFile:
             self._descriptor, self._begun, self._record = former
             if isinstance(error, OSError):
                 raise StoreUnusable(
-                    f"{self._path} cannot be made anew ({error.strerror}); give this user write permission there"
+                    f"{self._path} cannot be made anew ({error.strerror}); make room there, or let this user write"
                 ) from error
             raise
         os.close(former[0])
@@ -168,7 +172,8 @@ class LiveFile:
     def stop(self, *, goes_on: bool) -> None:
         """Have the next server go on from here, unless what it finds is a copy of before; or else in a new epoch."""
         if goes_on:
-            with contextlib.suppress(StoreUnusable):  # on a full disk it stays as it is, and each start makes it anew
+            # On a full disk it stays as it is, and each start makes it anew; and if it is another's by now, it is his.
+            with contextlib.suppress(StoreUnusable, StoreInUse):
                 self.renew(self._record)
         else:
             self.forget()
@@ -271,8 +276,11 @@ def _lock(database: Path) -> int:
     path = _beside(database)
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Not by a link, which could lead root to any file.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise StoreUnusable(f"{path} is a link; it must be a file of its own: remove it") from error
             raise StoreUnusable(
                 f"{path} cannot be made ({error.strerror}); give this user write permission there"
             ) from error
@@ -286,15 +294,29 @@ def _lock(database: Path) -> int:
             os.close(descriptor)
             raise
         if identity(path) == (status.st_dev, status.st_ino):
+            if not status.st_size:
+                _be_of(descriptor, database)
             return descriptor
         os.close(descriptor)  # whoever had the lock has made the file anew, or has removed it
 
 
 def _be_like(descriptor: int, former: os.stat_result) -> None:
-    """Give a new file the rights of a former one, and its owner where one may: root serves what is another user's."""
+    """Give a new file the rights of a former one, and its owner as far as one may: root serves another user's."""
     os.fchmod(descriptor, stat.S_IMODE(former.st_mode))
-    with contextlib.suppress(PermissionError):
-        os.fchown(descriptor, former.st_uid, former.st_gid)
+    _give(descriptor, former)
+
+
+def _be_of(descriptor: int, database: Path) -> None:
+    """Give a file that is new to whose the database is, as SQLite does with the WAL: it is he who serves it next."""
+    with contextlib.suppress(FileNotFoundError):
+        _give(descriptor, os.stat(database))
+
+
+def _give(descriptor: int, like: os.stat_result) -> None:
+    for owner in (like.st_uid, -1):  # to a group of one's own anybody may
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, owner, like.st_gid)
+            return
 
 
 def check_free(database: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -355,6 +356,62 @@ def test_a_second_server_that_was_quicker_keeps_the_lock(tmp_path: Path) -> None
         Path(f"{path}-live").unlink()
         with live_file.hold(path), pytest.raises(StoreInUse):
             first.keep()
+
+
+def test_no_link_leads_to_the_file_beside(tmp_path: Path) -> None:
+    (tmp_path / "a.db-live").symlink_to("elsewhere")
+    with pytest.raises(StoreUnusable, match="link"), live_file.hold(tmp_path / "a.db"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_who_has_lost_the_lock_leaves_the_file_of_who_has_it_alone(tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.db", tmp_path / "a.db-live"
+    with live_file.hold(path) as first:
+        first.write(Record("first", 1, ""))
+        beside.unlink()
+        with live_file.hold(path) as second:
+            second.write(Record("second", 2, ""))
+            with pytest.raises(StoreInUse):
+                first.renew(Record("first", 1, ""))
+            first.stop(goes_on=True)
+            assert json.loads(beside.read_bytes()[: live_file.SIZE])["incarnation"] == "second"
+            second.keep()
+            assert second.read() == Record("second", 2, "")
+            assert {each.name for each in tmp_path.iterdir()} == {beside.name}
+
+
+def test_a_server_that_stops_right_behind_the_deletion_of_its_file_makes_it_again(tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.db", tmp_path / "a.db-live"
+    with live_file.hold(path) as live:
+        live.write(Record("ours", 1, ""))
+        beside.chmod(0o640)
+        beside.unlink()
+        live.stop(goes_on=True)
+    assert beside.stat().st_mode & 0o777 == 0o640
+    with live_file.hold(path) as live:
+        assert live.read() == Record("ours", 1, "")
+
+
+@pytest.mark.parametrize("may", ["all", "group", "nothing"])
+def test_the_file_beside_stays_its_owners_as_far_as_who_serves_it_may_give_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may: str
+) -> None:
+    path, given = tmp_path / "a.db", list[tuple[int, int]]()
+    path.touch()
+
+    def fchown(_: int, owner: int, group: int) -> None:
+        if may == "nothing" or (may == "group" and owner != -1):
+            raise PermissionError
+        given.append((owner, group))
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    expected = {"all": os.geteuid(), "group": -1}
+    with live_file.hold(path) as live:  # a new one is who has the database's, as its WAL is
+        live.write(Record("ours", 1, ""))
+        live.renew(live.read())
+    ours = [] if may == "nothing" else [(expected[may], os.getegid())] * 2
+    assert given == ours
 
 
 def test_another_file_copied_over_ours_is_seen_though_our_connection_does_not(
