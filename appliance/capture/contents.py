@@ -7,8 +7,8 @@ values those are, says of most blocks that nothing in them can be wanted.
 A block is left out only when all of its rows were seen and none is of a kind in question, or none of those has a value
 in question; of any other it is said that there may be some. No row is ever changed or comes later to a place that was
 seen; so what is known stays true while rows are deleted, and nobody has to be told of that. For the same reason it is
-true behind a start, too: of which kinds a block's rows are is kept, roughly, in a few bytes. (What their values are
-takes a thousand times as much, and texts have other hashes in each process.)
+true behind a start that goes on in the same epoch: of which kinds a block's rows are is kept, roughly, in a few bytes.
+(What their values are takes a thousand times as much, and texts have other hashes in each process.)
 """
 
 from __future__ import annotations

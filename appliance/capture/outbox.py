@@ -9,7 +9,9 @@ The columns have no type and no constraint but the key: an outer ``OR IGNORE`` w
 
 Ids grow by one and none is given out twice, without AUTOINCREMENT, which would have every writer's every row write
 ``sqlite_sequence``, too (a third of all that the trigger takes): SQLite gives the highest id and one, inside the
-writer's transaction (https://sqlite.org/autoinc.html). So the newest row is never deleted.
+writer's transaction (https://sqlite.org/autoinc.html). So the newest row is never deleted. And as there is one writer
+at a time, who begins behind what the one before has committed or rolled back, the order of ids is that of commits: all
+that is ever committed later has greater ids than what can be read, so "all after an id" leaves nothing out.
 """
 
 from __future__ import annotations

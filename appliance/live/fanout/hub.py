@@ -7,7 +7,7 @@ for* by a ``Reading``, up to a position of its own. It changes from one to the o
 * ``attach`` takes a subscription whose own position is the hub's: all before was read, all after will be fed.
 * A receiver that refuses what it is fed is left where it was: at the position before, for a reading to go on from.
 
-So there is neither a gap nor a double, at any moment, and that is all the reason there has to be.
+So there is neither a gap nor a double, at any moment, if a reading leaves nothing out: ``replay.reading`` says why.
 """
 
 from __future__ import annotations

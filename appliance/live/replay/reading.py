@@ -6,10 +6,10 @@ delivered last, or a page of the outbox – puts each event to each subscription
 (``Audience.form``), sends what is due, and only then moves its position. It never goes beyond the hub's position,
 which is always the end of an event; only the first page of a snapshot may, and then it is waited for (``run``).
 
-* No gap: of what comes after the position all is there, or it is known that it is not (``trimmed``, found out in the
-  transaction that reads the page), and then the client is told. What a page leaves out is due to none of the
-  subscriptions: what SQLite is asked, and the blocks that it is not asked about, refuse nothing that their filters let
-  through (``store.outbox.replay``, ``capture.contents``), and the filters decide on what is left.
+* No gap: up to the hub's position nothing is committed any more (``capture.outbox``), and all that comes after the
+  reading's is there, or it is known that it is not (``trimmed``, found out in the transaction that reads the page): the
+  client is told. What a page leaves out is due to none of the subscriptions: what SQLite is asked, and the blocks that
+  it is not asked about, refuse nothing that their filters let through (``store.outbox.replay``, ``capture.contents``).
 * No double: the position moves past an event in the same step, without an await, in which its frames are sent
   (``_deliver``). A refusal sends nothing and moves nothing.
 * The hand-over: the memory ends where the hub is. So when nothing in memory comes after the reading's position, there
