@@ -165,5 +165,5 @@ def release(path: Path) -> list[str]:
                                             f"{path} open and run `PRAGMA journal_mode={mode}` yourself")  # fmt: skip
         except sqlite3.Error as error:
             raise connections.refusal(path, error) from error
-        Path(f"{path.resolve()}-live").unlink(missing_ok=True)
+        live_file.remove(path)
     return left

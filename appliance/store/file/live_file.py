@@ -106,7 +106,7 @@ class LiveFile:
         errors; then what was there stays.
         """
         self.keep()  # or it would take the place of who has been quicker
-        unfinished = Path(f"{self._path}.new")
+        unfinished = _unfinished(self._path)
         former = self._descriptor, self._begun, self._record
         borders = os.pread(self._descriptor, _BORDERS, SIZE) if record is not None else b""
         try:
@@ -268,8 +268,19 @@ def hold(database: Path) -> Iterator[LiveFile]:
         live.close()
 
 
+def remove(database: Path) -> None:
+    """Take it from beside the database, as who has the lock, and what may be left of one that was to be made."""
+    beside = _beside(database.resolve())
+    for each in _unfinished(beside), beside:
+        each.unlink(missing_ok=True)
+
+
 def _beside(database: Path) -> Path:
     return Path(f"{database}-live")
+
+
+def _unfinished(beside: Path) -> Path:
+    return Path(f"{beside}.new")
 
 
 def _lock(database: Path) -> int:
