@@ -51,8 +51,9 @@ def resuming(bench: Bench) -> Iterator[Figure]:
         for when in ("not yet surveyed", "surveyed"):
             if when == "surveyed":
                 _settle(again.process.pid)
-            what = f"all others are of another table, written before the start, {when}"
-            yield _figure(bench, again, kept, what, {"topic": QUIET, **position})
+            for what in list(wishes)[:2]:
+                written = f"{what}, written before the start, {when}"
+                yield _figure(bench, again, kept, written, {**wishes[what], **position})
 
 
 def away(bench: Bench) -> Iterator[Figure]:
