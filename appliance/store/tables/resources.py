@@ -6,11 +6,12 @@ Read from the schema, and again when that has changed. Works: plain functions on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from appliance.capture.shape import Secret, Table, shape_of
+from appliance.errors import Conflict
 from appliance.model import Affinity, Column, Shape, SQLiteValue, ascii_fold, quote_identifier
 from appliance.store.file import connections, schema
 from appliance.store.tables import catalog
@@ -25,12 +26,22 @@ class Reference:
     target_column: str
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Any foreign key: ``columns`` hold the ``target_columns`` of a row of ``table``; where there are none, its key."""
+
+    columns: tuple[str, ...]
+    table: str
+    target_columns: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Resource:
     """One table as the API has it.
 
     ``shape`` are the columns that are sent. ``not_null`` and ``defaulted`` are folded names: columns that take no NULL,
-    and those that have a value of their own when none is given. ``references`` are its foreign keys of one column.
+    and those that have a value of their own when none is given. ``references`` are its foreign keys of one column,
+    ``foreign`` all of them.
     """
 
     table: Table
@@ -38,6 +49,7 @@ class Resource:
     not_null: frozenset[str] = frozenset()
     defaulted: frozenset[str] = frozenset()
     references: tuple[Reference, ...] = ()
+    foreign: tuple[ForeignKey, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,6 +125,31 @@ def refers_to_a_row(db: sqlite3.Connection, resource: Resource, column: str, val
     )
 
 
+def parent(
+    db: sqlite3.Connection, resource: Resource, place: Sequence[SQLiteValue], key: ForeignKey, target: Resource
+) -> str | None:
+    """Give the ``reference_id`` of the row of a standard table that the row at a place refers to; "" if it does not.
+
+    ``None``: it does, and that is not there.
+    """
+    named = key.target_columns or [each.name for each in target.table.key]
+    pairs = [(quote_identifier(one), quote_identifier(other)) for one, other in zip(named, key.columns, strict=True)]
+    refers = " AND ".join(f"child.{column} IS NOT NULL" for _, column in pairs)
+    same = " AND ".join(f"parent.{one} = child.{other}" for one, other in pairs)
+    there = " AND ".join(f"{each} IS ?" for each in resource.place)
+    sql = (
+        f"SELECT {refers}, (SELECT reference_id FROM main.{quote_identifier(target.name)} AS parent WHERE {same}) "
+        f"FROM main.{quote_identifier(resource.name)} AS child WHERE {there}"
+    )
+    row: tuple[int, str | None] = db.execute(sql, tuple(place)).fetchone()
+    return row[1] if row[0] else ""
+
+
+def no_parent() -> Conflict:
+    """Give the refusal of a foreign key that refers to no row."""
+    return Conflict("a column refers to a row that is not there, or rows refer to the value that is to be changed")
+
+
 def _read(db: sqlite3.Connection, secret: Secret) -> Mapping[str, Resource]:
     every = catalog.tables(db)
     return connections.tolerant(db, lambda: {ascii_fold(each.name): _resource(db, each, secret) for each in every})
@@ -126,17 +163,22 @@ def _resource(db: sqlite3.Connection, table: Table, secret: Secret) -> Resource:
             not_null.add(ascii_fold(column))
         if default is not None or column == table.integer_key:
             defaulted.add(ascii_fold(column))
-    foreign: dict[int, list[tuple[str, str, str | None]]] = {}
+    parts: dict[int, list[tuple[str, str, str | None]]] = {}
     for number, _, target, column, target_column, *_ in db.execute(f"PRAGMA main.foreign_key_list({name})").fetchall():
-        foreign.setdefault(number, []).append((column, target, target_column))
+        parts.setdefault(number, []).append((column, target, target_column))
+    foreign = tuple(
+        ForeignKey(tuple(each[0] for each in some), some[0][1], tuple(each[2] for each in some if each[2] is not None))
+        for some in parts.values()
+    )
     return Resource(
         table=table,
         shape=shape_of(table, 0, secret),
         not_null=frozenset(not_null),
         defaulted=frozenset(defaulted),
         references=tuple(
-            Reference(column, target, target_column)
-            for ((column, target, target_column), *more) in foreign.values()
-            if not more and target_column is not None
+            Reference(each.columns[0], each.table, each.target_columns[0])
+            for each in foreign
+            if len(each.columns) == len(each.target_columns) == 1
         ),
+        foreign=foreign,
     )

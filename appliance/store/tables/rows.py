@@ -18,7 +18,7 @@ from appliance.model import Image, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
 from appliance.protocol.wording import quote
 from appliance.store.file.texts import placeholder, text
-from appliance.store.tables.resources import Resource
+from appliance.store.tables.resources import Resource, no_parent
 
 #: An SQL expression and the values that are bound in it.
 Clause: TypeAlias = tuple[str, tuple[SQLiteValue, ...]]
@@ -336,7 +336,7 @@ def _refusal(resource: Resource, error: sqlite3.Error, deleting: bool) -> Reques
     if code == "SQLITE_CONSTRAINT_FOREIGNKEY":
         if deleting:
             return Conflict("other rows refer to this one; delete or change them first")
-        return Conflict("a column refers to a row that is not there, or rows refer to the value that is to be changed")
+        return no_parent()
     if code == "SQLITE_CONSTRAINT_CHECK":
         return Invalid(f"the table's constraint refuses it: {said.partition(': ')[2]}")
     if getattr(error, "sqlite_errorcode", 0) == _DATATYPE:

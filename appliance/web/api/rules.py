@@ -16,7 +16,7 @@ from appliance.protocol.wording import quote
 from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights, may_refer
-from appliance.store.tables.resources import Resource
+from appliance.store.tables.resources import Resource, no_parent, parent
 from appliance.store.tables.rows import Clause, Found
 from appliance.store.tables.standard import BUILT_IN, GUESTS, USERS, WORLD
 from appliance.web.api.documents import Asked, Relationship, value_of
@@ -156,6 +156,31 @@ def check_references(
                 f"there is no row {quote(str(value))} that you may refer to by {quote(each.column)}",
                 pointer=asked.pointers[each.column],
             )
+
+
+def check_parents(
+    db: sqlite3.Connection,
+    rights: Rights,
+    resource: Resource,
+    grant: TableGrant,
+    every: Mapping[str, Resource],
+    found: Found,
+    written: Collection[str],
+) -> None:
+    """Refuse what a row has come to refer to by other columns than a ``reference_id``, as if it were not there.
+
+    That is a row of a standard table that may not be referred to: else a caller could try out whose address there is.
+    Raises ``Conflict``, as the foreign key itself does.
+    """
+    for each in resource.foreign:
+        target = every.get(ascii_fold(each.table))
+        if target is None or not target.shape.standard or not set(each.columns) & set(written):
+            continue
+        if tuple(map(ascii_fold, each.target_columns)) == ("reference_id",):
+            continue  # check_references
+        reference = parent(db, resource, found.place, each, target)
+        if reference is None or (reference and not may_refer(db, rights, grant, target.name, reference)):
+            raise no_parent()
 
 
 def may_ever_create(rights: Rights, grant: TableGrant) -> bool:

@@ -150,6 +150,9 @@ class Tables:
             found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values, doubtful))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
+            rules.check_parents(
+                opened.db, opened.rights, opened.resource, opened.grant, opened.every, found, asked.values
+            )
             made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
             return made, deed("create", opened, found, values)
 
@@ -215,6 +218,9 @@ class Tables:
                 if changed is None:
                     return Response(status_code=204), done
                 rules.check_owner(opened.rights, opened.resource, opened.grant, found, changed)
+                rules.check_parents(
+                    opened.db, opened.rights, opened.resource, opened.grant, opened.every, changed, values
+                )
                 found = changed
             if opened.may(Verb.READ, found):
                 return self._row(200, opened, found), done

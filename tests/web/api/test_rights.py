@@ -554,3 +554,45 @@ async def test_who_would_not_be_let_in_any_more_when_the_body_has_come_writes_no
         refused = await live.ask(method, path, content=slowly(), headers={"Content-Type": "application/json"})
         assert refused.status_code == 401
         assert live.sql("SELECT max(id) FROM _appliance_outbox") == before
+
+
+PARENTS = {
+    "one": ("email REFERENCES user_account(email)", ("bob@example.com",), ("eve@example.com",), ("Ann@example.com",)),
+    "two": (
+        "email, name, FOREIGN KEY(email, name) REFERENCES user_account(email, name)",
+        ("bob@example.com", "Bob"), ("bob@example.com", "Eve"), ("ann@example.com", "Ann"),
+    ),
+    "key": ("u INTEGER REFERENCES user_account", (2,), (9,), (1,)),
+    "later": (
+        "email REFERENCES user_account(email) DEFERRABLE INITIALLY DEFERRED",
+        ("bob@example.com",), ("eve@example.com",), ("ann@example.com",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", PARENTS)
+async def test_no_foreign_key_says_whether_there_is_a_row_that_may_not_be_referred_to(
+    tmp_path: Path, table: str
+) -> None:
+    columns, hidden, absent, own = PARENTS[table]
+    names = ("email", "name", "u")[2 * (table == "key") :][: len(own)]
+    statements = (
+        "UPDATE user_account SET name = upper(substr(reference_id, 1, 1)) || substr(reference_id, 2)",
+        "CREATE UNIQUE INDEX known ON user_account(email, name)",
+        f"CREATE TABLE t(k INTEGER PRIMARY KEY, {columns})",
+    )
+    async with served(tmp_path / "live.db", *statements) as live:
+        live.sql("UPDATE world SET permission = ? WHERE table_name = 't'", 0x7F)
+
+        async def tried(values: tuple[object, ...]) -> list[tuple[int, str]]:
+            attributes = dict(zip(names, values, strict=True))
+            answers = [await live.create("t", "ann", **attributes), await live.change("t", "1", "ann", **attributes)]
+            return [(each.status_code, each.text) for each in answers]
+
+        assert (await live.create("t", "ann", **dict(zip(names, own, strict=True)))).status_code == 201
+        there, not_there = await tried(hidden), await tried(absent)
+        assert there == not_there
+        assert {status for status, _ in there} == {409}
+        assert [status for status, _ in await tried(own)] == [201, 200]
+        assert (await live.create("t", **dict(zip(names, hidden, strict=True)))).status_code == 201  # an administrator
+        assert (await live.create("t", "ann", **dict.fromkeys(names))).status_code == 201
