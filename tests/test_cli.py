@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from appliance import cli
 from appliance.cli import commands, serving
-from appliance.errors import CommandError, Unauthorized, first_of
+from appliance.errors import CommandError, StoreLocked, Unauthorized, first_of
 from appliance.store import offline
 from appliance.store.access import accounts
 from appliance.store.tables import standard
@@ -212,6 +212,23 @@ def test_to_look_at_a_file_that_was_never_served_makes_no_store_of_it(command: s
         "orders: watched from the next serve; key id\n  may: administrators only\n" if "table" in command else ""
     )
     assert (file.read_bytes(), list(tmp_path.iterdir())) == (before, [file])
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["table list", "topic list", "user list", "group list", "history orders 1", "token check x", "backup to.db"],
+)
+def test_who_only_looks_waits_for_nobodys_write(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.chdir(tmp_path)
+    db = a_file(tmp_path)
+    with offline.open_store(db) as store:
+        standard.prepare(store)
+        store.execute("PRAGMA journal_mode=WAL")
+        store.execute("BEGIN IMMEDIATE")
+        done = call(*command.split(), "--db", db)
+
+    assert not isinstance(done.exception, StoreLocked)
 
 
 @pytest.mark.parametrize("command", [("history", "orders", "1"), ("token", "check", "x.y.z")], ids=" ".join)

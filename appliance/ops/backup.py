@@ -46,7 +46,7 @@ def backup(database: Path, destination: Path, *, force: bool = False) -> Copy:
     Raises ``CommandError``: there is a file already and not ``force``, or no copy can be made; ``StoreUnusable`` for a
     store of a later version.
     """
-    connections.inspect(database, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=False)
+    connections.inspect(database, busy_timeout_s=offline.BUSY_TIMEOUT_S, create=False, write=False)
     _check_replaceable(destination)
     if destination.exists():
         if destination.samefile(database):

@@ -27,7 +27,7 @@ def open_store(path: Path, *, make: bool = True) -> Iterator[sqlite3.Connection]
 
     Raises ``StoreUnusable``, and ``StoreInUse`` when it is to be migrated while an earlier version serves it.
     """
-    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
+    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False, write=make)
     try:
         with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
             if make or schema.exists(db):
@@ -44,7 +44,7 @@ def open_made(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises ``CommandError`` when it is none, ``StoreUnusable``.
     """
-    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False)
+    connections.inspect(path, busy_timeout_s=BUSY_TIMEOUT_S, create=False, write=False)
     try:
         with closing(connections.open_file(path, busy_timeout_s=BUSY_TIMEOUT_S)) as db:
             schema.check_format(db)

@@ -138,9 +138,16 @@ def is_unwritable(error: sqlite3.Error) -> bool:
 
 
 def inspect(
-    path: Path, *, busy_timeout_s: float, create: bool, content: Callable[[sqlite3.Connection], None] = lambda db: None
+    path: Path,
+    *,
+    busy_timeout_s: float,
+    create: bool,
+    write: bool = True,
+    content: Callable[[sqlite3.Connection], None] = lambda db: None,
 ) -> Mapping[str, str]:
     """Refuse what cannot serve as a store, before anything is written; give the tables that cannot be checked, and why.
+
+    Who is not to ``write`` need not wait for somebody else's write, which may be long.
 
     Raises ``StoreUnusable``: no such file or directory, not SQLite, corrupt, not writable, on a network file
     system, locked, or SQLite itself too old; and what ``content`` raises, which looks at what is in the file. The file
@@ -154,7 +161,7 @@ def inspect(
         _look_at(path, create)
     except OSError as error:
         raise StoreUnusable(f"{path} cannot be looked at ({error.strerror}); give this user the right to") from error
-    return _examine(path, busy_timeout_s, content) if path.exists() else {}
+    return _examine(path, busy_timeout_s, content, write=write) if path.exists() else {}
 
 
 def _look_at(path: Path, create: bool) -> None:
@@ -178,7 +185,9 @@ def _look_at(path: Path, create: bool) -> None:
         raise StoreUnusable(f"{path} or its directory cannot be written; give this user write permission on both")
 
 
-def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None]) -> Mapping[str, str]:
+def _examine(
+    path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Connection], None], *, write: bool
+) -> Mapping[str, str]:
     found = Soundness((), {})
     try:
         with closing(connect(path, busy_timeout_s=busy_timeout_s)) as db:
@@ -189,8 +198,9 @@ def _examine(path: Path, busy_timeout_s: float, content: Callable[[sqlite3.Conne
             if found.faults:
                 raise _corrupt(path, found.faults[0])
             content(db)
-            begin_immediate(db)
-            db.execute("ROLLBACK")
+            if write:
+                begin_immediate(db)
+                db.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise refusal(path, error) from error
     return found.unchecked
