@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.errors import BadRequest, Internal, NotAllowed, NotFound, RequestError
 from appliance.ops.health import Health
@@ -65,11 +67,32 @@ def application(
             Route("/readyz", readyz),
             Route("/metrics", metrics.for_administrators),
         ],
-        middleware=[_cors(allowed_origins)] if allowed_origins else [],
+        middleware=[Middleware(_Unshared), *([_cors(allowed_origins)] if allowed_origins else [])],
         exception_handlers={HTTPException: _refused, RequestError: _cannot, Exception: _refused},
     )
     made.router.redirect_slashes = False  # to where the Host header says, with the token of the query
     return made
+
+
+class _Unshared:
+    """Has nobody keep an answer but who has asked, and him only to ask whether it still is so.
+
+    What one may see another may not, nor the same one a moment later: a proxy's copy would know nothing of that (RFC
+    9111, section 5.2.2).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def said(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "private, no-cache")
+            await send(message)
+
+        await self._app(scope, receive, said)
 
 
 def _cors(origins: Collection[str]) -> Middleware:

@@ -596,3 +596,19 @@ async def test_no_foreign_key_says_whether_there_is_a_row_that_may_not_be_referr
         assert [status for status, _ in await tried(own)] == [201, 200]
         assert (await live.create("t", **dict(zip(names, hidden, strict=True)))).status_code == 201  # an administrator
         assert (await live.create("t", "ann", **dict.fromkeys(names))).status_code == 201
+
+
+async def test_no_answer_is_kept_for_somebody_else_or_without_asking_again(tmp_path: Path) -> None:
+    async with served(tmp_path / "live.db", tables=TODO, guests=True) as live:
+        row = await todo(live)
+        tag = (await live.ask("GET", f"/api/todo/{row}", "ann")).headers["ETag"]
+        for answer in (
+            await live.client.get("/api/todo"),
+            await live.ask("GET", f"/api/todo/{row}", "ann", headers={"If-None-Match": tag}),
+            await live.ask("GET", f"/api/todo/{row}", "bob"),
+            await live.client.get("/api/nothing"),
+            await live.ask("GET", "/openapi.json"),
+            await live.client.get("/readyz"),
+        ):
+            assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert (await live.client.get("/setup")).headers["Cache-Control"] == "no-store"
