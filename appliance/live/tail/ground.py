@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.subscribers import resync
+from appliance.live.matching.stale import EVERYTHING, RIGHTS, Stale
 from appliance.model import Shape, ascii_fold
 from appliance.store.outbox.look import Look
 from appliance.store.store import Store
@@ -48,6 +49,22 @@ class Ground:
         renamed = {self._hub.shapes[each].table for each in self._renamed if each in self._hub.shapes}
         there = {shape.table for shape in catalog.tables.values()}
         return sorted({*self._renumbered(catalog), *(renamed & there - {*catalog.changed})})
+
+    def misses_rights(self, look: Look) -> bool:
+        """Whether what has come was written while who may see what was not captured as it should be: triggers are gone.
+
+        Then rights may be others, and no event tells of it.
+        """
+        if look.schema_version == self.version or not look.rows:
+            return False
+        of_rights, _ = self._hub.access.shapes_of_rights(self._hub.shapes)
+        return any(look.texts.get(each) != self._texts.get(each) for each in of_rights)
+
+    @staticmethod
+    def stale(catalog: Catalog, changed: Collection[str]) -> Stale:
+        """Say which rights are to be read anew with the schema, of which these tables have ``changed``."""
+        missed = RIGHTS & set(map(ascii_fold, (*changed, *catalog.dropped)))
+        return EVERYTHING if missed else Stale(tables=True)
 
     def _withhold(self, texts: Mapping[int, bytes], highest: int) -> None:
         self._renamed |= {each for each, text in texts.items() if self._texts.get(each, text) != text}

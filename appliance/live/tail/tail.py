@@ -22,7 +22,7 @@ from appliance.live.beat import next_beat
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.subscribers import doubt
 from appliance.live.matching.facts import Facts
-from appliance.live.matching.stale import Stale, stale
+from appliance.live.matching.stale import stale
 from appliance.live.matching.telling import Told
 from appliance.live.replay.commits import Commits
 from appliance.live.tail.absence import Absence
@@ -166,7 +166,7 @@ class Tail:
                 return
             self._check_identity(look)
             self.state.behind_rows = look.highest - self._hub.position.id
-            await self._renew_rights(look.generation)
+            await self._renew_rights(look.generation, missed=self._schema.misses_rights(look))
             await self._schema.forewarn(look)
             before = self._before_a_break(look)
             await self._deliver(before)
@@ -194,9 +194,9 @@ class Tail:
         if look.highest < self._hub.position.id:
             raise StoreReplaced("the outbox has lost events that were sent")
 
-    async def _renew_rights(self, generation: int) -> None:
+    async def _renew_rights(self, generation: int, *, missed: bool = False) -> None:
         """Read all rights anew if a command or request has changed some: before the hub goes on, to this generation."""
-        if self._distrusted or generation not in (self._generation, self._hub.generation):
+        if missed or self._distrusted or generation not in (self._generation, self._hub.generation):
             self._distrusted = False
             await self._rights.renew()
         self._generation = generation
@@ -309,7 +309,7 @@ class Tail:
         self._schema.take_up(catalog)
         self._told = False
         self._hub.shapes = catalog.shapes
-        await self._rights.renew(Stale(tables=True))
+        await self._rights.renew(self._schema.stale(catalog, self._changed))
         await self._renew_rights(catalog.settings.generation)
         upto = min([catalog.highest, *(each for each in self._store.breaks.values() if each > self._known_break)])
         await self._deliver_upto(upto)  # whoever has had an event of the new shape is to know of it
