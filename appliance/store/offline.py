@@ -13,10 +13,11 @@ from pathlib import Path
 
 from appliance.capture.shape import Secret, secrets_of, shape_of, warnings
 from appliance.errors import CommandError, StoreUnusable
-from appliance.model import ascii_fold
+from appliance.model import SQLiteValue, ascii_fold
+from appliance.store.access import accounts
 from appliance.store.file import connections, live_file, schema
 from appliance.store.outbox import topics
-from appliance.store.tables import catalog, migration, secrecy, watch
+from appliance.store.tables import catalog, migration, secrecy, standard, watch
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -130,6 +131,7 @@ def migrating(path: Path) -> Iterator[list[str]]:
     with migration.hold(path):
         with open_store(path) as db:
             rules = secrecy.remembered(db)
+            known = _passwords(db)
             watch.suspend(db)
         try:
             yield uncaptured
@@ -143,6 +145,16 @@ def migrating(path: Path) -> Iterator[list[str]]:
                     watched=lambda table: rules is not None and ascii_fold(table) not in off,
                 )
                 uncaptured += [f"{table}: {reason}" for table, reason in synced.skipped.items()]
+                with schema.transaction(db):
+                    for account, _ in known - _passwords(db):
+                        accounts.end_tokens(db, account)
+
+
+def _passwords(db: sqlite3.Connection) -> frozenset[tuple[str, SQLiteValue]]:
+    """Give the accounts, each with its password: who has another one loses his tokens, by whomever it was changed."""
+    if not standard.is_prepared(db):
+        return frozenset()
+    return frozenset(connections.fetch(db, "SELECT reference_id, password FROM user_account"))
 
 
 def release(path: Path) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import CommandError
 from appliance.store import offline
+from appliance.store.access import accounts, grants
 from appliance.store.file import schema
 from appliance.store.outbox import topics
 from appliance.store.tables import standard
@@ -43,3 +46,18 @@ def test_a_table_of_rights_is_watched_though_another_of_its_name_was_taken_off_b
         assert topics.unwatched(db) == frozenset()
         watched = {each.name: each.watched for each in offline.tables(db, Secrecy((), ()))}
         assert watched == dict.fromkeys(watched, True)
+
+
+def test_who_has_another_password_after_a_migration_has_no_token_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.touch()
+    with offline.open_store(path) as db:
+        standard.prepare(db)
+        ids = {name: accounts.add(db, f"{name}@example.com", "$2b$").reference_id for name in ("ann", "bob", "eve")}
+    with offline.migrating(path), closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE user_account SET password = '$2b$new' WHERE email = 'ann@example.com'")
+        other.execute("DELETE FROM user_account WHERE email = 'eve@example.com'")
+        other.commit()
+    with offline.open_store(path) as db:
+        ended = {name for name, each in ids.items() if grants.standing(db, [each])[each].not_before}
+    assert ended == {"ann", "eve"}
