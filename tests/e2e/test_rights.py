@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -546,6 +546,23 @@ def test_who_loses_rights_while_their_tables_are_rebuilt_is_told_nothing_from_th
                 until(lambda: int(sql(db, captured)) == len(names), "the triggers are there again")
                 sql(db, "INSERT INTO plain VALUES('secret')")
             assert ("create", "secret") not in told(client)
+
+
+@pytest.mark.parametrize("gone", ["user_account", "usergroup", join_table("user_account")])
+def test_without_the_tables_that_rights_rest_on_nobody_has_any(tmp_path: Path, gone: str) -> None:
+    db = tmp_path / "a.db"
+    sql(db, "CREATE TABLE plain(text)")
+    with serving(db) as live:
+        theirs = group(db)
+        assert run("table", "grant", "plain", "--to", theirs, "--can", "read", "--db", db).returncode == 0
+        with live.client(Person(db, theirs).token) as client, live.client() as other:
+            client.done("subscribe", topic="plain")
+            other.done("subscribe", topic=gone)
+            sql(db, f"PRAGMA foreign_keys=OFF; DROP TABLE {gone}")
+            assert other.event()["EventType"] == "table-dropped"
+            sql(db, "INSERT INTO plain VALUES('secret')")
+            with suppress(ConnectionClosed):  # whose account is gone
+                assert client.receive()["EventType"] == "table-dropped"
 
 
 def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_their_groups(

@@ -60,10 +60,10 @@ class Ground:
         of_rights, _ = self._hub.access.shapes_of_rights(self._hub.shapes)
         return any(look.texts.get(each) != self._texts.get(each) for each in of_rights)
 
-    @staticmethod
-    def stale(catalog: Catalog, changed: Collection[str]) -> Stale:
+    def stale(self, catalog: Catalog, changed: Collection[str]) -> Stale:
         """Say which rights are to be read anew with the schema, of which these tables have ``changed``."""
-        missed = RIGHTS & set(map(ascii_fold, (*changed, *catalog.dropped)))
+        there = {name for name in RIGHTS if self._hub.table(name) is not None}
+        missed = there - catalog.tables.keys() or RIGHTS & set(map(ascii_fold, changed))
         return EVERYTHING if missed else Stale(tables=True)
 
     def _withhold(self, texts: Mapping[int, bytes], highest: int) -> None:
