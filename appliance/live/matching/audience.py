@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from appliance.errors import BadFilter
 from appliance.live.matching.access import Access, Reader, Sight
-from appliance.live.matching.facts import Facts
+from appliance.live.matching.facts import Closed, Facts
 from appliance.live.matching.readership import NOBODY, M, Member, Readers, Readership, both, but
 from appliance.live.matching.telling import CREATE, DELETE, GONE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
@@ -29,9 +29,17 @@ class Wish:
     old: bool = False
 
 
-#: What guards the old and the new row of a change; ``None``: none, or nobody but administrators may read it. And what
-#: says who may have been told of the old row before, where that is more than may read it (``Access.told``).
-Guards: TypeAlias = tuple[Guarded | None, Guarded | None, Guarded | None]
+class Guards(NamedTuple):
+    """What guards the old and the new row of a change; ``None``: none, or nobody but administrators may read it.
+
+    ``told`` says who may have been told of the old row before, where that is more than may read it (``Access.told``).
+    ``closed`` is there where its transaction deletes the row, and takes it from others before (``Facts.closed``).
+    """
+
+    old: Guarded | None = None
+    new: Guarded | None = None
+    told: Guarded | None = None
+    closed: Closed | None = None
 
 
 class Telling(NamedTuple, Generic[M]):
@@ -130,6 +138,10 @@ class Audience(Generic[M]):
         """Say in which form one of this audience, with these rights, is told of a change; ``None``: not at all."""
         if self.sight is Sight.ALL:
             return self.form_for_all(change)
+        if (closed := facts.closed.get(change.id)) is not None and self._is_bereft(change):
+            before, gone = (reader.may(Verb.READ, each) for each in closed)
+            if before and not gone:
+                return DELETE
         wants = self._wants(change)
         if wants is None:
             return None
@@ -155,15 +167,21 @@ class Audience(Generic[M]):
 
         Where all may read all rows, ``form_for_all`` says it of all.
         """
-        wants = self._wants(change)
-        if wants is None or self.sight is Sight.NONE:
+        if self.sight is Sight.NONE:
             return []
-        before = self._readers(guards[0]) if wants[0] else NOBODY
-        if wants[0] == wants[1] and guards[0] == guards[1]:
+        found: list[Telling[M]] = []
+        if guards.closed is not None and self._is_bereft(change):
+            found += bereft(*map(self._readers, guards.closed))
+        wants = self._wants(change)
+        if wants is None:
+            return found
+        before = self._readers(guards.old) if wants[0] else NOBODY
+        if wants[0] == wants[1] and guards.old == guards.new:
             after = before
         else:
-            after = self._readers(guards[1]) if wants[1] else NOBODY
-        return tellings(self.wish, change, before, after, self._readers(guards[2]) if wants[0] else NOBODY)
+            after = self._readers(guards.new) if wants[1] else NOBODY
+        found += tellings(self.wish, change, before, after, self._readers(guards.told) if wants[0] else NOBODY)
+        return found
 
     def is_left_by(self, change: Change) -> bool:
         """Whether a change takes a row out of these live sets by the filter (``may_be_left``)."""
@@ -184,6 +202,19 @@ class Audience(Generic[M]):
         if not self.wish.live_set and change.op is Op.UPDATE:
             old = new  # an update is told by the new row; the old one need only be readable
         return (old, new) if old or new else None
+
+    def _is_bereft(self, change: Change) -> bool:
+        """Whether some of this audience may have to be told by a change that the row, as it was, is deleted behind it.
+
+        Of a live set a row leaves by what takes it from its holder.
+        """
+        if self.wish.live_set or self.sight is Sight.NONE or change.old is None:
+            return False
+        try:
+            wanted = self.row_filter(change.shape)
+        except BadFilter:
+            return False
+        return wanted is None or wanted.matches(Op.DELETE, change.old)
 
     def _asks_old(self, change: Change) -> bool:
         return self.wish.live_set or change.op is Op.DELETE
@@ -229,6 +260,12 @@ def tellings(
     if wish.live_set and holders.members and (told := but(but(holders, before), after)).members:
         found.append(Telling(told.who, told.members, GONE))
     return found
+
+
+def bereft(before: Readers[M], gone: Readers[M]) -> list[Telling[M]]:
+    """Say who is told that a row is gone that these could read before its transaction, but these when it went."""
+    told = but(before, gone)
+    return [Telling(told.who, told.members, DELETE)] if told.members else []
 
 
 def _as_told(wish: Wish, change: Change, old: bool, new: bool) -> Form | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, Generic
 
 from appliance.live.matching.access import Access, Sight
-from appliance.live.matching.audience import Audience, Guards, Telling, Wish, compile_for_table, tellings
+from appliance.live.matching.audience import Audience, Guards, Telling, Wish, bereft, compile_for_table, tellings
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.readership import NOBODY, M, Readers, Readership, both
 from appliance.live.matching.telling import Told
@@ -73,8 +73,12 @@ class Alike(Generic[M]):
         old, new = self._wanting(change.old), self._wanting(change.new)
         if change.op is Op.UPDATE and not self._wish.live_set:
             old = new  # an update is told by the new row; the old one need only be readable
-        before, after, holders = map(self._reading, (old, new, old), guards)
-        return tellings(self._wish, change, before, after, holders)
+        before, after, holders = map(self._reading, (old, new, old), guards[:3])
+        found = tellings(self._wish, change, before, after, holders)
+        if guards.closed is not None and not self._wish.live_set:
+            wanting = self._wanting(change.old)
+            found += bereft(*(self._reading(wanting, each) for each in guards.closed))
+        return found
 
     def is_left_by(self, change: Change) -> bool:
         """Whether one of them is: as ``Audience.is_left_by`` says of each."""
@@ -280,20 +284,20 @@ def _key(wish: Wish, sight: Sight) -> Hashable:
 
 def _guards(change: Change, access: Access, facts: Facts) -> Guards:
     old, new = change.old, change.new
-    return (
+    return Guards(
         None if old is None else access.guard(change, old, facts),
         None if new is None else access.guard(change, new, facts),
         access.told(change, facts),
+        facts.closed.get(change.id),
     )
 
 
-_UNASKED: Final[Guards] = (None, None, None)
+_UNASKED: Final = Guards()
 
 
 def _are_open(change: Change, guards: Guards) -> bool:
     """Whether everybody may read the old and the new row."""
-    old, new, _ = guards
-    return _is_open(change.old, old) and _is_open(change.new, new)
+    return _is_open(change.old, guards.old) and _is_open(change.new, guards.new)
 
 
 def _is_open(image: Image | None, guard: Guarded | None) -> bool:

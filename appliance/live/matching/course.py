@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from itertools import pairwise
 
 from appliance.live.matching.facts import (
+    Closed,
     End,
     Joining,
     Joins,
@@ -21,17 +22,18 @@ from appliance.live.matching.facts import (
 )
 from appliance.live.matching.telling import Told
 from appliance.model import Change, Image, ascii_fold
-from appliance.protocol.permissions import Guarded, Verb, both
+from appliance.protocol.permissions import Guarded, Verb, both, permitted
 from appliance.store.access.grants import TableGrant, TableKind
 
 
 class _Row:
     """The changes of one row in a transaction: by their ids, from what guarded it to the last.
 
-    ``first`` guarded it before the transaction or, where it was not there (``made``), as it came.
+    ``first`` guarded it before the transaction or, where it was not there (``made``), as it came. ``renamed`` is its
+    first name, and the event that has given it another.
     """
 
-    __slots__ = ("first", "grant", "ids", "last", "made")
+    __slots__ = ("first", "grant", "ids", "last", "made", "renamed")
 
     def __init__(self, grant: TableGrant, first: Guarded, *, made: bool) -> None:
         self.grant = grant
@@ -39,15 +41,21 @@ class _Row:
         self.made = made
         self.ids: list[int] = []
         self.last: Change | None = None
+        self.renamed: tuple[Name, int] | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is deleted in the end."""
+        return self.last is not None and self.last.new is None
 
     def end(self) -> Guarded:
-        """Say what guards it in the end: as it is, or was before if it is deleted, or else both as it came and went."""
+        """Say what guards it in the end: as it is, or where it is deleted, both as it was at first and as it went."""
         change = self.last
         assert change is not None  # noqa: S101 – asked of rows with more than one
         if change.new is not None:
             return guard_of(self.grant, change, change.new)
         assert change.old is not None  # noqa: S101 – no change is without both
-        return both(self.first, guard_of(self.grant, change, change.old), Verb.READ) if self.made else self.first
+        return both(self.first, guard_of(self.grant, change, change.old), Verb.READ)
 
 
 class Course:
@@ -59,8 +67,9 @@ class Course:
     """
 
     __slots__ = (
-        "_begun", "_ended", "_ends", "_gone", "_grant", "_images", "_named", "_over", "_renamed", "_rows", "_topics",
-        "_transactions", "between", "changes", "fresh", "joining", "lacking", "last", "narrowed",
+        "_begun", "_ended", "_ends", "_gone", "_grant", "_images", "_named", "_over", "_rows", "_topics",
+        "_transactions", "between", "changes", "closed", "fresh", "joining", "lacking", "last", "narrowed", "renamed",
+        "renaming",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +82,8 @@ class Course:
         self.fresh: dict[tuple[int, bool], Sharing] = {}
         self.last: dict[int, Guarded] = {}
         self.between: set[int] = set()
+        self.closed: dict[int, Closed] = {}
+        self.renaming: set[int] = set()
         #: By row, what joins it to groups or parts it from them, in order.
         self.joining: dict[Name, list[Joining]] = {}
         self._topics = topics
@@ -81,14 +92,14 @@ class Course:
         self._ended: list[tuple[Name, End]] = []
         #: By which events rows of standard tables got their name; and those that have another since, by which event.
         self._named: dict[Name, list[int]] = {}
-        self._renamed: dict[Name, int] = {}
+        self.renamed: dict[Name, int] = {}
         # Of the transaction that has not ended yet: its first event, its rows by what tells them from others, those
         # whose place another has taken or that are gone, the deletions, and by name what updates have found and made.
         self._begun = 0
         self._transactions = 0
         self._rows: dict[Hashable, _Row] = {}
         self._over: list[_Row] = []
-        self._gone: list[tuple[Name, End]] = []
+        self._gone: list[tuple[Name, End, _Row]] = []
         self._images: dict[Name, list[tuple[int, bool]]] = {}
 
     def add(self, events: Iterable[Told]) -> None:
@@ -110,17 +121,24 @@ class Course:
         """End the transaction: what it has done to each row is known."""
         for row in (*self._over, *self._rows.values()):
             if len(row.ids) > 1:
-                self.last.update(dict.fromkeys(row.ids, row.end()))
-        for name, end in self._gone:
-            guard = end.guard
-            if guard.joins:
-                joins = self._since_before(name, end)
-                if joins != guard.joins:
-                    self.narrowed[end.id] = joins
-                    guard = guard._replace(joins=joins)
-            if end.id in self.between:  # whom an update gave the row is not told of its deletion
-                guard = both(guard, self.last[end.id], Verb.READ)
-            self._ended.append((name, end._replace(guard=guard)))
+                end = row.end()
+                self.last.update(dict.fromkeys(row.ids, end))
+                if row.is_gone and row.grant.kind is TableKind.PLAIN:
+                    self._note_closed(row, row.first, end)
+        for name, gone, row in self._gone:
+            before = self._before(name, gone)
+            # Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
+            joins = common(gone.joins, before)
+            guard = gone.guard._replace(joins=joins)
+            if joins != gone.joins:
+                self.narrowed[gone.id] = joins
+            if gone.id in self.between:  # whom an update gave the row is not told of its deletion
+                guard = both(guard, self.last[gone.id], Verb.READ)
+            if row.renamed is not None:
+                first, renamed = row.renamed
+                before = self._undone(first, (), renamed, self._transactions)
+            self._note_closed(row, row.first._replace(joins=before), guard)
+            self._ended.append((name, gone._replace(guard=guard)))
         for name, images in self._images.items():
             if changes := self._shared(name):
                 self._note(images, changes)
@@ -146,13 +164,9 @@ class Course:
             found[name] = ends[0]._replace(guard=ends[0].guard._replace(joins=joins), joins=joins)
         return found
 
-    def renamed(self) -> frozenset[str]:
-        """Give the tables in which a row was given another name."""
-        return frozenset(table for table, _ in self._renamed)
-
     def doubtful(self, guards: Mapping[Name, Guarded | None]) -> frozenset[str]:
         """Give the tables in which another row has the name of one that was renamed."""
-        others = (name for name, at in self._renamed.items() if self._taken(name, at) or guards.get(name) is not None)
+        others = (name for name, at in self.renamed.items() if self._taken(name, at) or guards.get(name) is not None)
         return frozenset(table for table, _ in others)
 
     def _join(self, change: Change, table: str, column: str) -> None:
@@ -179,23 +193,26 @@ class Course:
                 self._over.append(self._rows[place])
             self._rows[place] = row
         if grant.kind is not TableKind.PLAIN:
-            self._follow(change, grant, made=row.made)
+            self._follow(change, grant, row)
 
-    def _follow(self, change: Change, grant: TableGrant, *, made: bool) -> None:
+    def _follow(self, change: Change, grant: TableGrant, row: _Row) -> None:
         old = None if change.old is None else name_of(change, change.old)
         if change.new is None:
             if old is not None and change.old is not None:
                 guard = guard_of(grant, change, change.old)
-                self._gone.append((old, End(change.id, guard, change.joins, change.old, change.shape)))
+                self._gone.append((old, End(change.id, guard, change.joins, change.old, change.shape), row))
             return
         new = name_of(change, change.new)
-        if old is not None and not made:  # of a row that is made, whoever is let in is told how it came
+        if old is not None and not row.made:  # of a row that is made, whoever is let in is told how it came
             self._images.setdefault(old, []).append((change.id, False))
             self._images.setdefault(new, []).append((change.id, True))
         if new != old:
             self._named.setdefault(new, []).append(change.id)
             if old is not None:
-                self._renamed[old] = change.id
+                self.renamed[old] = change.id
+                if row.renamed is None:
+                    row.renamed = old, change.id
+                    self.renaming.update([] if row.made else row.ids)
 
     def _shared(self, name: Name) -> dict[str, list[tuple[int, int]]]:
         """Give the groups that the transaction has joined a row to, or parted it from: ``Sharing.changes``."""
@@ -216,23 +233,29 @@ class Course:
             if not became:
                 self.fresh.setdefault((event, False), Sharing(changes, None))
 
-    def _since_before(self, name: Name, end: End) -> Joins:
-        """Give those of a deleted row's groups that it was joined to since before the transaction.
+    def _note_closed(self, row: _Row, before: Guarded, gone: Guarded) -> None:
+        """Note who could read a row before the transaction that deletes it, if not all of them are told of that."""
+        if row.made or before == gone or gone.permission & Verb.READ:
+            return
+        if before.permission & Verb.READ or permitted(Verb.READ, before) != permitted(Verb.READ, gone):
+            self.closed[row.ids[0]] = Closed(before, gone)
 
-        Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it. None of
-        them is its own, if the transaction has given it the name that another row had: they are the other's.
+    def _before(self, name: Name, end: End) -> Joins:
+        """Give a deleted row's groups before the transaction.
+
+        None of them is its own, if the transaction has given it the name: they are those of another that had it.
         """
-        named = max((each for each in self._named.get(name, ()) if self._begun <= each < end.id), default=0)
-        before = [self._renamed.get(name, 0), *(other.id for gone, other in self._gone if gone == name)]
-        if any(self._begun <= each < named for each in before):
+        if any(self._begun <= each < end.id for each in self._named.get(name, ())):
             return ()
-        return common(end.joins, self._undone(name, end.joins, end.id, self._transactions))
+        return self._undone(name, end.joins, end.id, self._transactions)
 
     def _undone(self, name: Name, joins: Joins, before: int, transaction: int = 0) -> Joins:
         """Give the groups of a row before this transaction and those behind it, if it had these before an event."""
+        if name not in self.joining:
+            return joins
         begun = max((each for each in self._named.get(name, ()) if each < before), default=0)
         _, reference = name
-        for each in reversed(self.joining.get(name, ())):
+        for each in reversed(self.joining[name]):
             if each.transaction < transaction or each.change.id < begun:
                 break
             if each.change.id < before:

@@ -39,6 +39,16 @@ class End(NamedTuple):
     taken: int = 0
 
 
+class Closed(NamedTuple):
+    """That a transaction has taken a row from some who could read it ``before``, and deleted it.
+
+    Who is told of its deletion may read it by what guards it then: ``gone``.
+    """
+
+    before: Guarded
+    gone: Guarded
+
+
 class Groups(NamedTuple):
     """The groups of a row before the transaction that has changed them, and before and after one change in it."""
 
@@ -106,6 +116,12 @@ class Facts:
     last: Mapping[int, Guarded] = field(default_factory=dict)
     #: The events that found their row as another of these had left it.
     between: Collection[int] = ()
+    #: By the event that was the first of a row in the transaction that deletes it, if that closes it otherwise, too.
+    closed: Mapping[int, Closed] = field(default_factory=dict)
+    #: The rows (of these names) that have another name since, by the last of these events that gave a row such.
+    renamed: Mapping[Name, int] = field(default_factory=dict)
+    #: The events of rows that were there before their transaction, up to the first that has given such another name.
+    renaming: Collection[int] = ()
     #: By event id, whose a row of a plain table is by now that is another's than the event says.
     owners: Mapping[int, str | None] = field(default_factory=dict)
     #: What joins rows to groups or parts them from these, in order, where it is needed. By event id and
@@ -128,6 +144,10 @@ class Facts:
         """
         ends = self.ended.get(name, ())
         return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
+
+    def now(self, name: Name, event: int) -> Guarded | None:
+        """Give what guards the row now that had this name when this happened; ``None``: that has not this name now."""
+        return self.guards.get(name) if event > self.renamed.get(name, 0) else None
 
     def own_end(self, name: Name, event: int) -> End | None:
         """Give how the row ended to which this happened; behind its end nothing happens to a row itself."""
@@ -235,29 +255,23 @@ def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarde
     if change.new is None:
         return guard
     name = name_of(change, image)
-    end, now = facts.own_end(name, change.id), facts.guards.get(name)
+    end, now = facts.own_end(name, change.id), facts.now(name, change.id)
     joins: Joins = ()
     if end is not None:
         # Who has held it by what it had when it went may hold it since before this.
         joins = end.guard.joins if image is change.old else ()
     elif now is not None:
         joins = now.joins
-    elif _renamed(change, image):
-        joins = facts.left.get(name, ())
     fresh = facts.fresh.get((change.id, image is change.new))
+    if end is None and now is None and image is change.old and change.id in facts.renaming:
+        joins = facts.left.get(name, ())
+        # By what the transaction has given it under that name it is for nobody in the end.
+        fresh = None if fresh is None else fresh._replace(over=None)
     # What everybody might read is for all who may read the row now, by whatever its transaction has given.
     if fresh is not None and not guard.permission & Verb.READ:
         joins = fresh.narrowed(joins)
     guard = guard._replace(joins=(*joins, *guard.joins))
     return guard if end is not None or now is None or image is change.old else both(guard, now, Verb.READ)
-
-
-def _renamed(change: Change, image: Image) -> bool:
-    """Whether an image is a row as it was before an update that has named it otherwise."""
-    new = change.new
-    if new is None or image is not change.old:
-        return False
-    return value_of(change, image, "reference_id") != value_of(change, new, "reference_id")
 
 
 def partings(facts: Facts) -> dict[tuple[int, str], Groups]:

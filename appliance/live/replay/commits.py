@@ -309,7 +309,10 @@ class Commits:
         ended = {**facts.ended}
         for name, end in course.first_ends().items():
             ended[name] = [*ended.get(name, ()), end]
-        return replace(facts, ended=ended, doubtful=facts.doubtful | course.renamed())
+        renamed = {table for table, _ in course.renamed}
+        return replace(
+            facts, ended=ended, renamed={**facts.renamed, **course.renamed}, doubtful=facts.doubtful | renamed
+        )
 
     def _may_leave(self, change: Change, facts: Facts) -> bool:
         """Whether this takes a row out of a live set, and it may be another by now that has its name."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from appliance.errors import BadFilter
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Sight
-from appliance.model import Shape, ascii_fold
+from appliance.model import Op, Shape, ascii_fold
 from appliance.protocol.filters import RowFilter
 from appliance.store.outbox.wanted import Wanted
 
@@ -46,10 +47,18 @@ def _of(hub: Hub, subscription: Subscription) -> Wanted:
             asked.append((shape, None))
         elif ascii_fold(shape.table) == folded:
             try:
-                asked.append((shape, subscription.audience.row_filter(shape)))
+                asked.append((shape, _with_what_closes(subscription, subscription.audience.row_filter(shape))))
             except BadFilter:
                 continue  # of that shape it is told nothing
     return Wanted.rows(asked)
+
+
+def _with_what_closes(subscription: Subscription, wanted: RowFilter | None) -> RowFilter | None:
+    """Want updates beside deletions where these may take a row from its reader that its transaction deletes."""
+    by_row = subscription.audience.sight is Sight.BY_ROW
+    if wanted is None or not by_row or Op.DELETE not in wanted.events:
+        return wanted
+    return replace(wanted, events=wanted.events | {Op.UPDATE})
 
 
 def _joining(hub: Hub, subscription: Subscription) -> str | None:

@@ -31,8 +31,8 @@ def row(owner: str, key: Any = 1) -> Image:
     return Image((key, owner))
 
 
-async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, str]]:
-    """Give who may see the old and the new image of each of these changes, which come together."""
+async def decided(*steps: tuple[Image | None, Image | None]) -> tuple[Access, list[Change], Facts]:
+    """Give what is known of these changes, which come together."""
     changes = [
         Change(number, Op.CREATE if old is None else Op.DELETE if new is None else Op.UPDATE, SHAPE, new, old)
         for number, (old, new) in enumerate(steps)
@@ -42,12 +42,26 @@ async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, st
     course = Course(("item",), rights.grant)
     course.add(told)
     course.end()
-    facts = await rights.facts(told, ("item",), (), {"item": SHAPE}, course)
+    return rights, changes, await rights.facts(told, ("item",), (), {"item": SHAPE}, course)
+
+
+async def shown(*steps: tuple[Image | None, Image | None]) -> list[tuple[str, str]]:
+    """Give who may see the old and the new image of each of these changes, which come together."""
+    rights, changes, facts = await decided(*steps)
     return [(_who(rights, each, each.old, facts), _who(rights, each, each.new, facts)) for each in changes]
 
 
+async def bereft(*steps: tuple[Image | None, Image | None]) -> dict[int, tuple[str, str]]:
+    """Say by which of these changes it is told that a row is gone, to whom of these, but not of those."""
+    _, _, facts = await decided(*steps)
+    return {number: (_readers(each.before), _readers(each.gone)) for number, each in facts.closed.items()}
+
+
 def _who(rights: Access, change: Change, image: Image | None, facts: Facts) -> str:
-    guard = None if image is None else rights.guard(change, image, facts)
+    return _readers(None if image is None else rights.guard(change, image, facts))
+
+
+def _readers(guard: Guarded | None) -> str:
     people: Sequence[str] = "abc"
     return "".join(
         each
@@ -70,6 +84,14 @@ async def test_who_had_a_row_before_is_shown_that_it_is_gone() -> None:
 async def test_what_is_made_readable_and_deleted_at_once_is_shown_to_nobody_new() -> None:
     assert await shown((row("a"), row("b")), (row("b"), None)) == [("a", ""), ("", "")]
     assert await shown((row("a"), row("a")), (row("a"), None)) == [("a", "a"), ("a", "")]
+
+
+async def test_who_had_a_row_before_it_was_given_away_and_deleted_is_told_by_the_first_of_that() -> None:
+    assert await bereft((row("a"), row("b")), (row("b"), row("c")), (row("c"), None)) == {0: ("a", "")}
+    assert await bereft((row("a"), row("a")), (row("a"), None)) == {}  # he is told as it happens
+    assert await bereft((row("a"), row("b")), (row("b"), row("a")), (row("a"), None)) == {}
+    assert await bereft((None, row("a")), (row("a"), row("b")), (row("b"), None)) == {}
+    assert await bereft((row("a"), row("b")), (row("b"), row("b"))) == {}
 
 
 async def test_a_row_that_comes_and_goes_is_told_to_whose_it_was() -> None:
