@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from appliance import logs, wiring
 from appliance.config import Config
 from appliance.counters import Counters
-from appliance.errors import first_of
+from appliance.errors import ApplianceError, first_of
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Pings, Sessions
 from appliance.live.matching.access import Access
@@ -46,6 +46,7 @@ from appliance.store.file import live_file
 from appliance.store.file.bridge import open_bridge
 from appliance.store.file.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
 from appliance.store.file.incarnation import StoreReplaced
+from appliance.store.file.writer import NotOurs
 from appliance.store.store import Store, open_store
 from appliance.store.tables import standard
 from appliance.store.tables.catalog import Catalog
@@ -160,7 +161,7 @@ async def _serve_on(
     counters = Counters()
     access = Access(store)
     access.configure(external=wiring.external_keys(config), lifetime_s=config.token_lifetime_s, guests=config.guests)
-    with starting(store.path):
+    with _replaced_meanwhile(store), starting(store.path):
         try:
             catalog = await store.synchronise(stop)
         except Suspended:  # and it is to end before it has begun
@@ -283,6 +284,18 @@ async def _serve_on(
             inner.stop_accepting()
             await sessions.end_all()
         background.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def _replaced_meanwhile(store: Store) -> Iterator[None]:
+    """Have a start that fails as another file has come to the place be begun anew. Raises ``StoreReplaced``."""
+    try:
+        yield
+    except ApplianceError as error:
+        if not isinstance(error, NotOurs) and store.place.is_ours():
+            raise
+        store.replaced = True
+        raise StoreReplaced("the file was replaced by another while it was opened") from error
 
 
 def _limits(config: Config) -> Limits:

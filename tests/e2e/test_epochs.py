@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.store.file.live_file import SIZE
 from tests.e2e.live import Live, again, serving, sql, until
 from tests.e2e.server_process import PATIENCE_S
 
@@ -229,6 +231,28 @@ def test_ids_that_go_back_while_it_is_served_begin_a_new_epoch(tmp_path: Path) -
         until(lambda: any("disconnected" in line and "code=1012" in line for line in live.log()), "its end is logged")
         with again(live) as client:
             assert client.done("ping")["epoch"] != before["epoch"]
+
+
+def test_a_file_that_is_replaced_while_it_is_begun_with_is_begun_with_anew(tmp_path: Path) -> None:
+    db, beside = tmp_path / "a.db", tmp_path / "a.db-live"
+    sql(db, "CREATE TABLE t(a)")
+
+    def incarnation() -> str | None:
+        with contextlib.suppress(ValueError):  # while it is begun with
+            record = json.loads(beside.read_bytes()[:SIZE])
+            return record["incarnation"] if record["coming"] is None else None
+        return None
+
+    with serving(db, "--no-accounts") as live:
+        for number in range(8):
+            before = incarnation()
+            other = tmp_path / "other.db"
+            sql(other, f"CREATE TABLE t{number}(a)")
+            other.replace(db)
+            # From here on the next one comes while the triggers are made in this one.
+            until(lambda before=before: incarnation() not in (None, before), "it is begun with")
+        with again(live) as client:
+            assert client.topics() == ["t7"]
 
 
 def test_a_lock_that_is_deleted_while_it_is_served_is_made_again(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ def _nobody() -> None:
     """Do nothing, for whom nobody waits."""
 
 
+class NotOurs(Unavailable):
+    """The file is not the one that was opened, so nothing of ours is written to it."""
+
+
 class Writer:
     """The one connection that writes for the server, for as long as ``ours`` says of it that the file is ours."""
 
@@ -178,7 +182,7 @@ class Writer:
 
     def _check(self, db: sqlite3.Connection) -> None:
         if not self._ours(db):
-            raise Unavailable("the database file was moved, or another is at its place; send the request again soon")
+            raise NotOurs("the database file was moved, or another is at its place; send the request again soon")
 
     @contextlib.contextmanager
     def _patient(self, db: sqlite3.Connection, waited_s: float) -> Iterator[None]:
