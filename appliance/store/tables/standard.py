@@ -182,11 +182,12 @@ def create(
         raise TopicExists('there is a {} "{}" already; choose another name'.format(*taken), attribute="table_name")
     for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
         plan.make(db)
-        into_world(db, plan.made.table, TABLE_PERMISSION)
-    db.execute(
-        "UPDATE world SET permission=?, default_permission=?, user_account_id=? WHERE table_name=?",
-        (table_permission, permission, owner, name),
-    )
+    # Whole at once, so that it is one event; a table of that name that is gone has left its row.
+    said = (table_permission, permission, owner, name)
+    sql = "UPDATE world SET permission=?, default_permission=?, user_account_id=? WHERE table_name=?"
+    if not db.execute(sql, said).rowcount:
+        db.execute("INSERT INTO world(permission,default_permission,user_account_id,table_name) VALUES(?,?,?,?)", said)
+    into_world(db, join_table(name), TABLE_PERMISSION)
     schema.bump(db)
 
 

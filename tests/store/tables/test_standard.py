@@ -47,6 +47,19 @@ def said(file: Captured) -> list[tuple[str, str, tuple[tuple[str, int], ...]]]:
     return [(event.op.name, event.shape.table, event.joins) for event in file.events()]
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_table_that_is_made_is_one_event_of_world(file: Captured, before: bool) -> None:
+    if before:  # the row of a table of that name that was dropped
+        file.writer.execute("INSERT INTO world(table_name) VALUES('Notes')")
+        file.events()
+    with schema.transaction(file.server):
+        standard.create(file.server, "notes", [], table_permission=1, permission=2, owner="a")
+    first, join = file.events()
+    assert [first.op, join.op] == [Op.UPDATE if before else Op.CREATE, Op.CREATE]
+    said = "SELECT permission, default_permission, user_account_id FROM world WHERE table_name = 'notes'"
+    assert file.writer.execute(said).fetchall() == [(1, 2, "a")]
+
+
 def test_the_system_tables_are_made_once(file: Captured) -> None:
     assert set(standard.registered(file.server)) == {
         "user_account", "usergroup", "world", join_table("user_account"), join_table("world"), "todo", JOINS
