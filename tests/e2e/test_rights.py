@@ -581,6 +581,30 @@ def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_t
         assert (event["EventType"], event["Key"]) == ("delete", [shared])
 
 
+@pytest.mark.parametrize("gone", ["", "DELETE FROM {notes} WHERE reference_id = '{row} again';"])
+@pytest.mark.parametrize("between", ["", "COMMIT; BEGIN;"])
+def test_a_row_that_leaves_a_filter_and_is_renamed_away_from_its_join_rows_leaves_the_live_set(
+    live: Live, notes: str, between: str, gone: str
+) -> None:
+    theirs = group(live.db)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "shared", permission=0)
+    join(live.db, notes, row, theirs)
+    wish: dict[str, Any] = {"topic": notes, "snapshot": True, "filters": {"text": "shared"}}
+    with live.client(member.token) as holder, live.client(member.token) as resumed:
+        holder.done("subscribe", **wish)
+        assert begun(holder) == [("snapshot", "shared")]
+        place = holder.done("ping")
+        with standing_still(live):
+            sql(live.db, f"BEGIN; UPDATE {notes} SET text = 'another' WHERE reference_id = '{row}'; {between}"
+                         f"UPDATE {notes} SET reference_id = '{row} again' WHERE reference_id = '{row}';"
+                         f"{gone.format(notes=notes, row=row)} COMMIT")  # fmt: skip
+        taken_up(live)
+        assert told(holder) == [("delete", "shared")]
+        resumed.done("subscribe", since=place["EventId"], epoch=place["epoch"], **wish)
+        assert begun(resumed) == [("delete", "shared")]
+
+
 def test_a_row_that_leaves_a_filter_and_is_deleted_a_moment_later_leaves_the_live_set(live: Live, notes: str) -> None:
     theirs = group(live.db)
     member = Person(live.db, theirs)
