@@ -319,7 +319,9 @@ class Access:
             elif topic in by_row and grant.kind is not TableKind.PLAIN:
                 guards |= {(topic, each) for each in names_in(change, "reference_id")}
         if not guards:
-            return Facts(last=course.last, between=course.between, closed=course.closed) if course.last else NOTHING
+            if not course.last and not course.veiled:
+                return NOTHING
+            return Facts(last=course.last, between=course.between, closed=course.closed, veiled=course.veiled)
         shapes = {table: shape for table in {table for table, _ in rows} if (shape := tables.get(table)) is not None}
         facts = await self._store.read(lambda db: read_facts(db, guards, rows, shapes))
         return replace(
@@ -330,6 +332,7 @@ class Access:
             last=course.last,
             between=course.between,
             closed=course.closed,
+            veiled=course.veiled,
             renamed=course.renamed,
             renaming=course.renaming,
             joining={name: course.joining[name] for name in rows & course.joining.keys()},

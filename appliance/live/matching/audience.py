@@ -34,12 +34,14 @@ class Guards(NamedTuple):
 
     ``told`` says who may have been told of the old row before, where that is more than may read it (``Access.told``).
     ``closed`` is there where its transaction deletes the row, and takes it from others before (``Facts.closed``).
+    ``veiled``: of the old row nothing is shown but its key.
     """
 
     old: Guarded | None = None
     new: Guarded | None = None
     told: Guarded | None = None
     closed: Closed | None = None
+    veiled: bool = False
 
 
 class Telling(NamedTuple, Generic[M]):
@@ -138,8 +140,12 @@ class Audience(Generic[M]):
         """Say in which form one of this audience, with these rights, is told of a change; ``None``: not at all."""
         if self.sight is Sight.ALL:
             return self.form_for_all(change)
+        form = self._form(reader, change, access, facts)
+        return _VEILED.get(form, form) if form is not None and facts.veils(change) else form
+
+    def _form(self, reader: Reader, change: Change, access: Access, facts: Facts) -> Form | None:
         if (closed := facts.closed.get(change.id)) is not None and self._is_bereft(change):
-            before, gone = (reader.may(Verb.READ, each) for each in closed)
+            before, gone = (reader.may(Verb.READ, each) for each in (closed.before, closed.gone))
             if before and not gone:
                 return DELETE
         wants = self._wants(change)
@@ -171,17 +177,17 @@ class Audience(Generic[M]):
             return []
         found: list[Telling[M]] = []
         if guards.closed is not None and self._is_bereft(change):
-            found += bereft(*map(self._readers, guards.closed))
+            found += bereft(self._readers(guards.closed.before), self._readers(guards.closed.gone))
         wants = self._wants(change)
         if wants is None:
-            return found
+            return veiled(found) if guards.veiled else found
         before = self._readers(guards.old) if wants[0] else NOBODY
         if wants[0] == wants[1] and guards.old == guards.new:
             after = before
         else:
             after = self._readers(guards.new) if wants[1] else NOBODY
         found += tellings(self.wish, change, before, after, self._readers(guards.told) if wants[0] else NOBODY)
-        return found
+        return veiled(found) if guards.veiled else found
 
     def is_left_by(self, change: Change) -> bool:
         """Whether a change takes a row out of these live sets by the filter (``may_be_left``)."""
@@ -260,6 +266,15 @@ def tellings(
     if wish.live_set and holders.members and (told := but(but(holders, before), after)).members:
         found.append(Telling(told.who, told.members, GONE))
     return found
+
+
+#: What is told instead where nothing may be shown of what a row was but its key.
+_VEILED: Final = {DELETE: GONE, UPDATE_WITH_OLD: UPDATE}
+
+
+def veiled(found: list[Telling[M]]) -> list[Telling[M]]:
+    """Show nothing of what a row was."""
+    return [each._replace(form=_VEILED.get(each.form, each.form)) for each in found]
 
 
 def bereft(before: Readers[M], gone: Readers[M]) -> list[Telling[M]]:

@@ -12,7 +12,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, Generic
 
 from appliance.live.matching.access import Access, Sight
-from appliance.live.matching.audience import Audience, Guards, Telling, Wish, bereft, compile_for_table, tellings
+from appliance.live.matching.audience import (
+    Audience,
+    Guards,
+    Telling,
+    Wish,
+    bereft,
+    compile_for_table,
+    tellings,
+    veiled,
+)
 from appliance.live.matching.facts import Facts
 from appliance.live.matching.readership import NOBODY, M, Readers, Readership, both
 from appliance.live.matching.telling import Told
@@ -77,8 +86,8 @@ class Alike(Generic[M]):
         found = tellings(self._wish, change, before, after, holders)
         if guards.closed is not None and not self._wish.live_set:
             wanting = self._wanting(change.old)
-            found += bereft(*(self._reading(wanting, each) for each in guards.closed))
-        return found
+            found += bereft(*(self._reading(wanting, each) for each in (guards.closed.before, guards.closed.gone)))
+        return veiled(found) if guards.veiled and self._readership is not None else found
 
     def is_left_by(self, change: Change) -> bool:
         """Whether one of them is: as ``Audience.is_left_by`` says of each."""
@@ -168,7 +177,7 @@ class Audiences(Generic[M]):
         # The index is of the present shape.
         current = self.shape is not None and self.shape.id == change.shape.id
         guards = _guards(change, access, facts) if self.by_row else _UNASKED
-        everybody = self.by_row > 0 and _are_open(change, guards)
+        everybody = self.by_row > 0 and not guards.veiled and _are_open(change, guards)
         whole: dict[Form, list[Audience[M]]] = {}
         for audience in self._concerned_by_change(change) if current else self:
             if not audience.members:
@@ -289,6 +298,7 @@ def _guards(change: Change, access: Access, facts: Facts) -> Guards:
         None if new is None else access.guard(change, new, facts),
         access.told(change, facts),
         facts.closed.get(change.id),
+        facts.veils(change),
     )
 
 

@@ -63,19 +63,21 @@ class Course:
 
     It is of the rows of these tables (folded), by what is granted on them. It is given what has happened a part at a
     time (``add``), and where a transaction ends (``end``); of the changes themselves it keeps next to nothing but those
-    of join tables. ``lacking`` are the tables (folded) of which there is more that counts, and was not given.
+    of join tables. ``lacking`` are the tables (folded) of which there is more that counts, and was not given;
+    ``veiled`` says so of what is far behind these events: up to which of them, by table (folded).
     """
 
     __slots__ = (
         "_begun", "_ended", "_ends", "_gone", "_grant", "_images", "_named", "_over", "_rows", "_topics",
         "_transactions", "between", "changes", "closed", "fresh", "joining", "lacking", "last", "narrowed", "renamed",
-        "renaming",
+        "renaming", "veiled",
     )  # fmt: skip
 
     def __init__(
         self, topics: Collection[str], grant: Callable[[str], TableGrant], lacking: Collection[str] = ()
     ) -> None:
         self.lacking = frozenset(lacking)
+        self.veiled: Mapping[str, int] = {}
         #: How many it is of.
         self.changes = 0
         self.narrowed: dict[int, Joins] = {}
@@ -238,7 +240,7 @@ class Course:
         if row.made or before == gone or gone.permission & Verb.READ:
             return
         if before.permission & Verb.READ or permitted(Verb.READ, before) != permitted(Verb.READ, gone):
-            self.closed[row.ids[0]] = Closed(before, gone)
+            self.closed[row.ids[0]] = Closed(row.ids[-1], before, gone)
 
     def _before(self, name: Name, end: End) -> Joins:
         """Give a deleted row's groups before the transaction.

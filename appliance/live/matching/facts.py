@@ -40,11 +40,12 @@ class End(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """That a transaction has taken a row from some who could read it ``before``, and deleted it.
+    """That a transaction has taken a row from some who could read it ``before``, and deleted it by the event ``id``.
 
     Who is told of its deletion may read it by what guards it then: ``gone``.
     """
 
+    id: int
     before: Guarded
     gone: Guarded
 
@@ -118,6 +119,9 @@ class Facts:
     between: Collection[int] = ()
     #: By the event that was the first of a row in the transaction that deletes it, if that closes it otherwise, too.
     closed: Mapping[int, Closed] = field(default_factory=dict)
+    #: By table (folded), up to which of these events nothing is shown of what its rows were but their keys: what their
+    #: transaction did to them before is not known.
+    veiled: Mapping[str, int] = field(default_factory=dict)
     #: The rows (of these names) that have another name since, by the last of these events that gave a row such.
     renamed: Mapping[Name, int] = field(default_factory=dict)
     #: The events of rows that were there before their transaction, up to the first that has given such another name.
@@ -144,6 +148,10 @@ class Facts:
         """
         ends = self.ended.get(name, ())
         return next((each for each in ends if event <= each.id or not each.taken or event < each.taken), None)
+
+    def veils(self, change: Change) -> bool:
+        """Whether nothing is shown of what the row of a change was."""
+        return bool(self.veiled) and change.id <= self.veiled.get(ascii_fold(change.shape.table), 0)
 
     def now(self, name: Name, event: int) -> Guarded | None:
         """Give what guards the row now that had this name when this happened; ``None``: that has not this name now."""

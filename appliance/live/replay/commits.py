@@ -34,6 +34,7 @@ from appliance.live.matching.course import Course, is_renamed
 from appliance.live.matching.facts import NOTHING, Facts, guard_of, name_of, partings
 from appliance.live.matching.telling import Told
 from appliance.live.replay import beside, owners
+from appliance.live.replay.written import Written
 from appliance.model import Change, ascii_fold
 from appliance.store.outbox import replay
 from appliance.store.outbox.look import LOOK_ROWS
@@ -64,6 +65,7 @@ class Commits:
         #: Where something was read in the midst of what the tail decides on as one, and the end of the last such.
         self._apart: list[int] = []
         self._undecided = 0
+        self._written = Written(hub.access, store.borders)
 
     def note(self, position: int) -> int:
         """Take note that it is told by what was committed up to here: what comes later is of another transaction.
@@ -91,17 +93,21 @@ class Commits:
     async def coming(self, events: Sequence[Told], newest: int, topics: Collection[str]) -> Course:
         """Give the course of these, which come next for the hub, with what else their transactions do to these tables.
 
-        ``newest`` is the id of the newest row there is. Transactions of which there is more before or behind these
-        events are read as far as ``BACK`` and ``REACH``. Raises ``sqlite3.Error``.
+        ``newest`` is the newest row's id. What stands around is read as far as ``BACK`` and ``REACH``. May raise.
         """
         position, borders, topics = self._hub.position.id, self._store.borders, self._with_judges(topics)
         if not topics or not events:
             return self._course((), (), newest)
+        veiled = self._written.veiled(events, topics, position, newest, BACK)
         begun = position if borders.is_one(position) else max(borders.before(position), position - BACK)
         last = events[-1].id
         around = ((begun, position), (last, min(borders.end(last, newest), last + REACH)))
         stretches = [(after, end) for after, end in around if after < end]
-        return await self._course_of(events, stretches, topics, newest)
+        course = await self._course_of(events, stretches, topics, newest)
+        # Of what is told by the first of a row's changes the last must know, or somebody would be told twice.
+        closed = {event: each for event, each in course.closed.items() if each.id - event <= BACK}
+        course.veiled, course.closed = veiled, closed
+        return course
 
     def parts(self, events: Sequence[Told]) -> list[list[Told]]:
         """Split these, which were delivered, where a long stretch begins or ends that counts as one transaction.

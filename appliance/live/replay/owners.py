@@ -53,7 +53,8 @@ async def as_now(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], t
     """Have what these events made of rows of these tables (folded), and found, be for whom the rows are for now only.
 
     That is nobody where they are gone. It is for where too little is known of what else a transaction has done to them:
-    none of it is shown to whom the transaction gives a row and takes it away from again. Raises ``sqlite3.Error``.
+    none of it is shown to whom the transaction gives a row and takes it away from again; and of what rows were nothing
+    but their keys, as nobody may have read them so. Raises ``sqlite3.Error``.
     """
     grants = {topic: grant for topic in topics if (grant := hub.access.grant(topic)).object_table is None}
     columns = {topic: grant.owner_column for topic, grant in grants.items() if grant.owner_column is not None}
@@ -66,7 +67,8 @@ async def as_now(hub: Hub, store: Store, facts: Facts, events: Sequence[Told], t
             last[change.id] = facts.guards.get(name_of(change, image)) or CLOSED
         elif topic in columns:
             last[change.id] = grants[topic].guarded._replace(owner=now[row]) if row in now else CLOSED
-    return replace(facts, last={**facts.last, **last}, between={*facts.between, *last})
+    veiled = dict.fromkeys(topics, events[-1].id)
+    return replace(facts, last={**facts.last, **last}, between={*facts.between, *last}, closed={}, veiled=veiled)
 
 
 def _made(events: Sequence[Told], topics: Collection[str]) -> list[tuple[Change, Image]]:
