@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from appliance import logs, wiring
 from appliance.config import Config
 from appliance.counters import Counters
-from appliance.errors import ApplianceError, first_of
+from appliance.errors import ApplianceError, StoreUnusable, first_of
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.sessions import Pings, Sessions
 from appliance.live.matching.access import Access
@@ -46,6 +46,7 @@ from appliance.store.file import live_file
 from appliance.store.file.bridge import open_bridge
 from appliance.store.file.connections import OLD_SQLITE_BUGS, SOUND_SQLITE, starting
 from appliance.store.file.incarnation import StoreReplaced
+from appliance.store.file.place import identity
 from appliance.store.file.writer import NotOurs
 from appliance.store.store import Store, open_store
 from appliance.store.tables import standard
@@ -69,6 +70,8 @@ log = structlog.get_logger()
 GRACE_S: Final = 7.0
 #: Then a write waits no longer than this for another program's lock, seconds, but for one that waits already.
 STOP_PATIENCE_S: Final = 0.5
+#: Why a start is begun anew.
+WHILE_OPENED: Final = "the file was replaced by another while it was opened"
 #: Connections that may ask for metrics at a time, on a port of their own.
 METRICS_CONNECTIONS: Final = 32
 
@@ -123,10 +126,7 @@ async def serve(reload: Reload, announce: Callable[[Announcement], None]) -> Non
 async def _serve_store(
     reload: Reload, certificate: Certificate | None, announce: Callable[[Announcement], None], stop: trio.Event
 ) -> None:
-    """Serve one file until ``stop``.
-
-    Raises, in a group, ``StoreReplaced`` when there is another file at its place.
-    """
+    """Serve one file until ``stop``. Raises ``StoreReplaced``, perhaps in a group, when another is at its place."""
     config = reload.config
     wiring.check(config)
     settings = wiring.store_settings(config)
@@ -143,8 +143,14 @@ async def _serve_store(
         ]
         for note in notes:
             log.warning("not_listening", reason=note)
-        async with open_store(settings) as store:
-            await _serve_on(store, listeners, inside, reload, certificate, announce, stop)
+        found = identity(settings.path)
+        try:
+            async with open_store(settings) as store:
+                await _serve_on(store, listeners, inside, reload, certificate, announce, stop)
+        except StoreUnusable as error:
+            if found in (None, identity(settings.path)):
+                raise
+            raise StoreReplaced(WHILE_OPENED) from error
 
 
 async def _serve_on(
@@ -295,7 +301,7 @@ def _replaced_meanwhile(store: Store) -> Iterator[None]:
         if not isinstance(error, NotOurs) and store.place.is_ours():
             raise
         store.replaced = True
-        raise StoreReplaced("the file was replaced by another while it was opened") from error
+        raise StoreReplaced(WHILE_OPENED) from error
 
 
 def _limits(config: Config) -> Limits:

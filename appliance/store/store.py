@@ -22,7 +22,7 @@ from appliance.store.file.bridge import connect
 from appliance.store.file.condition import Condition
 from appliance.store.file.guard import Guard
 from appliance.store.file.live_file import LiveFile
-from appliance.store.file.place import Place
+from appliance.store.file.place import Place, identity
 from appliance.store.file.readers import Readers, open_readers
 from appliance.store.file.writer import Job, Writer
 from appliance.store.outbox import borders, topics
@@ -263,7 +263,7 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[Store]:
-    path, busy = settings.path, settings.busy_timeout_s
+    path, busy, found = settings.path, settings.busy_timeout_s, identity(settings.path)
     store: Store | None = None
 
     def another() -> sqlite3.Connection:
@@ -280,7 +280,7 @@ async def _connected(settings: StoreSettings, live: LiveFile) -> AsyncIterator[S
         with connections.starting(path):
             own, epoch = await writing.run(lambda db: _begin(db, settings, live))
         lookout = await open_lookout(reading, busy)
-        guard, place = Guard(path, own, live), Place(path, own, settings.called)
+        guard, place = Guard(path, own, live), Place(path, own, settings.called, found)
         store = Store(settings, Writer(writing, guard.is_ours), lookout, readers, live, epoch, place)
         store.borders, store.contents = borders.known(live), Contents(live.contents(), live.note_contents)
         try:

@@ -255,6 +255,21 @@ def test_a_file_that_is_replaced_while_it_is_begun_with_is_begun_with_anew(tmp_p
             assert client.topics() == ["t7"]
 
 
+def test_of_files_that_come_faster_than_one_is_opened_the_last_is_served(tmp_path: Path) -> None:
+    db, kept = tmp_path / "a.db", [tmp_path / f"{number}.db" for number in range(60)]
+    sql(db, "CREATE TABLE t(a)")
+    for number, other in enumerate(kept):
+        sql(other, f"CREATE TABLE t{number}(a)")
+    with serving(db, "--no-accounts") as live:
+        for other in kept:
+            before = Path(f"{db}-live").read_bytes()
+            other.replace(db)
+            # The next one comes when the server is at some place of its start with this one.
+            until(lambda before=before: Path(f"{db}-live").read_bytes() != before, "it is begun with")
+        with again(live) as client:
+            assert client.topics() == ["t59"]
+
+
 def test_a_lock_that_is_deleted_while_it_is_served_is_made_again(tmp_path: Path) -> None:
     db = tmp_path / "a.db"
     sql(db, "CREATE TABLE t(a)")

@@ -49,14 +49,17 @@ _SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 
 class Place:
     """Where the file is that was opened as ``path`` and holds this incarnation. Made while it is open there.
 
-    ``called`` is what it was called by, where that is not ``path``: a link may lead to it.
+    ``called`` is what it was called by, where that is not ``path``: a link may lead to it. ``found`` is which file was
+    there before it was opened, if another may have come to its place since.
     """
 
-    def __init__(self, path: Path, incarnation: str, called: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, incarnation: str, called: Path | None = None, found: tuple[int, int] | None = None
+    ) -> None:
         self.path = path
         self.incarnation = incarnation
         self._called = called
-        self._file = identity(path)
+        self._file = found or identity(path)
         self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
         self._aside: dict[str, Path] = {}
         self._pin: int | None = None

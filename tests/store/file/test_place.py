@@ -14,7 +14,7 @@ import pytest
 from appliance.store.file import live_file, schema
 from appliance.store.file.connections import open_file
 from appliance.store.file.guard import Guard
-from appliance.store.file.place import Place
+from appliance.store.file.place import Place, identity
 
 
 @pytest.fixture
@@ -56,6 +56,17 @@ def test_the_place_is_ours_empty_or_taken(path: Path, db: sqlite3.Connection) ->
     assert (place.is_ours(), place.is_taken()) == (False, False)
     make(path)
     assert (place.is_ours(), place.is_taken()) == (False, True)
+
+
+def test_a_file_that_came_while_the_one_before_was_opened_is_another(path: Path, db: sqlite3.Connection) -> None:
+    found = identity(path)
+    path.rename(path.with_suffix(".old"))
+    path.touch()
+    place = Place(path, "ours", found=found)
+    assert not place.is_ours()
+    assert place.is_taken()
+    place.leave(db)
+    assert not Path(f"{path}-wal").exists()  # the next to open the other would write it into that
 
 
 def test_a_place_that_there_is_no_way_to_is_empty(path: Path, db: sqlite3.Connection) -> None:
