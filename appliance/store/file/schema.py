@@ -55,6 +55,9 @@ DDL = (
 )
 _NAMES = frozenset(re.findall(r'EXISTS "?(_appliance_\w+)', "\n".join(DDL)))
 
+#: Those by which tokens are dead before their time.
+_ENDED = frozenset(("_appliance_account", "_appliance_revoked"))
+
 #: The setting that holds which version of the schema was last under capture.
 SCHEMA_VERSION = "schema_version"
 
@@ -135,6 +138,7 @@ def prepare(db: sqlite3.Connection) -> None:
     with transaction(db):
         check_format(db)  # somebody may have been quicker
         found = _format(db)
+        forgotten = _ENDED - _there(db)
         for statement in DDL:
             db.execute(statement)
         for number in range(found or FORMAT, FORMAT):
@@ -143,6 +147,11 @@ def prepare(db: sqlite3.Connection) -> None:
             _trim(db, outbox.ROW_BOUND)
             put(db, "secret", secrets.token_hex(32))
             put(db, "generation", 0)
+        elif found == FORMAT and forgotten:
+            # Nobody knows any more which tokens were ended before their time: so all of this secret's are.
+            put(db, "secret", secrets.token_hex(32))
+            put(db, "former_secret", "")
+            bump(db)
         if found != FORMAT:
             put(db, "format", FORMAT)
             put(db, "program", __version__)

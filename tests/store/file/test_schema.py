@@ -63,6 +63,18 @@ def test_a_table_of_ours_that_somebody_dropped_is_made_again(tmp_path: Path) -> 
         assert (objects(db), schema.get(db, "secret")) == (before, secret)
 
 
+@pytest.mark.parametrize("dropped", ["_appliance_revoked", "_appliance_account"])
+def test_where_it_is_forgotten_which_tokens_were_ended_all_are(dropped: str, tmp_path: Path) -> None:
+    with closing(open_file(tmp_path / "a.db", busy_timeout_s=1)) as db:
+        schema.prepare(db)
+        before = schema.get(db, "secret"), schema.generation(db)
+        schema.put(db, "former_secret", "of before")
+        db.execute(f"DROP TABLE {dropped}")
+        schema.prepare(db)
+        assert (schema.get(db, "secret") != before[0], schema.get(db, "former_secret")) == (True, "")
+        assert schema.generation(db) > before[1]
+
+
 def test_a_store_of_format_1_is_migrated_and_a_copy_of_it_kept(old: Path, tmp_path: Path) -> None:
     with closing(open_file(old, busy_timeout_s=1)) as db:
         before = {name: schema.get(db, name) for name in ("secret", "epoch", "incarnation", "generation", "clean")}
