@@ -226,7 +226,7 @@ class Tail:
             look = replace(look, rows=look.rows[begun:])
         if not look.rows:
             return
-        self._rechecks = ()
+        self._rechecks = self._rechecks and RECHECKS_S[::2]  # another may be announced, too, and not be seen yet
         self._last_event = trio.current_time()
         hub = self._hub
         decoded = decode(look.rows, hub.shapes, more=look.full)
