@@ -128,18 +128,18 @@ class Course:
                 if row.is_gone and row.grant.kind is TableKind.PLAIN:
                     self._note_closed(row, row.first, end)
         for name, gone, row in self._gone:
-            before = self._before(name, gone)
+            guard, before = gone.guard, self._before(name, gone)
             # Nobody could ever SELECT it by a group that it was joined to by the transaction that has deleted it.
-            joins = common(gone.joins, before)
-            guard = gone.guard._replace(joins=joins)
-            if joins != gone.joins:
+            if before is not gone.joins and (joins := common(gone.joins, before)) != gone.joins:
                 self.narrowed[gone.id] = joins
+                guard = guard._replace(joins=joins)
             if gone.id in self.between:  # whom an update gave the row is not told of its deletion
                 guard = both(guard, self.last[gone.id], Verb.READ)
             if row.renamed is not None:
                 first, renamed = row.renamed
                 before = self._undone(first, (), renamed, self._transactions)
-            self._note_closed(row, row.first._replace(joins=before), guard)
+            if before is not gone.joins or len(row.ids) > 1:
+                self._note_closed(row, row.first._replace(joins=before), guard)
             self._ended.append((name, gone._replace(guard=guard)))
         for name, images in self._images.items():
             if changes := self._shared(name):
@@ -247,7 +247,7 @@ class Course:
 
         None of them is its own, if the transaction has given it the name: they are those of another that had it.
         """
-        if any(self._begun <= each < end.id for each in self._named.get(name, ())):
+        if name in self._named and any(self._begun <= each < end.id for each in self._named[name]):
             return ()
         return self._undone(name, end.joins, end.id, self._transactions)
 
