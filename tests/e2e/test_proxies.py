@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -215,7 +214,7 @@ def test_pings_keep_a_silent_connection_through_nginx(
 
     shorter = [(f"proxy_{what}_timeout 60s", f"proxy_{what}_timeout 3s") for what in ("read", "send")]
     with nginx(tmp_path, live.port, certificate_files, *shorter) as port:
-        context = ssl.create_default_context(cafile=certificate_files[0])
+        context = trusting(certificate_files[0])
         with connect(f"wss://localhost:{port}/live?token={live.token}", ssl=context) as socket_:
             client = Client(socket_)
             client.done("subscribe", topic="orders")
