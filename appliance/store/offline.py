@@ -79,14 +79,14 @@ def tables(db: sqlite3.Connection, secret: Secret) -> list[TableState]:
     captured = {ascii_fold(name) for name in watch.captured(db)}
     found = []
     for table in catalog.tables(db):
-        shape = shape_of(table, 0, secret)
+        shape, hidden = shape_of(table, 0, secret), secrets_of(table, secret)
         found.append(
             TableState(
                 name=table.name,
                 watched=ascii_fold(table.name) not in off,
                 captured=ascii_fold(table.name) in captured,
                 key=("rowid",) if shape.rowid else tuple(shape.columns[position].name for position in shape.key),
-                secret=tuple(each.name for each in table.columns if each.name in secrets_of(table, secret)),
+                secret=tuple(each.name for each in table.columns if each.name in hidden),
                 warnings=warnings(table, shape),
             )
         )

@@ -11,9 +11,9 @@ from appliance.live.matching.audience import Wish
 from appliance.model import JSON
 from appliance.protocol.permissions import OWNER_SHIFT, Verb
 from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import GOES, JOIN, PARTS, run, told
+from tests.live.replay.test_names_again import GOES, JOIN, PARTS, told
 from tests.live.replay.test_reading import Peer
-from tests.live.replay.test_shared_at_once import follow, put
+from tests.live.replay.test_shared_at_once import follow, put, row_and_club
 
 SHARE = JOIN.format("club")
 OPENS, CLOSES = "UPDATE todo SET permission = 2", "UPDATE todo SET permission = 0"
@@ -49,11 +49,7 @@ def everybody() -> dict[str, Peer]:
 async def test_who_could_read_a_row_hears_once_that_it_is_gone_and_what_it_was(
     tmp_path: Path, how: str, before: tuple[str, ...], statements: tuple[str, ...], hear: str
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await run(live, before, at_once=False)
-        await caught_up(live)
+    async with row_and_club(tmp_path, before) as live:
         follows, holds, deletions = everybody(), everybody(), everybody()
         only = Wish({"EventType": "delete"})
         wishes = [(each, Wish()) for each in follows.values()] + [(each, only) for each in deletions.values()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,17 @@ from tests.web.api.application import Served
 WRITE, SHARE = "UPDATE todo SET text = 'open'", JOIN.format("club")
 #: The join row was there, and gave nothing.
 GRANT = "UPDATE todo_todo_id_has_usergroup_usergroup_id SET permission = 1048575"
+
+
+@asynccontextmanager
+async def row_and_club(tmp_path: Path, before: tuple[str, ...]) -> AsyncIterator[Served]:
+    """Serve a row of a group and a group called club, behind these statements; nobody follows yet."""
+    async with shared_row(tmp_path / "a.db") as (live, _, held):
+        live.hub.unsubscribe(held)
+        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
+        await run(live, before, at_once=False)
+        await caught_up(live)
+        yield live
 
 
 async def follow(
@@ -53,11 +65,7 @@ async def follow(
 async def test_what_a_row_was_is_for_whose_it_was(
     tmp_path: Path, how: str, before: tuple[str, ...], statements: tuple[str, ...], seen: dict[str, str]
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await run(live, before, at_once=False)
-        await caught_up(live)
+    async with row_and_club(tmp_path, before) as live:
         dan = peer("dan", "club")
         await follow(live, how, [(dan, Wish(old=True))], statements, keys="OFF")
         assert {each["EventType"] for each in dan.sent} == {"update"}
