@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeAlias
 
+from appliance.live.fanout.lane import MANY, Lane, Left
 from appliance.live.fanout.subscribers import Receiver, Subscription
+from appliance.live.matching.readership import Members
 
 #: Frames for some subscriptions, and what says that they are the same ones as those of another.
 Due: TypeAlias = tuple[Hashable, Collection[Subscription], bytes]
@@ -41,32 +43,48 @@ def hand_out(due: Sequence[Due], *, passing: bool = False) -> None:
             _left(refused.receiver, missed, passing)
 
 
-def _offer(members: Iterable[Subscription], frames: bytes) -> list[Subscription]:
+def _offer(members: Collection[Subscription], frames: bytes) -> list[Subscription]:
     """Offer the same frames to the receiver of each of these; give those whose receivers did not take them.
 
-    What an event costs is mostly this loop, so nothing stands between it and an idle socket.
+    What an event costs is mostly this, so nothing stands between it and an idle socket.
     """
+    lane = _lane(members)
+    left = _offer_each(members, frames) if lane is None else lane.offer(frames)
+    # First who has a part of a frame: whatever ``deliver`` does, nothing else can come to him before the rest of it.
+    for subscription, sent in left:
+        if sent:
+            subscription.way.went(frames, sent)
+            subscription.way.delivered_alone += 1
+    return [each for each, sent in left if not sent and not each.receiver.deliver(frames)]
+
+
+def _lane(members: Collection[Subscription]) -> Lane | None:
+    """Give the lane of members that are many and stay together; whoever comes and goes, it knows."""
+    if len(members) < MANY or not isinstance(members, Members):
+        return None
+    if not isinstance(members.beside, Lane):
+        members.beside = Lane(members)
+    return members.beside
+
+
+def _offer_each(members: Collection[Subscription], frames: bytes) -> list[Left]:
+    """Send frames to each of these; give to whom they did not go, or not whole."""
     size = len(frames)
-    refused = []
-    for subscription in tuple(members):
+    left: list[Left] = []
+    for subscription in members:
         way = subscription.way
-        straight = way.straight
-        if straight is not None:
+        sent = 0
+        if way.straight is not None:
             try:
-                sent = straight.send(frames)
+                sent = way.straight.send(frames)
             except OSError:  # it is full, or broken
                 sent = 0
-            if sent == size:
-                way.sent += size
-                way.delivered += 1
-                continue
-            if sent:
-                way.went(frames, sent)
-                way.delivered += 1
-                continue
-        if not subscription.receiver.deliver(frames):
-            refused.append(subscription)
-    return refused
+        if sent == size:
+            way.sent_alone += size
+            way.delivered_alone += 1
+        else:
+            left.append((subscription, sent))
+    return left
 
 
 def _left(receiver: Receiver, missed: Iterable[tuple[Subscription, int]], passing: bool) -> None:

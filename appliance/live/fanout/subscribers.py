@@ -12,7 +12,7 @@ from appliance.live.fanout import notices
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.audience import Audience, Wish
 from appliance.live.matching.audiences import Audiences
-from appliance.live.wire.sending import Straight
+from appliance.live.wire.sending import Place, Straight
 from appliance.model import Shape, ascii_fold
 
 
@@ -20,11 +20,17 @@ class Way(Protocol):
     """The way to one client, as far as what is to go over it at once concerns it (``live.wire.sending``)."""
 
     straight: Straight | None
-    sent: int
-    delivered: int
+    sent_alone: int
+    delivered_alone: int
 
     def went(self, data: bytes, sent: int, /) -> None:
         """Take note of how much of whole frames has been taken; the rest follows."""
+
+    def enter(self, place: Place, /) -> None:
+        """Be sent frames at once by somebody else, too, for as long as there is ``straight``."""
+
+    def exit(self, place: Place, /) -> None:
+        """Be sent frames by him no more."""
 
 
 class Receiver(Protocol):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple
 
 from appliance.errors import BadFilter
 from appliance.live.matching.access import Access, Reader, Sight
 from appliance.live.matching.facts import Closed, Facts
-from appliance.live.matching.readership import NOBODY, M, Member, Readers, Readership, both, but
+from appliance.live.matching.readership import NOBODY, Index, M, Members, Readers, Readership, both, but
 from appliance.live.matching.telling import CREATE, DELETE, GONE, PLAIN, UPDATE, UPDATE_ALONE, UPDATE_WITH_OLD, Told
 from appliance.model import JSON, Change, Image, Op, Shape
 from appliance.protocol.filters import MessageFilter, RowFilter, compile_table
@@ -52,19 +52,6 @@ class Telling(NamedTuple, Generic[M]):
     form: Form
 
 
-M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
-
-
-class Index(Protocol[M_contra]):
-    """What knows together whom the hub feeds of several audiences."""
-
-    def feed(self, member: M_contra) -> None:
-        """Take a member up."""
-
-    def leave(self, member: M_contra) -> None:
-        """Forget a member."""
-
-
 class Audience(Generic[M]):
     """Those who want the same of one topic, in the same way.
 
@@ -79,7 +66,7 @@ class Audience(Generic[M]):
         self.sight = sight
         #: Whether all its members are told of every change, as what it is.
         self.plain = wanted is None and sight is Sight.ALL and not (wish.live_set or wish.old)
-        self.members: dict[M, None] = {}
+        self.members: Members[M] = Members()
         #: Those who are not fed yet, or not just now.
         self.waiting: set[M] = set()
         #: Where an index of the topic has it, and that index if it knows its members.
@@ -103,7 +90,7 @@ class Audience(Generic[M]):
     def feed(self, member: M) -> None:
         """Have the hub feed a member that waits."""
         self.waiting.discard(member)
-        self.members[member] = None
+        self.members.feed(member)
         if self.index is not None:
             self.index.feed(member)
         if self.sight is Sight.BY_ROW:
@@ -118,7 +105,7 @@ class Audience(Generic[M]):
         """Forget a member. Its reader is the one that it came with."""
         self.waiting.discard(member)
         if member in self.members:
-            del self.members[member]
+            self.members.leave(member)
             if self.index is not None:
                 self.index.leave(member)
             if self.sight is Sight.BY_ROW:

@@ -22,6 +22,40 @@ class Member(Protocol):
 
 
 M = TypeVar("M", bound=Member)
+M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
+
+
+class Index(Protocol[M_contra]):
+    """What knows together, or in another way, whom the hub feeds."""
+
+    def feed(self, member: M_contra) -> None:
+        """Take a member up."""
+
+    def leave(self, member: M_contra) -> None:
+        """Forget a member."""
+
+
+class Members(dict[M, None]):
+    """Those whom the hub feeds that have something in common, for as long as there are any."""
+
+    __slots__ = ("beside",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Who wants to know of whoever comes and goes.
+        self.beside: Index[M] | None = None
+
+    def feed(self, member: M) -> None:
+        """Take a member up."""
+        self[member] = None
+        if self.beside is not None:
+            self.beside.feed(member)
+
+    def leave(self, member: M) -> None:
+        """Forget a member."""
+        del self[member]
+        if self.beside is not None:
+            self.beside.leave(member)
 
 
 class Readers(NamedTuple, Generic[M]):
@@ -43,18 +77,20 @@ class Readership(Generic[M]):
     __slots__ = ("_by_name",)
 
     def __init__(self) -> None:
-        self._by_name: dict[Name, dict[M, None]] = {}
+        self._by_name: dict[Name, Members[M]] = {}
 
     def add(self, member: M) -> None:
         """Take a member up, with the rights that it has now."""
         for name in _names(member.reader):
-            self._by_name.setdefault(name, {})[member] = None
+            if name not in self._by_name:
+                self._by_name[name] = Members()
+            self._by_name[name].feed(member)
 
     def remove(self, member: M) -> None:
         """Forget a member. Its reader is the one that it came with."""
         for name in _names(member.reader):
             named = self._by_name[name]
-            del named[member]
+            named.leave(member)
             if not named:
                 del self._by_name[name]
 

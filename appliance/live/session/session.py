@@ -150,7 +150,7 @@ class Session:
         """Send these WebSocket frames; false when as much waits for the peer as may. Never raises and never waits."""
         self.backend.sessions.end_expired()
         if self.ending is None and self.way.offer(frames):
-            self.way.delivered += 1
+            self.way.delivered_alone += 1
             return True
         return self.over
 

@@ -40,6 +40,16 @@ class Straight(Protocol):
         """Send what can go without waiting; give how many bytes went. Raises ``OSError`` when none can or it broke."""
 
 
+class Place(Protocol):
+    """Where a way stands to be sent frames at once, with others, by whoever counts for all of them what these are."""
+
+    def settle(self) -> None:
+        """Have the way count what it was sent there."""
+
+    def leave(self) -> None:
+        """Have it be sent nothing there any more. It exits."""
+
+
 class Carrier(Protocol):
     """A connected, non-blocking socket, with TLS over it or without. Its methods raise ``OSError`` when it is broken.
 
@@ -91,17 +101,17 @@ class Sending(trio.abc.SendStream):
 
     # A server holds 20,000 of these, and so many attributes in a dictionary take a kilobyte more.
     __slots__ = (
-        "_awaited", "_carrier", "_empty", "_flushing", "_gone", "_limit", "_parted", "_queue", "_room", "_taken",
-        "_tasks", "_together", "_torn", "_unsent", "_write_s", "delivered", "ended", "sent", "straight",
+        "_awaited", "_carrier", "_empty", "_flushing", "_gone", "_limit", "_parted", "_places", "_queue", "_room",
+        "_taken", "_tasks", "_together", "_torn", "_unsent", "_write_s", "delivered_alone", "ended", "sent_alone",
+        "straight",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, tasks: Tasks, *, limit: int, together: Unsent | None, write_s: float) -> None:
         #: Why we ended the connection, where it was not the WebSocket library that did.
         self.ended: CloseCode | None = None
-        #: Bytes of frames that the socket took.
-        self.sent = 0
-        #: Batches of frames that were handed to it.
-        self.delivered = 0
+        #: What ``sent`` and ``delivered`` are, without what it was sent at its places and has not counted.
+        self.sent_alone = 0
+        self.delivered_alone = 0
         #: Where a frame can go at once, with nothing before it; ``None`` while something waits, or nothing may follow.
         self.straight: Straight | None = carrier.straight
         self._carrier = carrier
@@ -109,7 +119,8 @@ class Sending(trio.abc.SendStream):
         self._limit = limit
         self._together = together or Unsent(limit)
         self._write_s = write_s
-        self._queue: list[bytes | memoryview] | None = None  # mostly, and there may be 20,000 of these
+        self._places: dict[Place, None] | None = None  # mostly, and there may be 20,000 of these
+        self._queue: list[bytes | memoryview] | None = None  # as well
         self._torn = False  # the first of the queue is the rest of a frame
         self._unsent = 0  # bytes in the queue
         self._flushing = False
@@ -123,6 +134,33 @@ class Sending(trio.abc.SendStream):
     def start_soon(self, task: Callable[[], Awaitable[object]]) -> None:
         """Start a task that ends with the connection."""
         self._tasks.start_soon(task)
+
+    def enter(self, place: Place) -> None:
+        """Be sent frames at once by somebody else, too, for as long as there is ``straight``."""
+        if self._places is None:
+            self._places = {}
+        self._places[place] = None
+
+    def exit(self, place: Place) -> None:
+        """Be sent frames by him no more."""
+        if self._places is not None:
+            del self._places[place]
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the socket took."""
+        self._settle()
+        return self.sent_alone
+
+    @property
+    def delivered(self) -> int:
+        """Batches of frames that were handed to it."""
+        self._settle()
+        return self.delivered_alone
+
+    def _settle(self) -> None:
+        for place in self._places or ():
+            place.settle()
 
     @property
     def unsent(self) -> int:
@@ -208,7 +246,6 @@ class Sending(trio.abc.SendStream):
                 if not self._unsent:
                     self._carrier.write(close_frame(code))
         self._gone = True
-        self.straight = None
         self._queue = None
         self._change_unsent(-self._unsent)
         self._wake()
@@ -218,12 +255,20 @@ class Sending(trio.abc.SendStream):
     def _change_unsent(self, by: int) -> None:
         self._unsent += by
         self._together.total += by
+        self._turn()
+
+    def _turn(self) -> None:
+        """Have frames go straight to the socket if nothing waits, and something may follow; else leave all places."""
         self.straight = None if self._unsent or self._parted or self._gone else self._carrier.straight
+        if self.straight is None:
+            for place in tuple(self._places or ()):
+                place.leave()
+            self._places = None
 
     def _part(self) -> None:
         """Have nothing follow our Close frame, which comes next."""
         self._parted = True
-        self.straight = None
+        self._turn()
 
     def _push(self, data: bytes) -> None:
         """Send whole frames, or have them wait behind what waits."""
@@ -238,7 +283,7 @@ class Sending(trio.abc.SendStream):
 
     def went(self, data: bytes, sent: int) -> None:
         """Take note of how much of whole frames has been taken; the rest follows."""
-        self.sent += sent
+        self.sent_alone += sent
         if sent == len(data):
             return
         rest: bytes | memoryview = data
@@ -297,7 +342,7 @@ class Sending(trio.abc.SendStream):
 
     def _count(self, sent: int) -> None:
         self._taken += sent
-        self.sent += sent
+        self.sent_alone += sent
         self._change_unsent(-sent)
         queue = self._queue or []
         whole = 0

@@ -9,11 +9,13 @@ import pytest
 import trio
 
 from appliance.errors import CloseCode
+from appliance.live.fanout import handing
 from appliance.live.fanout.handing import hand_out
 from appliance.live.fanout.hub import STRETCH
 from appliance.live.fanout.subscribers import Subscription
 from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
+from appliance.live.matching.readership import Members
 from appliance.live.wire.frames import close_frame, text_frame
 from appliance.live.wire.sending import OUTGOING_LIMIT
 from tests.live.replay.test_reading import ADMINISTRATOR, Peer, served
@@ -22,6 +24,19 @@ from tests.live.wire.test_outgoing import Contexts, Pair, contexts, opened
 __all__ = ["contexts"]
 SMALL = [text_frame(b"event %d" % number) for number in range(4)]
 BIG = text_frame(bytes(100_000))
+
+
+@pytest.fixture(params=["each", "lane"], autouse=True)
+def lanes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all members have a lane, or none."""
+    monkeypatch.setattr(handing, "MANY", 1 if request.param == "lane" else 1000)
+
+
+def these(*subscriptions: Subscription) -> Members[Subscription]:
+    members = Members[Subscription]()
+    for each in subscriptions:
+        members.feed(each)
+    return members
 
 
 class Client:
@@ -64,7 +79,7 @@ async def several(stack: AsyncExitStack, contexts: Contexts | None, count: int =
 async def test_idle_sockets_are_written_at_once(contexts: Contexts | None) -> None:
     async with AsyncExitStack() as stack:
         clients = await several(stack, contexts)
-        everybody = [each.follow("notes") for each in clients]
+        everybody = these(*[each.follow("notes") for each in clients])
         before = [each.way.sent for each in clients]
         hand_out([("all", everybody, SMALL[0]), ("all", everybody, SMALL[1])])
         for each, sent in zip(clients, before, strict=True):
@@ -75,7 +90,8 @@ async def test_idle_sockets_are_written_at_once(contexts: Contexts | None) -> No
 async def test_each_gets_all_of_its_own_in_order_at_one_stroke(contexts: Contexts | None) -> None:
     async with AsyncExitStack() as stack:
         one, both, other = await several(stack, contexts)
-        notes, rooms = [one.follow("notes"), both.follow("notes")], [both.follow("rooms"), other.follow("rooms")]
+        notes = these(one.follow("notes"), both.follow("notes"))
+        rooms = these(both.follow("rooms"), other.follow("rooms"))
         hand_out([("n", notes, SMALL[0]), ("r", rooms, SMALL[1]), ("n", notes, SMALL[2]), ("r", rooms, SMALL[3])])
         for client, frames in ((one, SMALL[0] + SMALL[2]), (both, b"".join(SMALL)), (other, SMALL[1] + SMALL[3])):
             assert client.way.delivered == 1
@@ -89,7 +105,7 @@ async def test_who_takes_no_more_goes_on_alone_and_nobody_else_waits(
     async with AsyncExitStack() as stack:
         quick, stopped, last = clients = await several(stack, contexts)
         topics = [each.follow(topic) for each in clients for topic in ("notes", "rooms")]
-        notes, rooms = topics[::2], topics[1::2]
+        notes, rooms = these(*topics[::2]), these(*topics[1::2])
         taken = 0
         while not (stopped.behind or stopped.left):
             hand_out([("n", notes, BIG), ("r", rooms, SMALL[0])], passing=passing)
@@ -113,7 +129,7 @@ async def test_who_takes_no_more_goes_on_alone_and_nobody_else_waits(
 async def test_a_broken_connection_is_hung_up_on_and_nobody_else_notices(contexts: Contexts | None) -> None:
     async with AsyncExitStack() as stack:
         one, broken, other = clients = await several(stack, contexts)
-        everybody = [each.follow("notes") for each in clients]
+        everybody = these(*[each.follow("notes") for each in clients])
         broken.pair.outgoing._carrier.raw.shutdown(socket.SHUT_WR)
         hand_out([("all", everybody, SMALL[0])])
         assert broken.way.closing
@@ -124,7 +140,7 @@ async def test_a_broken_connection_is_hung_up_on_and_nobody_else_notices(context
 async def test_nothing_follows_a_close_frame(contexts: Contexts | None) -> None:
     async with AsyncExitStack() as stack:
         (client,) = await several(stack, contexts, 1)
-        everybody = [client.follow("notes")]
+        everybody = these(client.follow("notes"))
         await client.way.send_all(close_frame(CloseCode.NORMAL))
         hand_out([("all", everybody, SMALL[0])])
         async with trio.open_nursery() as nursery:
