@@ -18,7 +18,9 @@ LOCAL_KEY: Final = "id"
 #: Columns of standard tables by which it is known who may see a row: without them open connections would not hear that
 #: somebody may not any more. Of a table that joins rows to groups all are.
 _RIGHTS: Final = (REFERENCE, "permission", "user_account_id", "usergroup_id")
-_JOINS: Final = "_has_usergroup_usergroup_id"
+
+#: How the name of each table ends that joins a standard table's rows to groups.
+GROUP_JOIN: Final = "_has_usergroup_usergroup_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def secrets_of(table: Table, secret: Secret) -> frozenset[str]:
     def is_kept(column: TableColumn) -> bool:
         if not table.standard:
             return column.key > 0
-        return column.name in _RIGHTS or table.name.endswith(_JOINS)
+        return column.name in _RIGHTS or table.name.endswith(GROUP_JOIN)
 
     return frozenset(each.name for each in table.columns if secret(table.name, each.name, is_kept(each)))
 

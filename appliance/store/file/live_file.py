@@ -46,7 +46,7 @@ _BLOCK = struct.Struct(f"<{_ENDS.format[1:]}{_CONTENTS.format[1:]}")
 #: What these blocks begin with: a file of before has something else there.
 _BLOCKS_MARK = b"blocks 2"
 #: How many bytes all of it takes at most.
-_BORDERS = len(_BLOCKS_MARK) + BLOCKS * _BLOCK.size
+_BLOCKS_SIZE = len(_BLOCKS_MARK) + BLOCKS * _BLOCK.size
 
 #: Of each text or blob so much tells a row of the outbox from others.
 _SIGNED = 64
@@ -97,10 +97,10 @@ class LiveFile:
             self._descriptor = anew
             if self._record is not None:
                 self.write(self._record)
-            self.forget_borders()
+            self.forget_blocks()
 
     def renew(self, record: Record | None) -> None:
-        """Go on in a new file that holds ``record`` and the borders, or nothing where it is ``None``.
+        """Go on in a new file that holds ``record`` and the blocks, or nothing where it is ``None``.
 
         What was copied from the former one counts for nothing in it. It stays the former's owner's. Raises ``keep``'s
         errors; then what was there stays.
@@ -108,14 +108,14 @@ class LiveFile:
         self.keep()  # or it would take the place of who has been quicker
         unfinished = _unfinished(self._path)
         former = self._descriptor, self._begun, self._record
-        borders = os.pread(self._descriptor, _BORDERS, SIZE) if record is not None else b""
+        blocks = os.pread(self._descriptor, _BLOCKS_SIZE, SIZE) if record is not None else b""
         try:
             unfinished.unlink(missing_ok=True)  # of who was killed here: it is nobody else's, as we have the lock
             self._descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _be_like(self._descriptor, os.fstat(former[0]))
             if record is not None:
-                self._put(borders, SIZE)
+                self._put(blocks, SIZE)
                 self.write(record)
             os.fsync(self._descriptor)
             unfinished.rename(self._path)
@@ -224,15 +224,15 @@ class LiveFile:
         return {number: kinds for *_, number, kinds, total in self._blocks() if total == _sum(number, kinds)}
 
     def _blocks(self) -> Iterator[tuple[Any, ...]]:
-        kept = os.pread(self._descriptor, _BORDERS, SIZE)
+        kept = os.pread(self._descriptor, _BLOCKS_SIZE, SIZE)
         if not kept.startswith(_BLOCKS_MARK):
-            self.forget_borders()
+            self.forget_blocks()
             return iter(())
         kept = kept[len(_BLOCKS_MARK) :]
         return _BLOCK.iter_unpack(kept + bytes(-len(kept) % _BLOCK.size))
 
-    def forget_borders(self) -> None:
-        """Forget them, and the contents: the ids mean something else now. Raises ``StoreUnusable``."""
+    def forget_blocks(self) -> None:
+        """Forget borders and contents: the ids mean something else now. Raises ``StoreUnusable``."""
         self._unwritten.clear()
         os.ftruncate(self._descriptor, SIZE)
         self._put(_BLOCKS_MARK, SIZE)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.capture.shape import GROUP_JOIN
 from appliance.errors import BadRequest, StoreUnusable, TopicExists
 from appliance.model import KEPT_PREFIXES, ascii_fold, quote_identifier
 from appliance.protocol import permissions, wording
@@ -111,11 +112,7 @@ def registered(db: sqlite3.Connection) -> dict[str, Registered]:
 
 def join_table(table: str) -> str:
     """Name the table that joins a table's rows to groups."""
-    return f"{table}_{table}_id_has_usergroup_usergroup_id"
-
-
-def _columns(db: sqlite3.Connection, table: str) -> set[str]:
-    return {row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quote_identifier(table)})").fetchall()}
+    return f"{table}_{table}_id{GROUP_JOIN}"
 
 
 def prepare(db: sqlite3.Connection) -> None:
@@ -343,7 +340,8 @@ def _is_there(db: sqlite3.Connection, plan: _Plan) -> bool:
     """Whether a table has a system table's name and shape. Raises ``StoreUnusable`` for another shape."""
     name = plan.made.table
     there = db.execute("SELECT type FROM main.sqlite_schema WHERE name=? COLLATE NOCASE", (name,)).fetchone()
-    if there is not None and (there[0] != "table" or not plan.columns <= _columns(db, name)):
+    columns = {row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quote_identifier(name)})").fetchall()}
+    if there is not None and (there[0] != "table" or not plan.columns <= columns):
         raise StoreUnusable(
             f'the name of the system table "{name}" is taken by a {there[0]} of another shape; rename that, or serve '
             "without accounts (--no-accounts)"

@@ -190,7 +190,7 @@ def test_who_is_killed_while_the_file_beside_is_made_anew_keeps_the_epoch(
 
     with live_file.hold(tmp_path / "a.db") as live:
         _, epoch = incarnation.begin(db, live, schema.highest(db))
-        live.forget_borders()
+        live.forget_blocks()
         live.note_borders(7, 5)
         add_events(db, 3)
         live.note(3)
@@ -484,7 +484,7 @@ def test_a_copy_that_is_longer_than_the_file_was_is_not_ours(
 
 def test_borders_that_there_is_no_room_for_are_kept_when_there_is_again(live: LiveFile) -> None:
     live.write(Record("own", 0, ""))
-    live.forget_borders()
+    live.forget_blocks()
     unlimited, other = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, other))  # as on a disk that is full
     try:
