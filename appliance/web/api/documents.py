@@ -155,12 +155,10 @@ def resource_object(
     attributes: dict[str, JSON] = {}
     for column in resource.shape.columns:
         name = legible(column.name)
-        if name != "id" and (wanted is None or ascii_fold(name) in wanted):
+        if (wanted is None or ascii_fold(name) in wanted) and not (name == "id" and is_id(resource, name)):
             attributes[name] = sent[name]
     made: dict[str, JSON] = {"type": legible(resource.name), "id": row_id, "attributes": attributes}
     named = {ascii_fold(column.name): legible(column.name) for column in resource.shape.columns}
-    if "id" in sent and not is_id(resource, "id"):
-        attributes["id"] = sent["id"]
     links: dict[str, JSON] = {}
     for each in related:
         if wanted is None or ascii_fold(each.name) in wanted:

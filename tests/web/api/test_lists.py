@@ -192,6 +192,19 @@ async def test_fields_leave_out_the_others(tmp_path: Path) -> None:
         assert none["attributes"] == {}
 
 
+async def test_fields_leave_out_a_column_called_id_that_is_not_the_key(tmp_path: Path) -> None:
+    made = (
+        "CREATE TABLE of_two(tenant TEXT, id TEXT, a, PRIMARY KEY(tenant, id))",
+        "INSERT INTO of_two VALUES('x','y',2)",
+    )
+    async with served(tmp_path / "live.db", *made) as live:
+        some = (await live.ask("GET", "/api/of_two?fields[of_two]=a")).json()["data"][0]
+        every = (await live.ask("GET", "/api/of_two")).json()["data"][0]
+
+        assert some["attributes"] == {"a": 2}
+        assert list(every["attributes"].items()) == [("tenant", "x"), ("id", "y"), ("a", 2)]
+
+
 async def test_a_list_that_would_read_too_much_is_given_up(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", TABLE, NUMBERS.format(20_000), query_s=0.0) as live:
         assert code(await live.ask("GET", "/api/t?filter[v]=x")) == (503, "unavailable")
