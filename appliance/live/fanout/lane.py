@@ -1,16 +1,17 @@
 """What goes to many goes down a lane: idle ways, one beside the other, so that each takes little but a system call.
 
 What writing to a thousand sockets costs beside the system calls is what each touches of memory that the processor has
-not at hand: its subscription, its way, the socket, the counters. So in a lane stands nothing but the sockets' own
-``send``, and what a way was sent is counted once for all of them, until somebody wants to know.
+not at hand: its subscription, its way, the socket, the counters. So in a lane stand the sockets alone, and what was
+sent is counted once for all of them, until somebody wants to know of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from appliance.live.fanout.subscribers import Subscription
+from appliance.live.wire.sending import Straight
 
 #: So many members, and they have a lane.
 MANY: Final = 16
@@ -46,12 +47,12 @@ class Entry:
 class Lane:
     """The idle ways of some members, and beside it those members whose ways are not idle."""
 
-    __slots__ = ("_aside", "_entries", "_row", "_sends", "batches", "sent")
+    __slots__ = ("_aside", "_entries", "_row", "_straights", "batches", "sent")
 
     def __init__(self, members: Iterable[Subscription]) -> None:
         #: How many bytes, and batches of frames, went down it.
         self.sent = self.batches = 0
-        self._sends: list[Callable[[bytes], int]] = []
+        self._straights: list[Straight] = []
         self._row: list[Entry] = []  # whose these are
         self._entries: dict[Subscription, Entry] = {}
         self._aside: dict[Subscription, None] = {}
@@ -66,7 +67,7 @@ class Lane:
             return
         entry = self._entries[member] = Entry(self, len(self._row), member)
         self._row.append(entry)
-        self._sends.append(straight.send)
+        self._straights.append(straight)
         member.way.enter(entry)
 
     def leave(self, member: Subscription) -> None:
@@ -81,10 +82,10 @@ class Lane:
         entry.subscription.way.exit(entry)
         del self._entries[entry.subscription]
         self._aside[entry.subscription] = None
-        last, send = self._row.pop(), self._sends.pop()
+        last, straight = self._row.pop(), self._straights.pop()
         if last is not entry:
             last.number = entry.number
-            self._row[entry.number], self._sends[entry.number] = last, send
+            self._row[entry.number], self._straights[entry.number] = last, straight
 
     def offer(self, frames: bytes) -> list[Left]:
         """Send frames to all; give to whom they did not go, or not whole."""
@@ -93,9 +94,9 @@ class Lane:
             self.feed(member)
         size = len(frames)
         short: list[tuple[Entry, int]] = []
-        for number, send in enumerate(self._sends):
+        for number, straight in enumerate(self._straights):
             try:
-                if (sent := send(frames)) != size:
+                if (sent := straight.send(frames)) != size:
                     short.append((self._row[number], sent))
             except OSError:  # it is full, or broken
                 short.append((self._row[number], 0))
