@@ -144,7 +144,7 @@ class Recipe(Images):
         return equal([(name, f"{row}.{name}", collation) for name, collation in self._key or self._identity])
 
     def _has_scratch(self) -> str:
-        return f"EXISTS(SELECT 1 FROM {SCRATCH} WHERE shape={self._id})"
+        return f"{self._id} IN (SELECT shape FROM {SCRATCH})"
 
     def _is(self, row: str) -> str:
         """Say that a scratch row is a copy of ``NEW`` or ``OLD``."""
@@ -221,7 +221,7 @@ class Recipe(Images):
     def _there(self, way: Way) -> str:
         """Say that a row of the table stands in the way of NEW."""
         # Inside FROM, because the depth of a condition right in a subquery counts twice.
-        return f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
+        return way.search or f"EXISTS(SELECT 1 FROM (SELECT 1 FROM {self._from} WHERE {way.conflict}))"
 
     def _find(self, way: Way) -> str:
         """Select what tells apart the rows of the table that stand in the way of NEW."""

@@ -357,6 +357,30 @@ def test_no_write_reads_the_whole_table(tmp_path: Path, ddl: str) -> None:
     file.close()
 
 
+@pytest.mark.parametrize("rowid", ["", "WITHOUT ROWID"])
+def test_what_stands_in_the_way_is_never_looked_for_in_a_list_of_the_whole_table(tmp_path: Path, rowid: str) -> None:
+    kinds = ("a", "b TEXT", "c TEXT COLLATE NOCASE", "d INT", "e REAL", "f NUMERIC", "g BLOB", "h INT AS (d + 1)")
+    others = ", ".join(f"c{number}" for number in range(70))
+    uniques = "".join(f"CREATE UNIQUE INDEX u{kind[0]} ON t({kind[0]});" for kind in kinds)
+    more = "CREATE UNIQUE INDEX more ON t(b COLLATE NOCASE); CREATE UNIQUE INDEX other ON t(c COLLATE BINARY);"
+    table = f"CREATE TABLE t(key PRIMARY KEY, {', '.join(kinds)}, {others}) {rowid}"
+    file = Captured(tmp_path / "a.db", f"{table}; {uniques} {more}")
+    written = ("key", "rowid", *"abcdefg") if not rowid else ("key", *"abcdefg")
+    statements = ["INSERT INTO t(b) VALUES(1)", *(f"UPDATE t SET {each}=0" for each in written)]
+    anew = file.connect()
+    for statement in statements:
+        program = condition = ""
+        for _, operation, _, _, _, comment, *_ in anew.execute(f"EXPLAIN {statement}"):
+            if operation == "Init":
+                program = condition = str(comment)
+            elif operation == "Trace":  # behind its condition
+                condition = ""
+            assert not (operation == "OpenEphemeral" and "_before_" in condition), (statement, program)
+        assert "_appliance_" in program
+    anew.close()
+    file.close()
+
+
 def test_copies_that_came_to_nothing_stay_few_and_are_never_told(tmp_path: Path) -> None:
     file = Captured(tmp_path / "a.db", "CREATE TABLE t(id INTEGER PRIMARY KEY, a UNIQUE, n)")
     file.writer.execute("INSERT INTO t(a, n) VALUES(1, 0), (2, 0), (3, 0)")
