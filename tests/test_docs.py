@@ -38,7 +38,7 @@ from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json
 from appliance.protocol.frames import EVENT_TYPES
-from appliance.web import routes
+from appliance.web import admission, routes
 from appliance.web.api import actions
 from appliance.web.limits import Limits
 from tests.bench import report
@@ -187,6 +187,7 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "seconds for the TLS or WebSocket handshake": f"{DOOR.handshake_s:g}",
         "seconds that an idle HTTP connection is kept": f"{DOOR.idle_s:g}",
         "seconds for a request's body": f"{DOOR.body_s:g}",
+        "bytes of that frame": str(admission.FIRST_BYTES),
         "bytes of a body sent to `/action/…` or `/setup`": str(actions.BODY_LIMIT),
     }
 

@@ -26,6 +26,9 @@ log = structlog.get_logger()
 
 #: What stands for a connection that went away without a Close frame, in the log and the metrics.
 ABNORMAL: Final = 1006
+#: The longest first frame of a client that has no token yet, bytes: anybody may send one, on as many connections as
+#: there may be. A token of the greatest length has room, whatever of its JSON is escaped.
+FIRST_BYTES: Final = 64 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -52,7 +55,9 @@ class Admission:
         opened = trio.current_time()
         session: Session | None = None
         try:
-            async with upgrade.accepted(self._backend.unsent, bundled=True) as (connection, outgoing):
+            async with upgrade.accepted(
+                self._backend.unsent, bundled=True, first_bytes=FIRST_BYTES if reader is None else None
+            ) as (connection, outgoing):
                 session = Session(connection, outgoing, self._backend, reader)
                 self._greet(upgrade.remote, reader)
                 await session.run(Exchange(session, ANSWERS, AT_ONCE), renewed)

@@ -63,12 +63,15 @@ class Upgrade:
         """Answer as HTTP; the connection may go on with another request. Raises ``Hangup``."""
         await self._present().answer(status, headers, body)
 
-    def accepted(self, together: Unsent | None = None, *, bundled: bool = False) -> Accepted:
+    def accepted(
+        self, together: Unsent | None = None, *, bundled: bool = False, first_bytes: int | None = None
+    ) -> Accepted:
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
         ``together`` is what waits in all connections. ``bundled``: a message may be a bundle, for ``Outgoing.apart``.
+        ``first_bytes``: the client's first message may have no more.
         """
-        return Accepted(self, together, bundled=bundled)
+        return Accepted(self, together, bundled=bundled, first_bytes=first_bytes)
 
     def leave(self) -> tuple[Http, bytes]:
         """Leave HTTP: give its side of the connection, and the key of the request for the WebSocket."""
@@ -95,14 +98,16 @@ class Accepted:
 
     __slots__ = ("_connection", "_nursery", "_outgoing", "_tasks", "_wanted")
 
-    def __init__(self, upgrade: Upgrade, together: Unsent | None, *, bundled: bool) -> None:
-        self._wanted: tuple[Upgrade, Unsent | None, bool] | None = (upgrade, together, bundled)
+    def __init__(self, upgrade: Upgrade, together: Unsent | None, *, bundled: bool, first_bytes: int | None) -> None:
+        self._wanted: tuple[Upgrade, Unsent | None, bool, int | None] | None = (
+            upgrade, together, bundled, first_bytes
+        )  # fmt: skip
         self._tasks = trio.open_nursery()
 
     async def __aenter__(self) -> tuple[WebSocketConnection, Outgoing]:
         """Make the handshake."""
         assert self._wanted is not None  # noqa: S101
-        (upgrade, together, bundled), self._wanted = self._wanted, None
+        (upgrade, together, bundled, first_bytes), self._wanted = self._wanted, None
         http, key = upgrade.leave()
         limits = http.limits
         self._nursery = await self._tasks.__aenter__()
@@ -112,7 +117,7 @@ class Accepted:
             head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n",
             early=http.leave(),
-            gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments),
+            gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments, first_bytes),
             limit=limits.unsent_bytes,
             together=together,
             write_s=limits.write_s,

@@ -18,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from appliance.web.admission import FIRST_BYTES
 from tests.e2e.live import PROGRAM, Client, Live, run, serving, sql, token, trusting
 from tests.e2e.server_process import PATIENCE_S, ROOT
 
@@ -100,6 +101,16 @@ def test_a_token_may_come_in_the_header_or_in_the_first_frame(live: Live) -> Non
         client = Client(connection)
         client.send({"method": "list-topic"})
         assert client.close_code() == 4401
+
+
+def test_who_has_no_token_yet_sends_no_long_frame(live: Live) -> None:
+    with connect(f"{live.url}?auth=frame") as connection:
+        connection.send("x" * (FIRST_BYTES + 1))
+        assert Client(connection).close_code() == 1009
+    with connect(f"{live.url}?auth=frame") as connection:
+        client = Client(connection)
+        client.done("authenticate", token=live.token)
+        assert client.refused("ping", filler="x" * FIRST_BYTES) == "bad-request"
 
 
 def test_of_two_tokens_the_one_in_the_query_counts_and_no_other_mends_it(live: Live) -> None:

@@ -34,8 +34,10 @@ class BundlingGate(FrameGate):
 
     __slots__ = ("_bundles", "_received")
 
-    def __init__(self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT) -> None:
-        super().__init__(message_limit, fragment_limit)
+    def __init__(
+        self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT, first_limit: int | None = None
+    ) -> None:
+        super().__init__(message_limit, fragment_limit, first_limit)
         self._received = 0
         self._bundles: deque[int] | None = None  # which messages are bundles, counted from 1
 

@@ -67,10 +67,12 @@ class FrameGate:
     Once ``closing`` is set (our Close is on its way, or about to be), only the peer's Close gets through.
 
     What is held is bounded by what one ``feed`` brings plus ``PIECE``, provided that it is emptied each time.
+    A client's first message may have ``first_limit`` bytes, where that is less than any may.
     """
 
     __slots__ = (
         "_final",
+        "_first_limit",
         "_fragment_limit",
         "_fragments",
         "_held",
@@ -84,13 +86,16 @@ class FrameGate:
         "messages",
     )
 
-    def __init__(self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT) -> None:
+    def __init__(
+        self, message_limit: int = MESSAGE_LIMIT, fragment_limit: int = FRAGMENT_LIMIT, first_limit: int | None = None
+    ) -> None:
         self.closing = False
         #: Answers requests before the WebSocket library has read them; asked by gates that know requests.
         self.answer: Callable[[Sequence[bytes]], int] | None = None
         self.messages = 0  # whole messages that have been let through, ever
         self.closed = False  # the peer's Close has been let through; nothing may follow it
         self._message_limit = message_limit
+        self._first_limit = message_limit if first_limit is None else min(first_limit, message_limit)
         self._fragment_limit = fragment_limit
         self._held = bytearray()
         self._left = 0  # bytes of the present data frame's payload still to come
@@ -198,8 +203,8 @@ class FrameGate:
                 raise Violation(CloseCode.PROTOCOL_ERROR, "the length is not written in its shortest form")
             start += width
         # The mask is part of the header, but a size over the limit need not wait for it.
-        if not opcode & 0x8 and size > self._message_limit and not self.closing:
-            raise Violation(CloseCode.TOO_BIG, f"a message may have {self._message_limit} bytes")
+        if not opcode & 0x8 and not self.closing:
+            self._bound(size)
         start += 4
         if len(held) < start:
             return None
@@ -211,8 +216,14 @@ class FrameGate:
             raise Violation(CloseCode.PROTOCOL_ERROR, "a continuation without its message, or a message within another")
         if self._fragments >= self._fragment_limit:
             raise Violation(CloseCode.TOO_BIG, f"a message may have {self._fragment_limit} fragments")
-        if self._size + size > self._message_limit:
-            raise Violation(CloseCode.TOO_BIG, f"a message may have {self._message_limit} bytes")
+        self._bound(self._size + size)
         self._final = final
         self._fragments = 0 if final else self._fragments + 1
         self._size = 0 if final else self._size + size
+
+    def _bound(self, size: int) -> None:
+        """Refuse a message of so many bytes, if they are too many."""
+        most = self._message_limit if self.messages else self._first_limit
+        if size > most:
+            which = "a message" if most == self._message_limit else "the first message"
+            raise Violation(CloseCode.TOO_BIG, f"{which} may have {most} bytes")

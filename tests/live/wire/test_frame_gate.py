@@ -75,6 +75,14 @@ def test_a_message_may_have_exactly_the_limit() -> None:
     assert through(gate, frame(TEXT, bytes(4), fin=False), frame(0, bytes(7)))[1] == CloseCode.TOO_BIG
 
 
+def test_the_first_message_may_have_a_limit_of_its_own() -> None:
+    whole, parts = frame(BINARY, bytes(5)), (frame(TEXT, bytes(2), fin=False), frame(0, bytes(3)))
+    for pieces in ([whole], parts):
+        assert through(FrameGate(10, first_limit=4), *pieces)[1] == CloseCode.TOO_BIG
+        assert through(FrameGate(10, first_limit=5), *pieces, frame(BINARY, bytes(10)))[1] is None
+    assert through(FrameGate(10, first_limit=99), frame(BINARY, bytes(11)))[1] == CloseCode.TOO_BIG
+
+
 def test_a_size_over_the_limit_is_refused_before_its_payload_comes() -> None:
     assert through(FrameGate(), frame(BINARY, announce=1 << 40)[:10]) == (b"", CloseCode.TOO_BIG)
 
