@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -103,8 +105,7 @@ def test_no_token_is_made_that_the_server_would_not_take(tmp_path: Path) -> None
 
 
 def test_no_token_is_made_for_a_subject_that_is_somebody_else(tmp_path: Path) -> None:
-    db = a_file(tmp_path)
-    assert call("user", "add", "ann@example.com", "--password-stdin", "--db", db, given="correct horse").exit_code == 0
+    db = of_ann(tmp_path)
     with closing(sqlite3.connect(db)) as opened:
         ((ann,),) = opened.execute("SELECT reference_id FROM user_account").fetchall()
 
@@ -119,6 +120,42 @@ def test_no_token_is_made_for_a_subject_that_is_somebody_else(tmp_path: Path) ->
         assert (refused.exit_code, why in refused.output) == (2, True), refused.output
     for subject, more in (("administrator", ["--admin"]), (ann, []), ("ext-7", ["--admin"])):
         assert call("token", "create", "--subject", subject, *more, "--db", db).exit_code == 0
+
+
+def of_ann(folder: Path) -> Path:
+    """Make a store with an account."""
+    db = a_file(folder)
+    assert call("user", "add", "ann@example.com", "--password-stdin", "--db", db, given="correct horse").exit_code == 0
+    return db
+
+
+def test_a_token_that_is_made_right_after_others_were_ended_is_good(tmp_path: Path) -> None:
+    db = of_ann(tmp_path)
+    with closing(sqlite3.connect(db)) as opened, opened:  # by a clock that is a little ahead of this one
+        opened.execute("INSERT INTO _appliance_account SELECT reference_id, unixepoch() + 3 FROM user_account")
+
+    made = call("token", "create", "--user", "ann@example.com", "--db", db).stdout.splitlines()[-1]
+
+    checked = call("token", "check", made, "--db", db)
+    assert "valid: " in checked.output, checked.output
+
+
+def test_what_ends_an_accounts_tokens_while_one_is_made_ends_that_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended_behind(db: sqlite3.Connection, email: str) -> accounts.Account:
+        found = known(db, email)
+        accounts.end_tokens(db, found.reference_id)
+        return found
+
+    db, known = of_ann(tmp_path), accounts.known
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(accounts, "known", ended_behind)
+        meanwhile.setattr(time, "time", itertools.count(time.time(), 1.5).__next__)
+        made = call("token", "create", "--user", "ann@example.com", "--db", db).stdout.splitlines()[-1]
+
+    checked = call("token", "check", made, "--db", db)
+    assert "not valid any more" in checked.output, checked.output
 
 
 def test_a_token_is_revoked_for_as_long_as_it_says_that_it_lives(tmp_path: Path) -> None:
