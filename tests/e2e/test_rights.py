@@ -581,6 +581,22 @@ def test_a_row_that_is_renamed_away_from_its_join_rows_leaves_the_live_sets_of_t
         assert (event["EventType"], event["Key"]) == ("delete", [shared])
 
 
+def test_what_only_the_midst_of_a_transaction_shows_to_everybody_is_not_for_the_group_of_a_join_row_left_behind(
+    live: Live, notes: str
+) -> None:
+    theirs, joins = group(live.db), join_table(notes)
+    member = Person(live.db, theirs)
+    row = insert(live.db, notes, "secret", permission=0)
+    with live.client(member.token) as client:
+        client.done("subscribe", topic=notes, snapshot=True)
+        assert begun(client) == []
+        sql(live.db, f"BEGIN; INSERT INTO {joins}({notes}_id, usergroup_id, permission) VALUES('{row}', '{theirs}', "
+                     f"{GROUP_READ}); UPDATE {notes} SET permission = {GUEST_READ} WHERE reference_id = '{row}';"
+                     f"UPDATE {notes} SET permission = 0 WHERE reference_id = '{row}';"
+                     f"UPDATE {notes} SET reference_id = '{row} again' WHERE reference_id = '{row}'; COMMIT")  # fmt: skip
+        assert not [event for event in client.all_until_now() if "text" in event["EventData"]]
+
+
 @pytest.mark.parametrize("gone", ["", "DELETE FROM {notes} WHERE reference_id = '{row} again';"])
 @pytest.mark.parametrize("between", ["", "COMMIT; BEGIN;"])
 def test_a_row_that_leaves_a_filter_and_is_renamed_away_from_its_join_rows_leaves_the_live_set(

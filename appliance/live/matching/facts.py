@@ -273,8 +273,8 @@ def judged(guard: Guarded, change: Change, image: Image, facts: Facts) -> Guarde
     fresh = facts.fresh.get((change.id, image is change.new))
     if end is None and now is None and image is change.old and change.id in facts.renaming:
         joins = facts.left.get(name, ())
-        # By what the transaction has given it under that name it is for nobody in the end.
-        fresh = None if fresh is None else fresh._replace(over=None)
+        # By what the transaction has given it under that name it is for nobody in the end, whatever it opens between.
+        joins, fresh = joins if fresh is None else fresh._replace(over=None).narrowed(joins), None
     # What everybody might read is for all who may read the row now, by whatever its transaction has given.
     if fresh is not None and not guard.permission & Verb.READ:
         joins = fresh.narrowed(joins)
