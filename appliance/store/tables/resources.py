@@ -96,6 +96,12 @@ class Resource:
             return (self.table.rowid,)
         return tuple(quote_identifier(each.name) for each in self.table.key)
 
+    @property
+    def scattered(self) -> bool:
+        """Whether the rows stand in the file in another order than that of their key, as those of a standard table."""
+        keys = [self.shape.columns[position].name for position in self.shape.key]
+        return bool(keys) and self.table.rowid is not None and keys != [self.table.integer_key]
+
 
 class Resources:
     """The resources of a file, read once for each version of its schema."""

@@ -29,11 +29,18 @@ TOTAL_LIMIT: Final = 100_000
 _AFTER, _NUMBER = "page[after]", "page[number]"
 
 
-def page(request: Request, asked: query.Query, opened: Opened, options: ValueOptions) -> dict[str, JSON]:
-    """Give the document of a page of rows that may be read. Raises ``RequestError``."""
+def page(
+    request: Request, asked: query.Query, opened: Opened, options: ValueOptions, *, through: bool = False
+) -> dict[str, JSON]:
+    """Give the document of a page of rows that may be read. Raises ``RequestError``.
+
+    ``through``: by reading all of the table, for when few of its rows are for this caller.
+    """
     resource = opened.resource
     fields = _fields(asked, opened, resource)
     terms = query.ordered(asked, resource)
+    if through:
+        terms = query.through(terms)
     begin = query.begins(asked, resource, terms, opened.standing)
     wanted = [opened.rights.on_rows(Verb.READ, opened.grant), query.compiled(asked, resource).sql]
     offset = 0 if asked.number is None else (asked.number - 1) * asked.size

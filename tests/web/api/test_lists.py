@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.web.api import reading
+from appliance.store.tables import rows
+from appliance.store.tables.resources import Resources
+from appliance.store.tables.standard import NewColumn
+from appliance.web.api import query, reading, tables
 from tests.web.api.application import Served, code, ids, served
 
 #: A path and a query (RFC 3986, sections 3.3 and 3.4).
@@ -208,6 +213,54 @@ async def test_fields_leave_out_a_column_called_id_that_is_not_the_key(tmp_path:
 async def test_a_list_that_would_read_too_much_is_given_up(tmp_path: Path) -> None:
     async with served(tmp_path / "live.db", TABLE, NUMBERS.format(20_000), query_s=0.0) as live:
         assert code(await live.ask("GET", "/api/t?filter[v]=x")) == (503, "unavailable")
+
+
+async def test_who_may_read_few_of_many_rows_gets_them_though_it_takes_long_by_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = (
+        "INSERT INTO note(text, user_account_id) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+        "WHERE i < 5000) SELECT i, CASE i % 1000 WHEN 7 THEN 'ann' ELSE 'bob' END FROM n"
+    )
+    async with served(tmp_path / "live.db", fill, tables={"note": (NewColumn("text", "text"),)}) as live:
+        usual = ids(await live.ask("GET", "/api/note", "ann"))
+        monkeypatch.setattr(tables, "SHARE", 0.0)
+        first = await live.ask("GET", "/api/note?page[size]=2", "ann")
+        second = await live.ask("GET", first.json()["links"]["next"], "ann")
+        monkeypatch.undo()
+        third = await live.ask("GET", second.json()["links"]["next"], "ann")
+
+        assert len(usual) == 5
+        assert [*ids(first), *ids(second), *ids(third)] == usual
+
+
+async def test_a_filter_that_few_of_many_rows_match_is_answered_though_the_key_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = "CREATE TABLE t(k TEXT PRIMARY KEY, v)"
+    fill = (
+        "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+        "SELECT 'k' || (i * 7 % 5003), i % 1000 FROM n"
+    )
+    async with served(tmp_path / "live.db", made, fill) as live:
+        usual = ids(await live.ask("GET", "/api/t?filter[v]=7"))
+        monkeypatch.setattr(tables, "SHARE", 0.0)
+        through = ids(await live.ask("GET", "/api/t?filter[v]=7"))
+
+        assert len(usual) == 5
+        assert through == usual
+
+
+def test_a_table_is_read_through_without_an_index_in_the_same_order() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE t(k TEXT PRIMARY KEY, v)")
+        of = Resources(lambda table, column, key: False).read(db)["t"]
+        order = query.through(query.ordered(query.Query(), of))
+        sql, bound = rows.page_sql(of, [rows.after(order, ("a", 1))], order, 10)
+        steps = [step for *_, step in db.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
+
+    assert len(steps) == 2
+    assert not any("INDEX" in step for step in steps)
 
 
 async def test_a_total_is_counted_only_if_asked_for_and_only_so_far(
