@@ -193,8 +193,8 @@ def capture(bench: Bench) -> Iterator[Figure]:
     a constraint that is so without us, else because of ``length``. A program costs 140 ns before it does anything, and
     1.5 ns a register, needed or not; to look at the scratch table or for a row in the way, 160 to 260 ns each.
 
-    Half the speed is out of reach while values are asked for their length, and what a REPLACE displaces is told. Nothing
-    in SQL tells a length but functions, which is what has the journal (in 3.40 and 3.54; not yet in 3.31). And each
+    Half the speed is out of reach while values are asked for their length and what a REPLACE displaces is told. Nothing
+    in SQL tells a length but functions, and those have the journal (in 3.40 and 3.54; not yet in 3.31). And each
     program takes its share, whatever is in it; so much of the speed is left with one more (a writer in Python, medians
     of 60 turns on a busy machine):
 
