@@ -15,6 +15,7 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from appliance.errors import BadRequest, CloseCode
 from appliance.live.wire.bundles import BundlingGate
 from appliance.live.wire.frames import FrameGate
+from appliance.live.wire.incoming import Incoming
 from appliance.live.wire.outgoing import LINGER_S, READ_SIZE, Outgoing
 from appliance.live.wire.unsent import Unsent
 from appliance.web.forwarded import Caller
@@ -64,14 +65,19 @@ class Upgrade:
         await self._present().answer(status, headers, body)
 
     def accepted(
-        self, together: Unsent | None = None, *, bundled: bool = False, first_bytes: int | None = None
-    ) -> Accepted:
+        self, together: Unsent | None = None, incoming: Incoming | None = None, *, bundled: bool = False,
+        first_bytes: int | None = None,
+    ) -> Accepted:  # fmt: skip
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
-        ``together`` is what waits in all connections. ``bundled``: a message may be a bundle, for ``Outgoing.apart``.
-        ``first_bytes``: the client's first message may have no more.
+        ``together`` is what waits in all connections, ``incoming`` what has come in part. ``bundled``: a message may be
+        a bundle, for ``Outgoing.apart``. ``first_bytes``: the client's first message may have no more.
         """
-        return Accepted(self, together, bundled=bundled, first_bytes=first_bytes)
+        limits = self._present().limits
+        gate = (BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments, first_bytes)
+        if incoming is not None:
+            gate.count_in(incoming, self.remote)
+        return Accepted(self, together, gate)
 
     def leave(self) -> tuple[Http, bytes]:
         """Leave HTTP: give its side of the connection, and the key of the request for the WebSocket."""
@@ -98,16 +104,14 @@ class Accepted:
 
     __slots__ = ("_connection", "_nursery", "_outgoing", "_tasks", "_wanted")
 
-    def __init__(self, upgrade: Upgrade, together: Unsent | None, *, bundled: bool, first_bytes: int | None) -> None:
-        self._wanted: tuple[Upgrade, Unsent | None, bool, int | None] | None = (
-            upgrade, together, bundled, first_bytes
-        )  # fmt: skip
+    def __init__(self, upgrade: Upgrade, together: Unsent | None, gate: FrameGate) -> None:
+        self._wanted: tuple[Upgrade, Unsent | None, FrameGate] | None = (upgrade, together, gate)
         self._tasks = trio.open_nursery()
 
     async def __aenter__(self) -> tuple[WebSocketConnection, Outgoing]:
         """Make the handshake."""
         assert self._wanted is not None  # noqa: S101
-        (upgrade, together, bundled, first_bytes), self._wanted = self._wanted, None
+        (upgrade, together, gate), self._wanted = self._wanted, None
         http, key = upgrade.leave()
         limits = http.limits
         self._nursery = await self._tasks.__aenter__()
@@ -117,7 +121,7 @@ class Accepted:
             head=b"GET / HTTP/1.1\r\nHost: live\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n",
             early=http.leave(),
-            gate=(BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments, first_bytes),
+            gate=gate,
             limit=limits.unsent_bytes,
             together=together,
             write_s=limits.write_s,

@@ -11,10 +11,11 @@ from trio_websocket import ConnectionClosed
 
 from appliance.errors import CloseCode
 from appliance.live.wire.frames import close_frame, text_frame
+from appliance.live.wire.incoming import SHORT, Incoming
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade
 from tests.e2e.certificates import write_certificate
-from tests.e2e.hostile import CLOSE, PING, PONG, TEXT, close, frame, head
+from tests.e2e.hostile import BINARY, CLOSE, PING, PONG, TEXT, close, frame, head
 from tests.web.doors import Client, open_door
 
 
@@ -140,6 +141,31 @@ async def test_a_body_that_is_cancelled_can_still_close_properly() -> None:
             await client.send(frame(PING, b"late") + close(4401))
             assert await client.rest() == b""
         assert opened.log == []
+
+
+async def test_a_connection_that_ends_leaves_its_room_to_others() -> None:
+    incoming = Incoming(most=4 * (SHORT + 1))
+    ended = trio.Event()
+
+    async def take(upgrade: Upgrade) -> None:
+        try:
+            async with upgrade.accepted(None, incoming) as (connection, _):
+                await connection.get_message()
+        finally:
+            ended.set()
+
+    async with open_door(websocket=take) as opened:
+        for ending in (close(1000), b"", frame(3)):
+            client = await opened.connect()
+            async with client.stream:
+                await connected(client, more=frame(BINARY, bytes(SHORT + 1), fin=False) + frame(PING, b"p"))
+                assert await receive(client) == (PONG, b"p")
+                assert not incoming.take("127.0.0.1", 1)
+                await client.send(ending)
+            await ended.wait()
+            ended = trio.Event()
+            assert incoming.take("127.0.0.1", 1)
+            incoming.give_back("127.0.0.1", 1)
 
 
 async def test_a_body_that_ends_closes_with_1000() -> None:

@@ -173,6 +173,7 @@ class Outgoing(Sending, trio.abc.Stream):
         """End the connection at once; with a Close frame of ``code`` only once the handshake is answered."""
         super().hang_up(code if self._opened is None else None)
         self._read_on()  # the reader finds the end
+        self._gate.let_go()
         # It knows this stream, too: two that know each other are freed by the garbage collector only, a third of the
         # cost of a client that comes and goes.
         self._connection = None
