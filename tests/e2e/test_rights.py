@@ -593,7 +593,8 @@ def test_what_only_the_midst_of_a_transaction_shows_to_everybody_is_not_for_the_
         sql(live.db, f"BEGIN; INSERT INTO {joins}({notes}_id, usergroup_id, permission) VALUES('{row}', '{theirs}', "
                      f"{GROUP_READ}); UPDATE {notes} SET permission = {GUEST_READ} WHERE reference_id = '{row}';"
                      f"UPDATE {notes} SET permission = 0 WHERE reference_id = '{row}';"
-                     f"UPDATE {notes} SET reference_id = '{row} again' WHERE reference_id = '{row}'; COMMIT")  # fmt: skip
+                     f"UPDATE {notes} SET reference_id = '{row} again' WHERE reference_id = '{row}'; "
+                     "COMMIT")  # fmt: skip
         assert not [event for event in client.all_until_now() if "text" in event["EventData"]]
 
 
