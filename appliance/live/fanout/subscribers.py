@@ -160,6 +160,8 @@ class Subscribers:
     def forget(self, name: str) -> list[Subscription]:
         """Give all subscriptions to a topic, which are in no audience any more."""
         found = self.of(name)
+        for each in found:  # or the ways of those that stay would keep their places in what nobody uses any more
+            each.audience.leave(each)
         self._by_topic.pop(ascii_fold(name), None)
         self._note(ascii_fold(name))
         return found

@@ -16,8 +16,8 @@ from appliance.errors import CloseCode
 from appliance.live.fanout import handing
 from appliance.live.fanout.handing import hand_out
 from appliance.live.fanout.lane import Lane
-from appliance.live.fanout.subscribers import Subscription
-from appliance.live.matching.access import Reader
+from appliance.live.fanout.subscribers import Subscribers, Subscription
+from appliance.live.matching.access import Reader, Sight
 from appliance.live.matching.audience import Wish
 from appliance.live.matching.readership import Members
 from appliance.live.wire.outgoing import Outgoing
@@ -164,6 +164,21 @@ async def test_each_gets_what_it_was_handed_whoever_comes_and_goes(
                         assert (client.way.sent, client.way.delivered) == (len(got), client.batches)
             assert all(each.due.startswith(each.carrier.got) for each in clients)
             nursery.cancel_scope.cancel()
+
+
+async def test_no_way_keeps_its_place_in_the_lane_of_a_topic_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handing, "MANY", 1)
+    async with trio.open_nursery() as nursery:
+        client, subscribers = Client(nursery), Subscribers()
+        with closed([client]):
+            subscription = Subscription(client, "news", Wish(), 0)
+            subscribers.join(subscription, None, client.reader, Sight.ALL)
+            subscribers.feed(subscription)
+            hand_out([("all", subscription.audience.members, b"frame")])
+            assert client.way._places
+            assert subscribers.forget("news") == [subscription]
+            assert not client.way._places
+        assert (client.way.sent, client.way.delivered) == (len(b"frame"), 1)
 
 
 async def test_who_has_gone_is_held_by_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
