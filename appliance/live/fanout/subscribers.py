@@ -172,6 +172,7 @@ class Subscribers:
         audiences = self._by_topic.get(folded) or Audiences(shape)
         subscription.reader = reader
         subscription.audience = audiences.join(subscription, subscription.wish, sight)
+        subscription.wish = subscription.audience.wish  # which is the same: 20,000 need not keep one each
         self._by_topic[folded] = audiences
         self._note(folded)
         self.filtered += subscription.audience.may_be_left and subscription.audience.is_new
