@@ -14,6 +14,7 @@ import trio
 
 from appliance.errors import BadRequest, TooLarge
 from appliance.live.tries import network_of
+from appliance.live.wire.incoming import SHARES, SHORT
 from appliance.web.forwarded import Caller, Proxies
 from appliance.web.head import Request, path_of, read_head
 from appliance.web.limits import Limits
@@ -24,10 +25,6 @@ READ_SIZE: Final = 16 << 10  # bytes a read
 #: Of a body that nobody wanted this much is read so that the connection can go on; else it is closed.
 _UNWANTED = 256 << 10  # bytes
 _UNWANTED_S = 1.0
-#: A body that is no longer has room at any time, bytes.
-_SHORT: Final = 64 << 10
-#: What all may hold together is this many times what those of one client may.
-_SHARES: Final = 4
 
 #: A proxy may have gone by the other one, and then what comes behind is not what it let through (RFC 9112, 6.1).
 _LENGTHS: Final = {b"content-length", b"transfer-encoding"}
@@ -196,13 +193,13 @@ class Http:
         traffic, most = self._traffic, self.limits.held_bytes
         self._held += size
         traffic.held += size
-        if self._held <= _SHORT:
+        if self._held <= SHORT:
             return True
         if not self._holder:
             self._holder, size = network_of(self.caller(self._lines).address), self._held
         traffic.held_by[self._holder] += size
         others = traffic.held - self._held, traffic.held_by[self._holder] - self._held
-        return others[0] <= most and others[1] <= most // _SHARES
+        return others[0] <= most and others[1] <= most // SHARES
 
     def let_go(self) -> None:
         """Hold no body any more: the request is answered, or never will be."""
@@ -286,7 +283,7 @@ class Http:
         Raises ``Refused`` for a long body that there is no room for until the peer has taken it. Where something may
         have been changed that would not be true: there is no answer then, as with any connection that is lost.
         """
-        if len(body) > _SHORT and not self._hold(len(body)):
+        if len(body) > SHORT and not self._hold(len(body)):
             raise Hangup("there is no room for the answer") if self._changing else _full()
         lines = [*headers, (b"date", _date())]
         if self._traffic.draining and _CLOSE not in lines:

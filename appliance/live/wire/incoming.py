@@ -7,11 +7,12 @@ from typing import Final
 
 from appliance.live.tries import network_of
 
-#: A message that is no longer has room at any time, bytes.
+#: A message, or the body of a request or an answer, that is no longer has room at any time, bytes.
 SHORT: Final = 64 << 10
-#: What the longer ones may take together, bytes, and how many times that of one client it is.
-MOST: Final = 256 << 20
+#: What all may take together is this many times what those of one client may.
 SHARES: Final = 4
+#: What the longer messages may take together, bytes.
+MOST: Final = 256 << 20
 
 
 class Incoming:
