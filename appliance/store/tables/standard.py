@@ -340,13 +340,15 @@ def _is_there(db: sqlite3.Connection, plan: _Plan) -> bool:
     """Whether a table has a system table's name and shape. Raises ``StoreUnusable`` for another shape."""
     name = plan.made.table
     there = db.execute("SELECT type FROM main.sqlite_schema WHERE name=? COLLATE NOCASE", (name,)).fetchone()
+    if there is None:
+        return False
     columns = {row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quote_identifier(name)})").fetchall()}
-    if there is not None and (there[0] != "table" or not plan.columns <= columns):
+    if there[0] != "table" or not plan.columns <= columns:
         raise StoreUnusable(
             f'the name of the system table "{name}" is taken by a {there[0]} of another shape; rename that, or serve '
             "without accounts (--no-accounts)"
         )
-    return there is not None
+    return True
 
 
 def into_world(db: sqlite3.Connection, table: str, permission: int) -> None:
