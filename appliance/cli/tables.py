@@ -16,7 +16,7 @@ from appliance.model import ascii_fold, quote_identifier
 from appliance.protocol import permissions
 from appliance.store import offline
 from appliance.store.access import accounts, granting, grants
-from appliance.store.tables import standard
+from appliance.store.tables import making, standard
 from appliance.store.tables.secrecy import Secrecy
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ def table_create(name: str, columns: tuple[str, ...], db: Path, permission: int,
     made = granting.columns(columns)
     with changing(db) as store:
         owned_by = None if owner is None else accounts.known(store, owner).reference_id
-        standard.create(store, name, made, permission=permission, owner=owned_by)
+        making.create(store, name, made, permission=permission, owner=owned_by)
         offline.capture(store)
     click.echo(
         f"{name} is made. By HTTP only administrators add rows to it, unless you let others: "

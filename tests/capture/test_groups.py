@@ -9,8 +9,9 @@ import pytest
 
 from appliance.model import Op
 from appliance.store.file import schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import GUESTS, USERS, NewColumn, join_table
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import GUESTS, USERS, join_table
 from tests.capture.support import Captured
 from tests.capture.test_limits import harden
 
@@ -47,7 +48,7 @@ def make(tmp_path: Path) -> Iterator[Made]:
     def made(ddl: str) -> Captured:
         standard.prepare(file.server)
         with schema.transaction(file.server):
-            standard.create(file.server, "todo", [NewColumn("code", "integer"), NewColumn("title", "text")])
+            making.create(file.server, "todo", [NewColumn("code", "integer"), NewColumn("title", "text")])
         file.writer.executescript(ddl)
         assert not file.synchronise().skipped
         file.writer.execute("INSERT INTO todo(id, reference_id, title) VALUES(1, 'one', 'a'), (2, 'two', 'b')")

@@ -14,8 +14,9 @@ import pytest
 
 from appliance.model import Change, Op, Shape
 from appliance.store.file import schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import GUESTS, USERS, NewColumn, join_table
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import GUESTS, USERS, join_table
 from tests.capture.histories import changes, copy_of, play_all
 from tests.capture.support import Captured, exactly
 
@@ -104,7 +105,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     file = Captured(tmp_path_factory.mktemp("groups") / "a.db", "CREATE TABLE seen(id);")
     standard.prepare(file.server)
     with schema.transaction(file.server):
-        standard.create(file.server, "todo", [NewColumn("code", "integer", unique=True), NewColumn("title", "text")])
+        making.create(file.server, "todo", [NewColumn("code", "integer", unique=True), NewColumn("title", "text")])
     file.writer.executescript(SCHEMAS[request.param])
     synced = file.synchronise()
     assert not synced.skipped

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from appliance.store.file import schema
-from appliance.store.tables import standard
+from appliance.store.tables import making, standard
 from appliance.store.tables.standard import USERS, join_table
 from tests.capture.support import TABLES, WRITES, Captured, check_replay
 from tests.store.tables.test_standard import UUID4
@@ -121,7 +121,7 @@ def test_a_standard_table_is_written_whole_by_another_sqlite(
     file = Captured(tmp_path / "a.db")
     standard.prepare(file.server)
     with schema.transaction(file.server):
-        standard.create(file.server, "todo", [standard.NewColumn("title", "text")])
+        making.create(file.server, "todo", [making.NewColumn("title", "text")])
     file.synchronise()
     file.events()
     statements = tmp_path / "standard.sql"

@@ -12,8 +12,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from appliance.store.file import connections, schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from appliance.store.tables import making
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.e2e.live import Client, Live, run, serving, sql, standing_still, token, until
 
 pytestmark = pytest.mark.e2e
@@ -66,7 +67,7 @@ def new_notes(live: Live) -> str:
     """Make a standard table, of which everybody may know."""
     name = f"note{uuid.uuid4().hex[:8]}"
     with closing(connections.open_file(live.db, busy_timeout_s=10)) as db, schema.transaction(db):
-        standard.create(db, name, [NewColumn("text", "text")])
+        making.create(db, name, [NewColumn("text", "text")])
     with live.client() as client:
         until(lambda: client.ask("subscribe", topic=name)["EventType"] == "response", "the table is a topic")
     return name

@@ -24,8 +24,8 @@ import pytest
 from appliance.protocol import tokens
 from appliance.store.access import granting
 from appliance.store.file import connections, schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables import making
+from appliance.store.tables.making import NewColumn
 from tests.e2e.differential import MEMBERS, USERS, Changes, Data, Row, State, state
 from tests.e2e.live import Client, Live, serving, until
 from tests.e2e.server_process import PATIENCE_S
@@ -211,7 +211,7 @@ class History:
     def _make(self, groups: Sequence[str]) -> None:
         (note,), (item, pair) = self.standard, self.plain
         with schema.transaction(self.db):
-            standard.create(self.db, note, [NewColumn("text", "text"), NewColumn("n", "integer")])
+            making.create(self.db, note, [NewColumn("text", "text"), NewColumn("n", "integer")])
             self.db.execute(f"CREATE TABLE {item}(k INTEGER PRIMARY KEY, text TEXT, n INTEGER, owner)")
             self.db.execute(f"CREATE TABLE {pair}(k TEXT PRIMARY KEY, text TEXT, n INTEGER, owner TEXT) WITHOUT ROWID")
             for group in groups:

@@ -13,9 +13,10 @@ from appliance.store import offline
 from appliance.store.access import accounts, grants
 from appliance.store.file import schema
 from appliance.store.outbox import topics
-from appliance.store.tables import standard
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
 from appliance.store.tables.secrecy import Secrecy
-from appliance.store.tables.standard import NewColumn, join_table
+from appliance.store.tables.standard import join_table
 
 
 def test_what_says_who_may_see_what_stays_on_the_watch(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_what_says_who_may_see_what_stays_on_the_watch(tmp_path: Path) -> None:
     with offline.open_store(path) as db:
         standard.prepare(db)
         with schema.transaction(db):
-            standard.create(db, "todo", [NewColumn("text", "text")])
+            making.create(db, "todo", [NewColumn("text", "text")])
         for table in ("user_account", "World", *map(join_table, ("user_account", "world", "todo"))):
             with pytest.raises(CommandError, match="says who may see what"):
                 offline.set_watched(db, table, False)
@@ -42,7 +43,7 @@ def test_a_table_of_rights_is_watched_though_another_of_its_name_was_taken_off_b
         db.execute(f"DROP TABLE {joins}")
         standard.prepare(db)
         with schema.transaction(db):
-            standard.create(db, "todo", [NewColumn("text", "text")])
+            making.create(db, "todo", [NewColumn("text", "text")])
         assert topics.unwatched(db) == frozenset()
         watched = {each.name: each.watched for each in offline.tables(db, Secrecy((), ()))}
         assert watched == dict.fromkeys(watched, True)

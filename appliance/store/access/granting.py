@@ -18,7 +18,7 @@ from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.file import connections, schema
 from appliance.store.file.texts import placeholder
-from appliance.store.tables import catalog, standard
+from appliance.store.tables import catalog, making, standard
 from appliance.store.tables.standard import GUESTS, USERS, WORLD, join_table
 
 OWNER: Final = "owner"
@@ -182,7 +182,7 @@ def _line(who: str, bits: int) -> str:
     return f"{who}: {', '.join(may)}" if may else ""
 
 
-def columns(given: Sequence[str]) -> list[standard.NewColumn]:
+def columns(given: Sequence[str]) -> list[making.NewColumn]:
     """Read columns written as ``name:type``, ``name:type:required``, ``name:type:unique``. Raises ``BadRequest``."""
     made = []
     for each in given:
@@ -191,5 +191,5 @@ def columns(given: Sequence[str]) -> list[standard.NewColumn]:
         unknown = set(marks) - {"required", "unique"}
         if unknown:
             raise BadRequest(wording.unknown(min(unknown), "a mark of a column", ("required", "unique")))
-        made.append(standard.NewColumn(name, kind, "required" in marks, "unique" in marks))
+        made.append(making.NewColumn(name, kind, "required" in marks, "unique" in marks))
     return made

@@ -8,16 +8,15 @@ that a raw INSERT gets a whole row.
 from __future__ import annotations
 
 import enum
-import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from appliance.capture.shape import GROUP_JOIN
-from appliance.errors import BadRequest, StoreUnusable, TopicExists
-from appliance.model import KEPT_PREFIXES, ascii_fold, quote_identifier
-from appliance.protocol import permissions, wording
+from appliance.errors import StoreUnusable
+from appliance.model import ascii_fold, quote_identifier
+from appliance.protocol import permissions
 from appliance.store.file import schema
 
 USER_ACCOUNT: Final = "user_account"
@@ -37,21 +36,11 @@ _UUID = (
 )
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
-#: What a column of a standard table may be declared as.
-TYPES: Final = {
-    "text": "TEXT", "integer": "INTEGER", "int": "INTEGER", "real": "REAL", "number": "NUMERIC", "numeric": "NUMERIC",
-    "boolean": "BOOLEAN", "bool": "BOOLEAN", "json": "JSON", "blob": "BLOB", "date": "DATE", "datetime": "DATETIME",
-    "timestamp": "DATETIME", "time": "TIME",
-}  # fmt: skip
 #: Columns that every standard table has; a join table has no owner.
 COLUMNS: Final = ("id", "reference_id", "version", "created_at", "updated_at", "permission", "user_account_id")
 
 #: What a standard table itself has: everybody may know of it, its owner and groups may do what the bits say.
 TABLE_PERMISSION: Final = permissions.ROW_DEFAULT
-
-NAME_LIMIT: Final = 64
-COLUMNS_LIMIT: Final = 64
-_NAME = re.compile(r"[^\W\d]\w*")
 
 
 class Kind(enum.Enum):
@@ -71,16 +60,6 @@ class Registered:
     kind: Kind
     object_table: str | None = None
     object_column: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewColumn:
-    """One column to make. ``type`` is one of ``TYPES`` or a standard table, whose rows the column then refers to."""
-
-    name: str
-    type: str
-    required: bool = False
-    unique: bool = False
 
 
 #: Each table with how many of the columns that its rights stand on it has. One statement, because every request asks.
@@ -147,86 +126,8 @@ def is_prepared(db: sqlite3.Connection) -> bool:
     return bool(groups == len(BUILT_IN))
 
 
-def create(
-    db: sqlite3.Connection,
-    name: str,
-    columns: Sequence[NewColumn],
-    *,
-    permission: int = permissions.ROW_DEFAULT,
-    table_permission: int = TABLE_PERMISSION,
-    owner: str | None = None,
-    known: Callable[[str], bool] = lambda table: True,
-) -> None:
-    """Make a standard table, its join table and its ``world`` row, inside a transaction; the system tables are there.
-
-    ``permission`` is what a row gets, ``table_permission`` what the table itself has, ``owner`` whose it is. Columns
-    may refer to tables (folded) that are ``known``. Raises ``BadRequest`` for what is no name, type or permission,
-    ``TopicExists`` when the name is taken; their ``attribute`` is that of a document for ``world``.
-    """
-    _check_name("table", name, "table_name")
-    if f"{ascii_fold(name)}_id" in COLUMNS:  # its join table would have two columns of that name
-        raise BadRequest(f'a table cannot be called "{name}"; choose another name', attribute="table_name")
-    for attribute, bits in (("default_permission", permission), ("permission", table_permission)):
-        if not 0 <= bits <= permissions.MOST:
-            raise BadRequest(f"a permission is from 0 to {permissions.MOST}, not {bits}", attribute=attribute)
-    names = [each for plan in _plans(name, Kind.STANDARD, (), permission) for each in (plan.made.table, plan.index)]
-    taken = db.execute(
-        f"SELECT type, name FROM main.sqlite_schema WHERE name COLLATE NOCASE IN ({','.join('?' * len(names))}) "
-        "UNION ALL SELECT 'topic', name FROM _appliance_topic WHERE name = ?",
-        (*names, name),
-    ).fetchone()
-    if taken is not None:
-        raise TopicExists('there is a {} "{}" already; choose another name'.format(*taken), attribute="table_name")
-    for plan in _plans(name, Kind.STANDARD, _definitions(db, name, columns, known), permission):
-        plan.make(db)
-    # Whole at once, so that it is one event; a table of that name that is gone has left its row.
-    said = (table_permission, permission, owner, name)
-    sql = "UPDATE world SET permission=?, default_permission=?, user_account_id=? WHERE table_name=?"
-    if not db.execute(sql, said).rowcount:
-        db.execute("INSERT INTO world(permission,default_permission,user_account_id,table_name) VALUES(?,?,?,?)", said)
-    into_world(db, join_table(name), TABLE_PERMISSION)
-    schema.bump(db)
-
-
-def _definitions(
-    db: sqlite3.Connection, table: str, columns: Sequence[NewColumn], known: Callable[[str], bool]
-) -> list[str]:
-    if len(columns) > COLUMNS_LIMIT:
-        raise BadRequest(f"a table may be made with {COLUMNS_LIMIT} columns of its own at most", attribute="columns")
-    made = registered(db).items()
-    there = {folded: each.table for folded, each in made if each.object_table is None and known(folded)}
-    targets = there | {ascii_fold(table): table}
-    taken = {*COLUMNS, "rowid", "oid", "_rowid_"}
-    definitions = []
-    for at, column in enumerate(columns):
-        where = f"columns/{at}"
-        _check_name("column", column.name, f"{where}/name")
-        if ascii_fold(column.name) in taken:
-            raise BadRequest(f'the column "{column.name}" is there already; leave it out', attribute=f"{where}/name")
-        taken.add(ascii_fold(column.name))
-        definition = quote_identifier(column.name)
-        if ascii_fold(column.type) in TYPES:
-            definition += f" {TYPES[ascii_fold(column.type)]}"
-        elif (target := targets.get(ascii_fold(column.type))) is not None:
-            definition += f" TEXT REFERENCES {quote_identifier(target)}(reference_id)"
-        else:
-            message = wording.unknown(column.type, "a column's type or a standard table", [*TYPES, *there.values()])
-            raise BadRequest(message, attribute=f"{where}/type")
-        definitions.append(definition + " NOT NULL" * column.required + " UNIQUE" * column.unique)
-    return definitions
-
-
-def _check_name(what: str, name: str, attribute: str) -> None:
-    # What goes with a table is called as it, with an underscore behind that.
-    reserved = f"{ascii_fold(name)}_".startswith(KEPT_PREFIXES)
-    if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT or reserved:
-        raise BadRequest(f"{wording.quote(name)} cannot be the name of a {what}: it takes letters, digits and _, a "
-                         f"letter first, {NAME_LIMIT} at most, and must not begin with _appliance, _litestream or "
-                         "sqlite", attribute=attribute)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """One table to make: what it is, its columns and constraints, and the column that takes an index of its own."""
 
     made: Registered
@@ -259,15 +160,16 @@ class _Plan:
         )
 
 
-def _plans(name: str, kind: Kind, definitions: Sequence[str], permission: int) -> list[_Plan]:
+def plans(name: str, kind: Kind, definitions: Sequence[str], permission: int) -> list[Plan]:
     """Plan a table and, but for ``usergroup``, its join table.
 
-    The owner is no foreign key: it may be another issuer's subject, who has no account here.
+    ``definitions``: its columns beyond those that every standard table has; ``permission``: what a row gets. The owner
+    is no foreign key: it may be another issuer's subject, who has no account here.
     """
     own = (*_standard_columns(permission), "user_account_id TEXT", *definitions)
-    plans = [_Plan(Registered(name, kind), own, "user_account_id")]
+    planned = [Plan(Registered(name, kind), own, "user_account_id")]
     if name == USERGROUP:
-        return plans
+        return planned
     joining, bits = Kind.JOIN, permissions.ROW_DEFAULT
     if kind == Kind.ACCOUNT:
         joining, bits = Kind.MEMBERSHIP, permissions.MEMBERSHIP
@@ -279,7 +181,7 @@ def _plans(name: str, kind: Kind, definitions: Sequence[str], permission: int) -
         "usergroup_id TEXT NOT NULL REFERENCES usergroup(reference_id) ON DELETE CASCADE",
         f"UNIQUE ({quoted}, usergroup_id)",
     )
-    return [*plans, _Plan(Registered(join_table(name), joining, name, column), joins, "usergroup_id")]
+    return [*planned, Plan(Registered(join_table(name), joining, name, column), joins, "usergroup_id")]
 
 
 def _standard_columns(permission: int) -> tuple[str, ...]:
@@ -295,8 +197,8 @@ def _standard_columns(permission: int) -> tuple[str, ...]:
 
 #: The system tables, in the order in which they refer to each other.
 _SYSTEM: Final = (
-    *_plans(USERGROUP, Kind.STANDARD, ("name TEXT NOT NULL UNIQUE COLLATE NOCASE",), permissions.ROW_DEFAULT),
-    *_plans(
+    *plans(USERGROUP, Kind.STANDARD, ("name TEXT NOT NULL UNIQUE COLLATE NOCASE",), permissions.ROW_DEFAULT),
+    *plans(
         USER_ACCOUNT,
         Kind.ACCOUNT,
         (
@@ -307,7 +209,7 @@ _SYSTEM: Final = (
         ),
         permissions.ROW_DEFAULT,
     ),
-    *_plans(
+    *plans(
         WORLD,
         Kind.STANDARD,
         (
@@ -336,7 +238,7 @@ def check(db: sqlite3.Connection) -> None:
             _is_there(db, plan)
 
 
-def _is_there(db: sqlite3.Connection, plan: _Plan) -> bool:
+def _is_there(db: sqlite3.Connection, plan: Plan) -> bool:
     """Whether a table has a system table's name and shape. Raises ``StoreUnusable`` for another shape."""
     name = plan.made.table
     there = db.execute("SELECT type FROM main.sqlite_schema WHERE name=? COLLATE NOCASE", (name,)).fetchone()

@@ -11,8 +11,9 @@ from appliance.protocol.permissions import MOST, Verb
 from appliance.protocol.values import legible
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
+from appliance.store.tables.making import COLUMNS_LIMIT, NAME_LIMIT, TYPES
 from appliance.store.tables.resources import Resource
-from appliance.store.tables.standard import COLUMNS_LIMIT, NAME_LIMIT, TYPES, WORLD
+from appliance.store.tables.standard import WORLD
 from appliance.web.api import rules
 from appliance.web.api.components import COMPONENTS, STRICT, SYSTEM, Schema
 from appliance.web.api.documents import MEDIA_TYPE, Relationship, is_id, path_of

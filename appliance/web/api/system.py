@@ -18,10 +18,11 @@ from appliance.store.access import accounts, grants
 from appliance.store.access.accounts import NAME_LIMIT, address
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.rights import Rights
-from appliance.store.tables import catalog, rows, secrecy, standard
+from appliance.store.tables import catalog, making, rows, secrecy
+from appliance.store.tables.making import NewColumn
 from appliance.store.tables.resources import Resource, refers_to_a_row
 from appliance.store.tables.rows import Clause, Found
-from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD, NewColumn
+from appliance.store.tables.standard import BUILT_IN, USERGROUP, WORLD
 from appliance.web.api.documents import escaped, value_of
 
 #: What a new table is described by.
@@ -134,7 +135,7 @@ def create_table(db: sqlite3.Connection, rights: Rights, attributes: Mapping[str
     if not rights.principal.admin and owner != rights.principal.subject:
         raise Forbidden("the owner of a new table is yourself; leave it out", attribute="user_account_id")
     name = _text("table_name", attributes.get("table_name"))
-    standard.create(
+    making.create(
         db,
         name,
         [_column(each, f"columns/{at}") for at, each in enumerate(columns)],

@@ -25,7 +25,7 @@ from appliance.store.access.grants import CLOSED, TableGrant, TableKind
 from appliance.store.outbox import replay
 from appliance.store.outbox.replay import Page
 from appliance.store.outbox.wanted import Wanted
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_closed_since import OWNERS
 from tests.live.replay.test_reading import ADMINISTRATOR, FILL, Peer, Served, follow_own_rows, served

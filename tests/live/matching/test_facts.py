@@ -25,7 +25,8 @@ from appliance.model import Change, Image, Op, Principal, Shape, SQLiteValue
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
 from appliance.store.file.readers import READERS
 from appliance.store.outbox import replay
-from appliance.store.tables.standard import USERS, NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import USERS, join_table
 from tests.live.replay.test_reading import Peer
 from tests.web.api.application import Served, served
 

@@ -11,7 +11,8 @@ import pytest
 from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
-from appliance.store.tables.standard import NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import join_table
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import served as open_file
 from tests.web.api.application import USERS, served

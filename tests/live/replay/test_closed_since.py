@@ -15,7 +15,7 @@ from appliance.live.replay import beside
 from appliance.live.replay.reading import Reading
 from appliance.protocol.permissions import OWNER_SHIFT, Verb
 from appliance.store.outbox import look, replay
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from tests.live.matching.test_facts import caught_up, peer
 from tests.web.api.application import Served, served
 

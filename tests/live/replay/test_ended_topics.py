@@ -12,7 +12,7 @@ from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from appliance.model import Topic
 from appliance.store.outbox import topics
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from tests.live.matching.test_facts import caught_up
 from tests.live.matching.test_facts import peer as user
 from tests.live.replay.test_closed_since import CLOSED, COMES, GIVEN_AWAY

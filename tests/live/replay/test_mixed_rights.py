@@ -17,7 +17,8 @@ from appliance.live.replay import reading
 from appliance.live.replay.reading import Reading
 from appliance.model import Principal
 from appliance.protocol.permissions import GROUP_SHIFT, Verb
-from appliance.store.tables.standard import NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import join_table
 from tests.live.fanout.test_shared import many_read
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import Peer

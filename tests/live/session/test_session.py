@@ -21,7 +21,8 @@ from appliance.live.wire.frames import text_frame
 from appliance.model import Principal, Topic
 from appliance.store.file import schema
 from appliance.store.outbox import topics
-from appliance.store.tables.standard import USERS, NewColumn, create, join_table
+from appliance.store.tables.making import NewColumn, create
+from appliance.store.tables.standard import USERS, join_table
 from tests.e2e.hostile import CLOSE, PONG, TEXT, frame, head
 from tests.live.session.admitted import Admitted, admitted
 

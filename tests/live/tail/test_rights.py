@@ -27,8 +27,9 @@ from appliance.store.file.bridge import open_bridge
 from appliance.store.file.readers import READERS
 from appliance.store.outbox import look
 from appliance.store.store import StoreSettings, open_store
+from appliance.store.tables.making import NewColumn, create
 from appliance.store.tables.secrecy import Secrecy
-from appliance.store.tables.standard import NewColumn, create, join_table
+from appliance.store.tables.standard import join_table
 from tests.live.matching.test_facts import caught_up, peer
 from tests.live.replay.test_reading import served
 from tests.live.session.test_durable import NEXT_GENERATION

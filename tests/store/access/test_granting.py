@@ -14,8 +14,9 @@ from appliance.protocol.permissions import Verb, permits
 from appliance.store.access import accounts, granting, grants
 from appliance.store.access.grants import TableKind
 from appliance.store.file import connections, schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import USERS, NewColumn
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import USERS
 
 ANN = Principal("live-appliance", "ann", False, 0)
 GUEST = Principal("", "", False, 0, guest=True)
@@ -28,7 +29,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     schema.prepare(opened)
     standard.prepare(opened)
     with schema.transaction(opened):
-        standard.create(opened, "todo", [NewColumn("title", "text")])
+        making.create(opened, "todo", [NewColumn("title", "text")])
     yield opened
     opened.close()
 

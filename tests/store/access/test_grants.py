@@ -18,8 +18,9 @@ from appliance.store.access import grants
 from appliance.store.access.grants import TableGrant, TableKind
 from appliance.store.access.readable import readable
 from appliance.store.file import connections, schema
-from appliance.store.tables import standard
-from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 
 ANN = Principal("live-appliance", "ann", False, 0)
 MEMBERS = join_table("user_account")
@@ -34,7 +35,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]
     schema.prepare(opened)
     standard.prepare(opened)
     with schema.transaction(opened):
-        standard.create(opened, "todo", [NewColumn("title", "text")], owner="ann")
+        making.create(opened, "todo", [NewColumn("title", "text")], owner="ann")
     opened.executescript(
         """CREATE TABLE plain(a, own, digits INTEGER, spelled TEXT COLLATE NOCASE);
         CREATE TABLE "odd ""name"(a); CREATE INDEX i ON plain(own);"""

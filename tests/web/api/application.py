@@ -26,9 +26,9 @@ from appliance.protocol.values import ValueOptions
 from appliance.store.file import connections, schema
 from appliance.store.file.bridge import open_bridge
 from appliance.store.store import Store, StoreSettings, open_store
-from appliance.store.tables import standard
+from appliance.store.tables import making, standard
+from appliance.store.tables.making import NewColumn
 from appliance.store.tables.secrecy import Secrecy
-from appliance.store.tables.standard import NewColumn
 from appliance.web.api.entrance import Rates
 from appliance.web.api.paths import paths
 from appliance.web.metrics import MetricsPage
@@ -110,7 +110,7 @@ def ids(answer: httpx.Response) -> list[str]:
 def make_table(db: sqlite3.Connection, name: str, *columns: NewColumn, permission: int = ROW_DEFAULT) -> None:
     """Make a standard table in which every user may create rows."""
     with schema.transaction(db):
-        standard.create(db, name, columns, permission=permission)
+        making.create(db, name, columns, permission=permission)
         db.execute("UPDATE world SET permission = permission | 4 WHERE table_name = ?", (name,))
 
 

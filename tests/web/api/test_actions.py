@@ -12,7 +12,7 @@ from starlette.requests import Request
 from appliance.errors import TooLarge
 from appliance.model import Op
 from appliance.store.access.accounts import setup_code
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from appliance.web.api.actions import BODY_LIMIT
 from tests.web.api.application import Served, ids, served
 

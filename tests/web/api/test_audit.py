@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from appliance.protocol.permissions import GROUP_SHIFT, ROW_DEFAULT, Verb
-from appliance.store.tables.standard import USERS, NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import USERS, join_table
 from tests.web.api.application import served
 
 PASSWORD = "correct horse"

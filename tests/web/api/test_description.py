@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.protocol.operators import OPERATORS
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from appliance.web.api.query import PARAMETERS
 from tests.web.api.application import ORIGINS, Served, served
 from tests.web.api.test_messages import PATH, make

@@ -15,7 +15,8 @@ import pytest
 
 from appliance.model import Principal
 from appliance.protocol.permissions import GROUP_SHIFT, MOST, OWNER_SHIFT, Guarded, Verb, permits
-from appliance.store.tables.standard import USERS, NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import USERS, join_table
 from tests.web.api.application import Served, ids, served
 
 TABLES = {"todo": (NewColumn("title", "text"), NewColumn("todo_id", "todo"))}

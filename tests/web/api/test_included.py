@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from appliance.store.tables import rows
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from tests.web.api.application import Served, code, served
 
 TABLES = {

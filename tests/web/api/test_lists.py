@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from appliance.store.tables import rows
+from appliance.store.tables.making import NewColumn
 from appliance.store.tables.resources import Resources
-from appliance.store.tables.standard import NewColumn
 from appliance.web.api import query, reading, tables
 from tests.web.api.application import Served, code, ids, served
 

@@ -12,7 +12,8 @@ import pytest
 from appliance.model import Topic
 from appliance.protocol.permissions import GROUP_SHIFT, MOST, OWNER_SHIFT, Verb
 from appliance.store.outbox import topics
-from appliance.store.tables.standard import ADMINISTRATORS, USERS, NewColumn, join_table
+from appliance.store.tables.making import NewColumn
+from appliance.store.tables.standard import ADMINISTRATORS, USERS, join_table
 from tests.web.api.application import Served, code, ids, served
 
 TODO = {"todo": (NewColumn("title", "text"),)}

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from appliance.protocol.values import ValueOptions
-from appliance.store.tables.standard import NewColumn
+from appliance.store.tables.making import NewColumn
 from appliance.web.api import headers, reading
 from tests.web.api.application import MEDIA, code, ids, served
 
