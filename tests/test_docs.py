@@ -33,7 +33,7 @@ from appliance.errors import (
 from appliance.live.fanout import notices
 from appliance.live.session import exchange, session
 from appliance.live.wire import frames as live_frames
-from appliance.live.wire import incoming, outgoing
+from appliance.live.wire import outgoing, room
 from appliance.ops import metrics
 from appliance.protocol import filters, message_operators, operators, requests, tokens
 from appliance.protocol import json as strict_json
@@ -188,9 +188,9 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "seconds that an idle HTTP connection is kept": f"{DOOR.idle_s:g}",
         "seconds for a request's body": f"{DOOR.body_s:g}",
         "bytes of that frame": str(admission.FIRST_BYTES),
-        f"bytes that all messages of more than {incoming.SHORT >> 10} KiB announce together, from their beginning to "
-        "their end": str(incoming.MOST),
-        "of these, those of one address (of IPv6, of a /64 network)": str(incoming.MOST // incoming.SHARES),
+        f"bytes that all messages of more than {room.SHORT >> 10} KiB announce together, from their beginning to "
+        "their end": str(room.MOST),
+        "of these, those of one address (of IPv6, of a /64 network)": str(room.MOST // room.SHARES),
         "bytes of a body sent to `/action/…` or `/setup`": str(actions.BODY_LIMIT),
     }
 

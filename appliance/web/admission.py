@@ -17,7 +17,7 @@ from appliance.live.matching.access import Reader
 from appliance.live.session.exchange import Exchange, unreadable
 from appliance.live.session.methods import ANSWERS, AT_ONCE, admit
 from appliance.live.session.session import Backend, Session
-from appliance.live.wire.incoming import Incoming
+from appliance.live.wire.room import Room
 from appliance.web.credentials import token_of
 from appliance.web.origins import ANY
 from appliance.web.problem import JSON_TYPE, error_body, headers_of
@@ -38,7 +38,7 @@ class Admission:
 
     def __init__(self, backend: Backend, *, allowed_origins: Collection[str]) -> None:
         self._backend = backend
-        self._incoming = Incoming()
+        self._room = Room()
         self.allow(allowed_origins)
 
     def allow(self, allowed_origins: Collection[str]) -> None:
@@ -59,7 +59,7 @@ class Admission:
         try:
             async with upgrade.accepted(
                 self._backend.unsent,
-                self._incoming,
+                self._room,
                 bundled=True,
                 first_bytes=FIRST_BYTES if reader is None else None,
             ) as (connection, outgoing):

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from trio_websocket import ConnectionClosed
 
 from appliance.counters import Counters
+from appliance.live.wire.room import Room
 from appliance.web.asgi import ASGIApp, run_app, scope_of
 from appliance.web.forwarded import Proxies
 from appliance.web.head import path_of
@@ -85,8 +86,8 @@ class Door:
         self._paths = frozenset(websocket_paths)
         self._accepting = trio.CancelScope()
         self._counters = counters or Counters()
-        self._traffic = Traffic(self._counters.http_answers, proxies)
-        self._beyond = Traffic(self._counters.http_answers, proxies, beyond=True)
+        shared = self._counters.http_answers, proxies or Proxies(), Room(limits.held_bytes)
+        self._traffic, self._beyond = Traffic(*shared), Traffic(*shared, beyond=True)
         self._too_many = 0
 
     def configure(self, app: ASGIApp, limits: Limits, proxies: Proxies) -> None:

@@ -13,8 +13,7 @@ import h11
 import trio
 
 from appliance.errors import BadRequest, TooLarge
-from appliance.live.tries import network_of
-from appliance.live.wire.incoming import SHARES, SHORT
+from appliance.live.wire.room import SHORT, Room
 from appliance.web.forwarded import Caller, Proxies
 from appliance.web.head import Request, path_of, read_head
 from appliance.web.limits import Limits
@@ -38,19 +37,16 @@ class Traffic:
 
     ``answers`` counts what they are answered, by status. ``proxies`` may speak for others. ``beyond``: they are more
     than there may be, and each is answered once. ``draining``: an answer is the last of its connection. ``stopping``:
-    the server stops. ``held``: bytes of bodies that their requests hold; ``held_by``: those of long ones, by client.
+    the server stops. ``room`` is for what their requests hold: long bodies, theirs and those of answers.
     """
 
-    def __init__(
-        self, answers: Counter[int] | None = None, proxies: Proxies | None = None, *, beyond: bool = False
-    ) -> None:
-        self.proxies = proxies or Proxies()
-        self.answers = Counter() if answers is None else answers
+    def __init__(self, answers: Counter[int], proxies: Proxies, room: Room, *, beyond: bool = False) -> None:
+        self.proxies = proxies
+        self.answers = answers
+        self.room = room
         self.beyond = beyond
         self.draining = beyond
         self.stopping = False
-        self.held = 0
-        self.held_by: Counter[str] = Counter()
         self._waiting: set[trio.CancelScope] = set()
 
     def stop(self) -> None:
@@ -85,8 +81,7 @@ class Http:
         self._bodiless = False
         self._changing = False  # whether the request may have changed something
         self._body_left = 0
-        self._held = 0
-        self._holder = ""  # the client, once that is asked for
+        self._held = 0  # bytes of bodies that stay in memory for the present request
         self._lines: Headers = ()  # of the present request
         self._body_deadline = 0.0
 
@@ -186,29 +181,14 @@ class Http:
         return Refused(413, TooLarge.code, f"a request's body may have {self.limits.body_bytes} bytes")
 
     def _hold(self, size: int) -> bool:
-        """Count what of a body stays in memory; whether there is room for it, beside what all other requests hold.
-
-        And beside the other long ones of the same client, so that few slow ones do not hold all there is.
-        """
-        traffic, most = self._traffic, self.limits.held_bytes
+        """Count what of a body stays in memory; whether there is room for it beside what other requests hold."""
         self._held += size
-        traffic.held += size
-        if self._held <= SHORT:
-            return True
-        if not self._holder:
-            self._holder, size = network_of(self.caller(self._lines).address), self._held
-        traffic.held_by[self._holder] += size
-        others = traffic.held - self._held, traffic.held_by[self._holder] - self._held
-        return others[0] <= most and others[1] <= most // SHARES
+        return self._held <= SHORT or self._traffic.room.take(self, self._held, self.caller(self._lines).address)
 
     def let_go(self) -> None:
         """Hold no body any more: the request is answered, or never will be."""
-        self._traffic.held -= self._held
-        if self._holder:
-            self._traffic.held_by[self._holder] -= self._held
-            if not self._traffic.held_by[self._holder]:
-                del self._traffic.held_by[self._holder]
-        self._held, self._holder, self._lines = 0, "", ()
+        self._traffic.room.let_go(self)
+        self._held, self._lines = 0, ()
 
     def no_body(self) -> bool:
         """Whether the request had none; asked once, right after its head."""

@@ -13,8 +13,8 @@ class Limits:
 
     ``head_bytes`` and ``head_s`` bound a request's head; a new connection has ``head_s`` for its first request and
     ``idle_s`` for each further one. ``body_s`` is for a whole body. ``write_s`` is how long a peer may take
-    nothing of an answer. ``unsent_bytes`` may wait for the reader of a WebSocket. ``held_bytes`` is how much the bodies
-    of all other requests may take, those of answers among them, where a long one is to be taken or sent.
+    nothing of an answer. ``unsent_bytes`` may wait for the reader of a WebSocket. ``held_bytes`` is how much the long
+    bodies of all requests may take, those of answers among them.
     """
 
     connections: int

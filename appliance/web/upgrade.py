@@ -15,8 +15,8 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from appliance.errors import BadRequest, CloseCode
 from appliance.live.wire.bundles import BundlingGate
 from appliance.live.wire.frames import FrameGate
-from appliance.live.wire.incoming import Incoming
 from appliance.live.wire.outgoing import LINGER_S, READ_SIZE, Outgoing
+from appliance.live.wire.room import Room
 from appliance.live.wire.unsent import Unsent
 from appliance.web.forwarded import Caller
 from appliance.web.head import Request
@@ -65,18 +65,18 @@ class Upgrade:
         await self._present().answer(status, headers, body)
 
     def accepted(
-        self, together: Unsent | None = None, incoming: Incoming | None = None, *, bundled: bool = False,
+        self, together: Unsent | None = None, room: Room | None = None, *, bundled: bool = False,
         first_bytes: int | None = None,
     ) -> Accepted:  # fmt: skip
         """Answer 101 and give the WebSocket, and the way for ready frames to it.
 
-        ``together`` is what waits in all connections, ``incoming`` what has come in part. ``bundled``: a message may be
-        a bundle, for ``Outgoing.apart``. ``first_bytes``: the client's first message may have no more.
+        ``together`` is what waits in all connections, ``room`` is for what has come in part. ``bundled``: a message may
+        be a bundle, for ``Outgoing.apart``. ``first_bytes``: the client's first message may have no more.
         """
         limits = self._present().limits
         gate = (BundlingGate if bundled else FrameGate)(limits.message_bytes, limits.message_fragments, first_bytes)
-        if incoming is not None:
-            gate.count_in(incoming, self.remote)
+        if room is not None:
+            gate.share(room, self.remote)
         return Accepted(self, together, gate)
 
     def leave(self) -> tuple[Http, bytes]:

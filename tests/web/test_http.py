@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -228,8 +229,7 @@ async def test_what_one_client_sends_slowly_leaves_room_for_others() -> None:
             await slow.send(post(150_000) + b".")  # what it held it does not hold twice
             assert (await slow.answer())[2] == b"150000"
         await opened.wait_for(0)
-        assert not opened.door._traffic.held_by
-        assert opened.door._traffic.held == 0
+        assert opened.door._traffic.room.taken == 0
 
 
 async def pour(scope: Scope, receive: Receive, send: Send) -> None:
@@ -258,3 +258,31 @@ async def test_answers_that_nobody_takes_are_no_more_than_there_is_memory_for_al
         async with again.stream:
             await again.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await again.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_short_bodies_without_their_end_keep_no_long_one_out() -> None:
+    reader = Reader(59_999)
+    async with open_door(reader, held_bytes=100_000) as opened, AsyncExitStack() as stack:
+        for _ in range(2):
+            client = await opened.connect()
+            await stack.enter_async_context(client.stream)
+            await client.send(post(60_000))
+            await reader.reached.wait()
+            reader.reached = trio.Event()
+        long = await opened.connect()
+        async with long.stream:
+            await long.send(post(100_000) + b".")
+            assert (await long.answer())[2] == b"100000"
+
+
+async def test_a_body_that_grows_takes_no_more_than_the_others_leave() -> None:
+    reader = Reader(89_999)
+    async with open_door(reader, held_bytes=400_000) as opened:
+        first, second = [await opened.connect() for _ in range(2)]
+        async with first.stream, second.stream:
+            await first.send(post(90_000))
+            await reader.reached.wait()
+            await second.send(post(90_000))
+            assert (await second.answer())[0] == 503
+            await first.send(b".")
+            assert (await first.answer())[2] == b"90000"

@@ -11,7 +11,7 @@ from trio_websocket import ConnectionClosed
 
 from appliance.errors import CloseCode
 from appliance.live.wire.frames import close_frame, text_frame
-from appliance.live.wire.incoming import SHORT, Incoming
+from appliance.live.wire.room import SHORT, Room
 from appliance.web.tls import Certificate
 from appliance.web.upgrade import Upgrade
 from tests.e2e.certificates import write_certificate
@@ -144,12 +144,12 @@ async def test_a_body_that_is_cancelled_can_still_close_properly() -> None:
 
 
 async def test_a_connection_that_ends_leaves_its_room_to_others() -> None:
-    incoming = Incoming(most=4 * (SHORT + 1))
+    room = Room()
     ended = trio.Event()
 
     async def take(upgrade: Upgrade) -> None:
         try:
-            async with upgrade.accepted(None, incoming) as (connection, _):
+            async with upgrade.accepted(None, room) as (connection, _):
                 await connection.get_message()
         finally:
             ended.set()
@@ -160,12 +160,11 @@ async def test_a_connection_that_ends_leaves_its_room_to_others() -> None:
             async with client.stream:
                 await connected(client, more=frame(BINARY, bytes(SHORT + 1), fin=False) + frame(PING, b"p"))
                 assert await receive(client) == (PONG, b"p")
-                assert not incoming.take("127.0.0.1", 1)
+                assert room.taken == SHORT + 1
                 await client.send(ending)
             await ended.wait()
             ended = trio.Event()
-            assert incoming.take("127.0.0.1", 1)
-            incoming.give_back("127.0.0.1", 1)
+            assert room.taken == 0
 
 
 async def test_a_body_that_ends_closes_with_1000() -> None:

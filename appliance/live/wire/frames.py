@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from appliance.errors import CloseCode
-from appliance.live.wire.incoming import SHORT, Incoming
+from appliance.live.wire.room import SHORT, Room
 
 MESSAGE_LIMIT: Final = 1 << 20  # bytes a message
 FRAGMENT_LIMIT: Final = 1024  # frames a message
@@ -77,12 +77,11 @@ class FrameGate:
         "_fragment_limit",
         "_fragments",
         "_held",
-        "_incoming",
         "_keep",
         "_left",
         "_message_limit",
         "_remote",
-        "_reserved",
+        "_room",
         "_size",
         "answer",
         "closed",
@@ -101,25 +100,23 @@ class FrameGate:
         self._message_limit = message_limit
         self._first_limit = message_limit if first_limit is None else min(first_limit, message_limit)
         self._fragment_limit = fragment_limit
-        self._incoming: Incoming | None = None
+        self._room: Room | None = None
         self._remote = ""
-        self._reserved = 0  # bytes of the present message that are counted there
         self._held = bytearray()
         self._left = 0  # bytes of the present data frame's payload still to come
         self._keep = True  # whether they are let through
         self._final = False  # whether the present data frame is its message's last
         self._fragments = 0  # frames of the present message, 0 between messages
-        self._size = 0  # bytes of payload that they announced
+        self._size = 0  # bytes of payload that they announced, until all of them have been let through
 
-    def count_in(self, incoming: Incoming, remote: str) -> None:
-        """Have long messages counted in ``incoming``, as those of a client at ``remote``; until ``let_go``."""
-        self._incoming, self._remote = incoming, remote
+    def share(self, room: Room, remote: str) -> None:
+        """Have long messages need room in ``room``, as those of a client at ``remote``; ``let_go`` is to follow."""
+        self._room, self._remote = room, remote
 
     def let_go(self) -> None:
         """Hold nothing any more of the message that has come in part."""
-        if self._incoming is not None and self._reserved:
-            self._incoming.give_back(self._remote, self._reserved)
-            self._reserved = 0
+        if self._room is not None:
+            self._room.let_go(self)
 
     @property
     def holds(self) -> bool:
@@ -234,10 +231,10 @@ class FrameGate:
         if self._fragments >= self._fragment_limit:
             raise Violation(CloseCode.TOO_BIG, f"a message may have {self._fragment_limit} fragments")
         self._bound(self._size + size)
-        self._reserve(self._size + size)
+        self._take_room(self._size + size)
         self._final = final
         self._fragments = 0 if final else self._fragments + 1
-        self._size = 0 if final else self._size + size
+        self._size += size
 
     def _bound(self, size: int) -> None:
         """Refuse a message of so many bytes, if they are too many."""
@@ -246,16 +243,15 @@ class FrameGate:
             which = "a message" if most == self._message_limit else "the first message"
             raise Violation(CloseCode.TOO_BIG, f"{which} may have {most} bytes")
 
-    def _reserve(self, size: int) -> None:
+    def _take_room(self, size: int) -> None:
         """Refuse a message of so many bytes if there is no room for it beside the others that come in part."""
-        if self._incoming is None or size <= SHORT:
-            return
-        if not self._incoming.take(self._remote, size - self._reserved):
+        if size > SHORT and self._room is not None and not self._room.take(self, size, self._remote):
             raise Violation(CloseCode.TOO_MANY, "the server holds as much as it may of long messages; try again later")
-        self._reserved = size
 
     def _passed(self) -> None:
         """Take note that the present frame has been let through."""
         if self._final:
             self.messages += 1
-            self.let_go()
+            if self._size > SHORT:
+                self.let_go()
+            self._size = 0
