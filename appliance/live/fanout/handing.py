@@ -50,12 +50,17 @@ def _offer(members: Collection[Subscription], frames: bytes) -> list[Subscriptio
     """
     lane = _lane(members)
     left = _offer_each(members, frames) if lane is None else lane.offer(frames)
-    # First who has a part of a frame: whatever ``deliver`` does, nothing else can come to him before the rest of it.
+    # First who has a part of a frame, or gets it whatever is done: nothing else can come to him before the rest of it,
+    # and ``deliver`` may find that he has ended.
+    whole: list[Subscription] = []
     for subscription, sent in left:
-        if sent:
-            subscription.way.went(frames, sent)
-            subscription.way.delivered_alone += 1
-    return [each for each, sent in left if not sent and not each.receiver.deliver(frames)]
+        way = subscription.way
+        if sent or (way.straight is not None and way.begun):
+            way.went(frames, sent)
+            way.delivered_alone += 1
+        else:
+            whole.append(subscription)
+    return [each for each in whole if not each.receiver.deliver(frames)]
 
 
 def _lane(members: Collection[Subscription]) -> Lane | None:

@@ -23,6 +23,10 @@ class Way(Protocol):
     sent_alone: int
     delivered_alone: int
 
+    @property
+    def begun(self) -> int:
+        """How many bytes of what is to be written next the peer gets whatever is done."""
+
     def went(self, data: bytes, sent: int, /) -> None:
         """Take note of how much of whole frames has been taken; the rest follows."""
 

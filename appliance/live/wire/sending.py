@@ -163,6 +163,11 @@ class Sending(trio.abc.SendStream):
             place.settle()
 
     @property
+    def begun(self) -> int:
+        """How many bytes of what is to be written next the peer gets whatever is done."""
+        return self._carrier.begun
+
+    @property
     def unsent(self) -> int:
         """Bytes that wait for the peer."""
         return self._unsent
@@ -195,10 +200,9 @@ class Sending(trio.abc.SendStream):
 
     def discard(self) -> None:
         """Forget what waits, but for the rest of a frame that the peer has in part: a Close can come next."""
-        begun = max(self._carrier.begun, self._torn)
         kept = whole = 0
         queue = self._queue or []
-        while kept < begun and not self._gone:
+        while kept < max(self.begun, self._torn) and not self._gone:
             kept += len(queue[whole])
             whole += 1
         del queue[whole:]

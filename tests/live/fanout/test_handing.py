@@ -148,6 +148,26 @@ async def test_nothing_follows_a_close_frame(contexts: Contexts | None) -> None:
             assert await client.pair.read_all() == close_frame(CloseCode.NORMAL)
 
 
+async def test_who_ends_while_his_socket_is_full_gets_whole_frames_and_the_close(contexts: Contexts | None) -> None:
+    class Ended(Client):
+        def deliver(self, frames: bytes) -> bool:
+            self.behind += 1
+            return True
+
+    async with AsyncExitStack() as stack:
+        client = Ended(await stack.enter_async_context(opened(contexts)))
+        everybody = these(client.follow("notes"))
+        while not (client.behind or client.way.begun or client.way.unsent):
+            hand_out([("all", everybody, SMALL[0] * 100)])
+        goodbye = close_frame(CloseCode.TOKEN_EXPIRED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.way.send_all, goodbye)
+            nursery.start_soon(client.way.aclose)
+            got = await client.pair.read_all()
+        assert got.endswith(goodbye)
+        assert got.removesuffix(goodbye) == SMALL[0] * (len(got) // len(SMALL[0]))
+
+
 async def test_who_follows_many_topics_is_handed_no_more_at_a_stroke_than_who_follows_one(tmp_path: Path) -> None:
     async with served(tmp_path / "a.db") as live:
         strokes: list[int] = []
