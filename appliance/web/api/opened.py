@@ -11,7 +11,7 @@ from appliance.model import Principal, SQLiteValue, ascii_fold
 from appliance.protocol.permissions import Verb
 from appliance.protocol.wording import quote
 from appliance.store.access.grants import TableGrant
-from appliance.store.access.rights import Rights, no_row, rights_of
+from appliance.store.access.rights import Rights, may_refer, no_row, rights_of
 from appliance.store.tables import catalog, rows
 from appliance.store.tables.resources import Resource
 from appliance.store.tables.rows import Found
@@ -58,6 +58,10 @@ class Opened:
     def may(self, verb: Verb, found: Found) -> bool:
         """Decide on a row."""
         return self.rights.on_row(self.db, self.resource, self.grant, found, verb)
+
+    def may_refer(self, target: Resource, reference_id: str) -> bool:
+        """Decide whether a row of this table may refer to one of a standard table; never if that is not there."""
+        return may_refer(self.db, self.rights, self.grant, target.name, reference_id)
 
 
 def opened(db: sqlite3.Connection, principal: Principal, every: Mapping[str, Resource], table: str) -> Opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -15,11 +14,12 @@ from appliance.protocol.permissions import MOST, Verb, owner_of, owns, permits_o
 from appliance.protocol.wording import quote
 from appliance.store.access import accounts, grants
 from appliance.store.access.grants import TableGrant, TableKind
-from appliance.store.access.rights import Rights, may_refer
+from appliance.store.access.rights import Rights
 from appliance.store.tables.resources import Resource, no_parent, parent
 from appliance.store.tables.rows import Clause, Found
 from appliance.store.tables.standard import BUILT_IN, GUESTS, USERS, WORLD
-from appliance.web.api.documents import Asked, Relationship, value_of
+from appliance.web.api.documents import Asked, value_of
+from appliance.web.api.opened import Opened
 
 #: Columns of a standard table that nobody writes; ``version`` may be named, as the one that the writer has seen.
 KEPT: Final = frozenset(("reference_id", "created_at", "updated_at", "version"))
@@ -39,11 +39,10 @@ _JOINS = (TableKind.JOIN, TableKind.MEMBERSHIP)
 _NUMBERS: Final = (Affinity.INTEGER, Affinity.NUMERIC, Affinity.REAL)
 
 
-def new_row(
-    db: sqlite3.Connection, rights: Rights, resource: Resource, grant: TableGrant, asked: Asked
-) -> dict[str, SQLiteValue]:
+def new_row(opened: Opened, asked: Asked) -> dict[str, SQLiteValue]:
     """Give what is stored for a new row, or refuse it. Raises ``Forbidden``, ``Invalid``."""
-    demand_create(db, rights, grant, asked)
+    demand_create(opened, asked)
+    rights, resource, grant = opened.rights, opened.resource, opened.grant
     _refuse_generated(resource, asked.values, asked)
     stored = dict(asked.values)
     principal = rights.principal
@@ -76,30 +75,26 @@ def new_row(
     return stored
 
 
-def doubtful(rights: Rights, resource: Resource, grant: TableGrant, asked: Asked) -> str | None:
+def doubtful(opened: Opened, asked: Asked) -> str | None:
     """Name the column of a new row that is the caller only where the table takes that.
 
     Others own what they create; an administrator creates rows also where owners are of another kind.
     """
-    column = grant.owner_column
-    if column is None or column in asked.values or not rights.principal.admin:
+    resource, column = opened.resource, opened.grant.owner_column
+    if column is None or column in asked.values or not opened.rights.principal.admin:
         return None
     return None if ascii_fold(column) in resource.generated | resource.needed - resource.defaulted else column
 
 
 def changes(
-    rights: Rights,
-    resource: Resource,
-    grant: TableGrant,
-    found: Found,
-    asked: Asked,
-    sent: Mapping[str, JSON] | None,
+    opened: Opened, found: Found, asked: Asked, sent: Mapping[str, JSON] | None
 ) -> dict[str, SQLiteValue | Clause]:
     """Give what is to be written to a row, nothing if it is so already, or refuse it. Raises ``RequestError``.
 
     ``sent`` is how the row is sent. To who may not read it (``None``), no answer says whether a value is the one that
     it has.
     """
+    rights, resource, grant = opened.rights, opened.resource, opened.grant
     values = zip(resource.shape.columns, found.image.values, strict=True)
     before = {column.name: value for column, value in values} if sent is not None else {}
     changed = {
@@ -113,7 +108,7 @@ def changes(
             raise _needed(name, asked)
     if resource.shape.standard:
         _refuse_kept(changed, before, asked)
-        _refuse_others(rights, resource, grant, found, changed, asked)
+        _refuse_others(opened, found, changed, asked)
         _check_permission(grant, changed, asked)
         if grant.kind is TableKind.ACCOUNT and not rights.principal.admin and _moves(resource, found, changed):
             changed["confirmed"] = 0  # the former address was confirmed, and by an administrator
@@ -125,61 +120,46 @@ def changes(
     return dict(changed)
 
 
-def check_owner(rights: Rights, resource: Resource, grant: TableGrant, found: Found, changed: Found) -> None:
+def check_owner(opened: Opened, found: Found, changed: Found) -> None:
     """Refuse a change that has made a row another's, by an owner column that is computed. Raises ``Forbidden``."""
-    column = ascii_fold(grant.owner_column or "")
-    if rights.principal.admin or column not in resource.generated:
+    principal, column = opened.rights.principal, ascii_fold(opened.grant.owner_column or "")
+    if principal.admin or column not in opened.resource.generated:
         return
-    before, now = (owner_of(value_of(resource, each, column)) for each in (found, changed))
-    if before != now and not owns(rights.principal, before):
+    before, now = (owner_of(value_of(opened.resource, each, column)) for each in (found, changed))
+    if before != now and not owns(principal, before):
         raise Forbidden(f"whose a row is ({quote(column)}) is for its owner and administrators to change")
 
 
-def check_references(
-    db: sqlite3.Connection,
-    rights: Rights,
-    grant: TableGrant,
-    related: list[Relationship],
-    asked: Asked,
-    written: Collection[str],
-) -> None:
+def check_references(opened: Opened, asked: Asked, written: Collection[str]) -> None:
     """Refuse references to rows that may not be referred to, as if they were not there. Raises ``NotFound``.
 
     ``written`` are the columns that get a value: one that a row has already may be sent back with it.
     """
-    for each in related:
+    for each in opened.references:
         value = asked.values.get(each.column)
         if value is None or each.column not in written:
             continue
-        if not isinstance(value, str) or not may_refer(db, rights, grant, each.target.name, value):
+        if not isinstance(value, str) or not opened.may_refer(each.target, value):
             raise NotFound(
                 f"there is no row {quote(str(value))} that you may refer to by {quote(each.column)}",
                 pointer=asked.pointers[each.column],
             )
 
 
-def check_parents(
-    db: sqlite3.Connection,
-    rights: Rights,
-    resource: Resource,
-    grant: TableGrant,
-    every: Mapping[str, Resource],
-    found: Found,
-    written: Collection[str],
-) -> None:
+def check_parents(opened: Opened, found: Found, written: Collection[str]) -> None:
     """Refuse what a row has come to refer to by other columns than a ``reference_id``, as if it were not there.
 
     That is a row of a standard table that may not be referred to: else a caller could try out whose address there is.
     Raises ``Conflict``, as the foreign key itself does.
     """
-    for each in resource.foreign:
-        target = every.get(ascii_fold(each.table))
+    for each in opened.resource.foreign:
+        target = opened.every.get(ascii_fold(each.table))
         if target is None or not target.shape.standard or not set(each.columns) & set(written):
             continue
         if tuple(map(ascii_fold, each.target_columns)) == ("reference_id",):
             continue  # check_references
-        reference = parent(db, resource, found.place, each, target)
-        if reference is None or (reference and not may_refer(db, rights, grant, target.name, reference)):
+        reference = parent(opened.db, opened.resource, found.place, each, target)
+        if reference is None or (reference and not opened.may_refer(target, reference)):
             raise no_parent()
 
 
@@ -192,8 +172,9 @@ def may_ever_create(rights: Rights, grant: TableGrant) -> bool:
     return rights.may(Verb.CREATE, grant.guarded)
 
 
-def demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, asked: Asked) -> None:
+def demand_create(opened: Opened, asked: Asked) -> None:
     """Raise ``Forbidden`` unless the principal may create such a row."""
+    rights, grant = opened.rights, opened.grant
     if grant.kind not in _JOINS:
         if not rights.may(Verb.CREATE, grant.guarded):
             whom = BUILT_IN[GUESTS if rights.principal.guest else USERS]
@@ -204,7 +185,7 @@ def demand_create(db: sqlite3.Connection, rights: Rights, grant: TableGrant, ask
         return
     # A join row is the owner's of what it joins; of what is not there, nobody is the owner.
     joined = asked.values.get(str(grant.object_column))
-    guard = grants.guards(db, str(grant.object_table), [joined]).get(joined) if isinstance(joined, str) else None
+    guard = grants.guards(opened.db, str(grant.object_table), [joined]).get(joined) if isinstance(joined, str) else None
     membership = grant.kind is TableKind.MEMBERSHIP
     allowed = rights.principal.admin or (
         guard is not None
@@ -263,15 +244,9 @@ def _refuse_kept(changed: dict[str, SQLiteValue], before: Mapping[str, SQLiteVal
             raise Forbidden(f"{quote(name)} is kept by the server; leave it out", pointer=asked.pointers[name])
 
 
-def _refuse_others(
-    rights: Rights,
-    resource: Resource,
-    grant: TableGrant,
-    found: Found,
-    changed: dict[str, SQLiteValue],
-    asked: Asked,
-) -> None:
+def _refuse_others(opened: Opened, found: Found, changed: dict[str, SQLiteValue], asked: Asked) -> None:
     """Refuse what is for the owner, or for administrators."""
+    rights, grant = opened.rights, opened.grant
     if rights.principal.admin:
         return
     if grant.kind in _JOINS:
@@ -284,7 +259,7 @@ def _refuse_others(
     if grant.kind is TableKind.ACCOUNT:
         _refuse_administrators(rights, changed, asked)
     owner = "reference_id" if grant.kind is TableKind.ACCOUNT else "user_account_id"
-    if not owns(rights.principal, owner_of(value_of(resource, found, owner))):
+    if not owns(rights.principal, owner_of(value_of(opened.resource, found, owner))):
         for name in changed:
             if ascii_fold(name) in (GRANTING if grant.system == WORLD else OWNERS):
                 raise _for_owners(name, asked)

@@ -169,15 +169,13 @@ class Tables:
         def work(opened: Opened) -> Done:
             asked = documents.read(document, opened.resource, opened.related())
             asked = _with_id(opened.resource, asked)
-            values = rules.new_row(opened.db, opened.rights, opened.resource, opened.grant, asked)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
-            doubtful = rules.doubtful(opened.rights, opened.resource, opened.grant, asked)
+            values = rules.new_row(opened, asked)
+            rules.check_references(opened, asked, values)
+            doubtful = rules.doubtful(opened, asked)
             found = _pointing(asked, lambda: system.insert(opened.db, opened.resource, opened.grant, values, doubtful))
             if found is None:
                 raise Conflict("a trigger of the table has taken the row away again")
-            rules.check_parents(
-                opened.db, opened.rights, opened.resource, opened.grant, opened.every, found, asked.values
-            )
+            rules.check_parents(opened, found, asked.values)
             made = self._row(201, opened, found) if opened.may(Verb.READ, found) else self._bare(opened, found)
             return made, deed("create", opened, found, values)
 
@@ -188,7 +186,7 @@ class Tables:
 
         def work(db: sqlite3.Connection) -> Done:
             opened = self._open(db, principal, WORLD)
-            rules.demand_create(db, opened.rights, opened.grant, documents.Asked({}, {}, None))
+            rules.demand_create(opened, documents.Asked({}, {}, None))
             attributes = documents.attributes(document, opened.resource)
             pointers = {name: f"/data/attributes/{documents.escaped(name)}" for name in attributes}
             asked = documents.Asked({}, pointers, None)
@@ -232,8 +230,8 @@ class Tables:
                     raise BadRequest('"id" must be there and be the one in the path', pointer="/data/id")
                 raise Conflict(f"the path is of another row than {quote(asked.row_id)}", pointer="/data/id")
             sent = documents.sent(opened.resource, found, self._options) if opened.may(Verb.READ, found) else None
-            values = rules.changes(opened.rights, opened.resource, opened.grant, found, asked, sent)
-            rules.check_references(opened.db, opened.rights, opened.grant, opened.references, asked, values)
+            values = rules.changes(opened, found, asked, sent)
+            rules.check_references(opened, asked, values)
             done = None
             if values:
                 changed = _pointing(
@@ -242,10 +240,8 @@ class Tables:
                 done = deed("change", opened, changed or found, values)
                 if changed is None:
                     return Response(status_code=204), done
-                rules.check_owner(opened.rights, opened.resource, opened.grant, found, changed)
-                rules.check_parents(
-                    opened.db, opened.rights, opened.resource, opened.grant, opened.every, changed, values
-                )
+                rules.check_owner(opened, found, changed)
+                rules.check_parents(opened, changed, values)
                 found = changed
             if opened.may(Verb.READ, found):
                 return self._row(200, opened, found), done
