@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from appliance.errors import Conflict, Invalid, RequestError, TooLarge, Unavailable
+from appliance.errors import Conflict, TooLarge, Unavailable
 from appliance.model import Image, SQLiteValue, ascii_fold, quote_identifier
 from appliance.protocol.collations import COLLATIONS
-from appliance.protocol.wording import quote
 from appliance.store.file.texts import placeholder, text
-from appliance.store.tables.resources import Resource, no_parent
+from appliance.store.tables.refusals import refusals
+from appliance.store.tables.resources import Resource
 
 #: An SQL expression and the values that are bound in it.
 Clause: TypeAlias = tuple[str, tuple[SQLiteValue, ...]]
@@ -29,8 +29,6 @@ PAGE_BYTES: Final = 8 << 20
 BATCH: Final = 500
 #: After so many steps of SQLite's machine (about 0.1 ms) the time is looked at.
 STEPS: Final = 10_000
-#: SQLITE_CONSTRAINT_DATATYPE (https://sqlite.org/rescode.html), for which Python 3.11 has no name.
-_DATATYPE: Final = 3091
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +272,7 @@ def update(
 
 def delete(db: sqlite3.Connection, resource: Resource, place: Sequence[SQLiteValue]) -> bool:
     """Delete a row; say whether it is gone. Raises as ``insert`` does."""
-    with _refusals(resource, deleting=True):
+    with refusals(resource, deleting=True):
         sql = f"DELETE FROM main.{quote_identifier(resource.name)} WHERE {_is(resource)}"
         return db.execute(sql, tuple(place)).rowcount > 0
 
@@ -290,7 +288,7 @@ def _is(resource: Resource) -> str:
 
 
 def _written(db: sqlite3.Connection, resource: Resource, sql: str, bound: tuple[SQLiteValue, ...]) -> Found | None:
-    with _refusals(resource):
+    with refusals(resource):
         rows = db.execute(f"{sql} RETURNING {', '.join(resource.place)}", bound).fetchall()
     if not rows:
         raise Conflict("a trigger of the table has ignored the write")
@@ -308,52 +306,3 @@ def _found(resource: Resource, row: Sequence[SQLiteValue]) -> Found:
     rowid = place[0] if resource.shape.rowid else None
     assert rowid is None or isinstance(rowid, int)  # noqa: S101 – it is a rowid
     return Found(place, Image(values, rowid))
-
-
-# --- what the file refuses ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _refusals(resource: Resource, *, deleting: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-        raise _refusal(resource, error, deleting) from error
-    except OverflowError:
-        raise Invalid("an integer is beyond the 64 bits that SQLite stores") from None
-
-
-def _refusal(resource: Resource, error: sqlite3.Error, deleting: bool) -> RequestError:
-    """Say what a constraint's refusal means, naming columns and never their values."""
-    code, said = getattr(error, "sqlite_errorname", ""), str(error)
-    columns = _named(resource, said)
-    detail = {"column": columns[0]} if columns else {}
-    named = " and ".join(map(quote, columns)) or "these columns"
-    if code in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"):
-        return Conflict(f"there is another row with the same value of {named}", **detail)
-    if code == "SQLITE_CONSTRAINT_NOTNULL":
-        return Invalid(f"{named} must not be null", **detail)
-    if code == "SQLITE_CONSTRAINT_FOREIGNKEY":
-        if deleting:
-            return Conflict("other rows refer to this one; delete or change them first")
-        return no_parent()
-    if code == "SQLITE_CONSTRAINT_CHECK":
-        return Invalid(f"the table's constraint refuses it: {said.partition(': ')[2]}")
-    if getattr(error, "sqlite_errorcode", 0) == _DATATYPE:
-        return Invalid(f"the table is STRICT: {said}", **detail)
-    if code == "SQLITE_MISMATCH":
-        key = resource.table.integer_key
-        return Invalid("the table's integer key takes whole numbers only", **({"column": key} if key else {}))
-    if code == "SQLITE_TOOBIG":
-        return TooLarge("a value is longer than SQLite stores")
-    return Invalid(f"the table refuses it: {said}")
-
-
-def _named(resource: Resource, said: str) -> list[str]:
-    """Name the columns that SQLite's words name.
-
-    As ``UNIQUE constraint failed: t.a, t.b`` does, and ``cannot store TEXT value in INTEGER column t.a``.
-    """
-    listed = said.partition(" failed: ")[2] or said.partition(" column ")[2]
-    names = [part.removeprefix(f"{resource.name}.") for part in listed.split(", ")]
-    return [resource.columns[ascii_fold(name)].name for name in names if ascii_fold(name) in resource.columns]
