@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from appliance.errors import Conflict, TooLarge, Unavailable
@@ -33,12 +33,24 @@ STEPS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of an order. ``position`` is that of its column in the shape; ``None`` is the rowid."""
+    """One term of an order. ``position`` is that of its column in the shape; ``None`` is the rowid.
 
-    sql: str
+    ``through``: for it SQLite reads the table from end to end and sorts, and takes no index.
+    """
+
+    column: str
     position: int | None
     descending: bool = False
     nullable: bool = True
+    through: bool = False
+
+    @property
+    def sql(self) -> str:
+        """Give how it is written; a unary plus says that no index is to be taken.
+
+        https://sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_
+        """
+        return f"+{self.column}" if self.through else self.column
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,11 @@ def column_term(resource: Resource, position: int, *, descending: bool = False) 
     name = resource.shape.columns[position].name
     nullable = ascii_fold(name) not in resource.not_null and name != resource.table.integer_key
     return Term(_comparable(resource, position), position, descending, nullable)
+
+
+def through(terms: Sequence[Term]) -> list[Term]:
+    """Give the same order so that the table is read from end to end for it."""
+    return [replace(term, through=True) for term in terms]
 
 
 def _comparable(resource: Resource, position: int) -> str:
@@ -209,7 +226,7 @@ def find(db: sqlite3.Connection, resource: Resource, key: Sequence[SQLiteValue])
 
 def standing(db: sqlite3.Connection, resource: Resource, values: Sequence[SQLiteValue]) -> Found | None:
     """Read the row that has these values in the order of the key (``key_terms``); ``None`` when there is none."""
-    return _one(db, resource, [term.sql for term in key_terms(resource)], values)
+    return _one(db, resource, [term.column for term in key_terms(resource)], values)
 
 
 def _at_place(db: sqlite3.Connection, resource: Resource, place: Sequence[SQLiteValue]) -> Found | None:

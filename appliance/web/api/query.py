@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.errors import BadFilter, BadJson, BadRequest
@@ -210,16 +210,8 @@ def ordered(query: Query, resource: Resource) -> list[Term]:
             )
         terms.append(rows.column_term(resource, positions[folded], descending=descending))
     rest = rows.key_terms(resource, descending=bool(terms) and terms[0].descending)
-    taken = {term.sql for term in terms}
-    return [*terms, *(term for term in rest if term.sql not in taken)]
-
-
-def through(terms: Sequence[Term]) -> list[Term]:
-    """Give the same order so that SQLite reads the table from end to end and sorts, and takes no index for it.
-
-    A unary plus says that (https://sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_).
-    """
-    return [replace(term, sql=f"+{term.sql}") for term in terms]
+    taken = {term.column for term in terms}
+    return [*terms, *(term for term in rest if term.column not in taken)]
 
 
 def begins(
@@ -291,7 +283,7 @@ def _digest(values: Sequence[SQLiteValue]) -> str:
 
 def _order_id(resource: Resource, terms: Sequence[Term]) -> str:
     """Give a name for an order, so that a place in another is not taken for one in this."""
-    said = repr((resource.name, [(term.sql.removeprefix("+"), term.descending) for term in terms]))
+    said = repr((resource.name, [(term.column, term.descending) for term in terms]))
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 

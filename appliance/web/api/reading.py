@@ -40,7 +40,7 @@ def page(
     fields = _fields(asked, opened, resource)
     terms = query.ordered(asked, resource)
     if through:
-        terms = query.through(terms)
+        terms = rows.through(terms)
     begin = query.begins(asked, resource, terms, opened.standing)
     wanted = [opened.rights.on_rows(Verb.READ, opened.grant), query.compiled(asked, resource).sql]
     offset = 0 if asked.number is None else (asked.number - 1) * asked.size

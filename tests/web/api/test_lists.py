@@ -255,7 +255,7 @@ def test_a_table_is_read_through_without_an_index_in_the_same_order() -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         db.execute("CREATE TABLE t(k TEXT PRIMARY KEY, v)")
         of = Resources(lambda table, column, key: False).read(db)["t"]
-        order = query.through(query.ordered(query.Query(), of))
+        order = rows.through(query.ordered(query.Query(), of))
         sql, bound = rows.page_sql(of, [rows.after(order, ("a", 1))], order, 10)
         steps = [step for *_, step in db.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
 
