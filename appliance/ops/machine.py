@@ -18,6 +18,7 @@ from typing import Final
 from appliance.errors import BadConfiguration
 from appliance.ops import descriptors
 from appliance.ops.check import Finding
+from appliance.ops.sockets import listen, resolve
 from appliance.store.access import keys
 
 #: A certificate that ends within so many days is a warning: less than what is left when a renewal is due.
@@ -86,7 +87,7 @@ def _ports(setup: Setup) -> Iterator[Finding]:
         if port == 0:
             continue
         try:
-            _try_to_bind(host, port)
+            listen(*resolve(host, port)).close()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 who = _listening(port) or "another program"
@@ -101,18 +102,6 @@ def _ports(setup: Setup) -> Iterator[Finding]:
                                          "this machine")  # fmt: skip
         else:
             yield Finding("ok", f"port {port} on {host} is free")
-
-
-def _try_to_bind(host: str, port: int) -> None:
-    (family, kind, proto, _, address), *_ = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    with socket.socket(family, kind, proto) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind(address)
-        probe.listen(1)  # a port that another program listens on with SO_REUSEADDR can be bound, but not this
 
 
 def _listening(port: int) -> str | None:

@@ -6,12 +6,11 @@ import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from appliance.errors import AddressMissing, BadConfiguration, CommandError
+from appliance.ops.sockets import listen, resolve
 
-#: Connections that the kernel keeps for us while we are busy; it cuts this to ``net.core.somaxconn``.
-BACKLOG: Final = 4096
 LOOPBACK: Final = ("127.0.0.1", "::1")
 #: What stands for every address of a machine, of IPv4 and of IPv6.
 _EVERY: Final = ("0.0.0.0", "::")  # noqa: S104 – only compared
@@ -90,13 +89,13 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
     try:
         for host in sorted(hosts, key=lambda host: host not in _EVERY):
             try:
-                family, address = _resolve(host, port)
+                family, address = resolve(host, port)
                 if any(
                     listener.family == family and listener.getsockname()[0] in (address[0], *_EVERY)
                     for listener in listeners
                 ):
                     continue
-                listeners.append(_listen(family, address))
+                listeners.append(listen(family, address))
             except OSError as error:
                 if error.errno in _ABSENT and host in LOOPBACK and len(hosts) > 1:
                     notes.append(f"{host} is left out: this machine does not have it")
@@ -110,28 +109,6 @@ def _open(hosts: Sequence[str], port: int) -> tuple[list[socket.socket], list[st
     if not listeners:
         raise CommandError(f"none of {', '.join(hosts)} can be listened on")
     return listeners, notes
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
-    name = host.encode() if host.isascii() else host  # text would have Python read its tables for other names: 2 ms
-    (family, _, _, _, address), *_ = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return family, address
-
-
-def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":  # elsewhere it would share the port with a stranger
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 def _refusal(error: OSError, host: str, port: int) -> Exception:

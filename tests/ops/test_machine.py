@@ -116,6 +116,13 @@ def test_a_name_that_is_nobodys_is_what_serve_says_it_is(
     assert only(setup(addresses=[("name.invalid", 6336)]))[0] == grade
 
 
+@pytest.mark.parametrize("name", ["x..invalid", "ü..invalid"])
+def test_what_can_be_no_name_is_nobodys(setup: Callable[..., Setup], name: str) -> None:
+    grade, words = only(setup(addresses=[(name, 6336)]))
+
+    assert (grade, "there is no such address" in words) == ("unusable", True)
+
+
 def test_an_address_of_another_machine_is_a_problem(setup: Callable[..., Setup]) -> None:
     grade, words = only(setup(addresses=[("192.0.2.1", 6336)]))
 

@@ -62,6 +62,12 @@ def test_a_name_that_is_nobodys_is_told_from_one_that_cannot_be_asked_for(
     assert caught.value.exit_status == status
 
 
+@pytest.mark.parametrize("name", ["x..invalid", "ü..invalid"])
+def test_what_can_be_no_name_is_nobodys(name: str) -> None:
+    with pytest.raises(BadConfiguration, match="there is no such address"):
+        open_listeners((name,))
+
+
 @pytest.mark.parametrize("hosts", [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1", "localhost")])
 def test_an_address_is_not_listened_on_beside_one_that_stands_for_all(hosts: tuple[str, ...]) -> None:
     listeners, notes = open_listeners(hosts)
