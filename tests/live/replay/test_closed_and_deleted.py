@@ -10,17 +10,15 @@ import pytest
 from appliance.live.matching.audience import Wish
 from appliance.model import JSON
 from appliance.protocol.permissions import OWNER_SHIFT, Verb
-from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import GOES, JOIN, PARTS, told
+from tests.live.matching.test_facts import peer
+from tests.live.replay.rows import GOES, JOIN, PARTS, RENAMED, follow, put, row_and_club, told
 from tests.live.replay.test_reading import Peer
-from tests.live.replay.test_shared_at_once import follow, put, row_and_club
 
 SHARE = JOIN.format("club")
 OPENS, CLOSES = "UPDATE todo SET permission = 2", "UPDATE todo SET permission = 0"
 OF_DAN = f"UPDATE todo SET permission = {Verb.READ << OWNER_SHIFT}, user_account_id = 'dan'"
 OF_EVE = "UPDATE todo SET user_account_id = 'eve'"
 MIDST = put("midst")
-RENAMED = "UPDATE todo SET reference_id = 'q'"
 GONE = [("delete", "shared")]
 
 
@@ -76,10 +74,7 @@ async def test_who_could_read_a_row_hears_once_that_it_is_gone_and_what_it_was(
 async def test_a_filter_is_put_to_what_could_be_read(
     tmp_path: Path, how: str, wanted: JSON, seen: list[tuple[str, Any]]
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql(OPENS)
-        await caught_up(live)
+    async with row_and_club(tmp_path, (OPENS,)) as live:
         eve = peer("eve")
         await follow(live, how, [(eve, Wish({"text": wanted}))], (CLOSES, MIDST, GOES))
         assert told(eve) == seen
@@ -87,11 +82,8 @@ async def test_a_filter_is_put_to_what_could_be_read(
 
 @pytest.mark.parametrize("how", ["fed", "remembered", "read"])
 async def test_who_may_read_it_to_the_end_is_told_each_statement(tmp_path: Path, how: str) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, carl, held):
-        live.hub.unsubscribe(held)
-        live.sql(OPENS)
-        await caught_up(live)
-        eve = peer("eve")
+    async with row_and_club(tmp_path, (OPENS,)) as live:
+        carl, eve = peer("carl", "staff"), peer("eve")
         await follow(live, how, [(each, Wish()) for each in (carl, eve)], (MIDST, GOES))
         assert told(eve) == [("update", "midst"), ("delete", "midst")]
         assert told(carl)[-1] == ("delete", "midst")

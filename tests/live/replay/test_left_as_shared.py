@@ -8,9 +8,8 @@ import pytest
 
 from appliance.live.matching.audience import Wish
 from appliance.model import JSON
-from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import JOIN, LEAVES, held_by
-from tests.live.replay.test_shared_at_once import follow
+from tests.live.matching.test_facts import peer
+from tests.live.replay.rows import JOIN, LEAVES, follow, held_by, row_and_club
 
 ENTERS, SHARE = "UPDATE todo SET text = 'shared'", JOIN.format("club")
 OTHER = "UPDATE todo SET text = 'another'"
@@ -33,11 +32,7 @@ OTHER = "UPDATE todo SET text = 'another'"
 async def test_a_row_that_leaves_a_filter_as_it_is_shared_leaves_whoever_was_told_of_it(
     tmp_path: Path, how: str, wanted: JSON, commits: tuple[tuple[str, ...], ...]
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        live.sql(LEAVES)
-        await caught_up(live)
+    async with row_and_club(tmp_path, (LEAVES,)) as live:
         dan = peer("dan", "club")
         await follow(live, how, [(dan, Wish({"text": wanted}, live_set=True))], *commits)
         assert not held_by(dan, set())

@@ -12,29 +12,16 @@ import trio
 from appliance.live.matching.audience import Wish
 from appliance.live.replay import commits
 from appliance.live.replay.reading import Reading
-from appliance.protocol.permissions import GROUP_SHIFT, OWNER_SHIFT, Verb
+from appliance.protocol.permissions import OWNER_SHIFT, Verb
 from appliance.store.outbox import look
 from appliance.store.tables.standard import USERS, join_table
 from tests.live.fanout.test_shared import many_read
 from tests.live.matching.test_facts import behind_a_look, caught_up, peer, read_one_by_one, shared_row
-from tests.live.replay.test_reading import Peer
-from tests.web.api.application import Served
+from tests.live.replay.rows import COMES, GOES, JOIN, LEAVES, PARTS, RENAMED, held_by, row_and_club, run, told
 
-JOINED = f"INSERT INTO {join_table('todo')}(todo_id, usergroup_id, permission) "
-JOIN = JOINED + f"VALUES('r', '{{}}', {Verb.READ << GROUP_SHIFT})"
-#: The row is the group's ``staff``.
-LEAVES, PARTS, GOES = "UPDATE todo SET text = 'other'", f"DELETE FROM {join_table('todo')}", "DELETE FROM todo"
 #: It is Carl's own then, and not what he asked for.
 BECOMES_CARLS = f"UPDATE todo SET text = 'other', user_account_id = 'carl', permission = {Verb.READ << OWNER_SHIFT}"
-#: Another takes its name, and is for another group.
-COMES = "INSERT INTO todo(reference_id, text, permission) VALUES('r', '{}', 0)"
 ANOTHER, NO_MATCH = (COMES.format("shared"), JOIN.format("club")), (COMES.format("other"), JOIN.format("club"))
-RENAMED = "UPDATE todo SET reference_id = 'q'"
-
-
-def told(who: Peer) -> list[tuple[str, str]]:
-    """Say what somebody was told of rows: what happened, and the text that was shown."""
-    return [(each["EventType"], each["EventData"].get("text", "")) for each in who.sent]
 
 
 @pytest.mark.parametrize("how", ["fed", "remembered", "read", "remembered for all", "read for all"])
@@ -69,11 +56,8 @@ async def test_a_live_set_ends_with_what_may_be_read(
     read_one_by_one(monkeypatch)
     if how.endswith("for all"):
         monkeypatch.setattr(commits, "MANY", 1)
-    async with shared_row(tmp_path / "a.db") as (live, carl, held):
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await caught_up(live)
-        live.hub.unsubscribe(held)
-        dan = peer("dan", "club")
+    async with row_and_club(tmp_path) as live:
+        carl, dan = peer("carl", "staff"), peer("dan", "club")
         wish, begun = Wish({"text": "shared"}, live_set=True), live.hub.position.id
         some = [live.hub.subscribe(each, "todo", wish) for each in (carl, dan)]
         if how == "fed":
@@ -119,12 +103,9 @@ async def test_a_row_that_leaves_a_filter_goes_to_another_group_and_is_deleted_l
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, groups: tuple[str, ...]
 ) -> None:
     read_one_by_one(monkeypatch)
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await caught_up(live)
-        live.hub.unsubscribe(held)
-        ann = peer("ann", *groups)
-        subscription, begun = live.hub.subscribe(ann, "todo", held.wish), live.hub.position.id
+    async with row_and_club(tmp_path) as live:
+        ann, wish = peer("ann", *groups), Wish({"text": "shared"}, live_set=True)
+        subscription, begun = live.hub.subscribe(ann, "todo", wish), live.hub.position.id
         moves = f"UPDATE {join_table('todo')} SET usergroup_id = 'club'"
         for statement in (LEAVES, moves, GOES):
             await run(live, (statement,), at_once=False)
@@ -147,11 +128,7 @@ async def test_a_row_that_its_transaction_shares_changes_and_parts_is_shown_to_n
     read_one_by_one(monkeypatch)
     for name in ("LOOK_ROWS", "GLANCE_ROWS"):
         monkeypatch.setattr(look, name, 2)
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        live.sql(GOES)
-        await caught_up(live)
+    async with row_and_club(tmp_path, (GOES,)) as live:
         dan, begun = peer("dan", "club"), live.hub.position.id
         subscription = live.hub.subscribe(dan, "todo", Wish({"text": "shared"}, live_set=True))
         if how == "fed":
@@ -204,10 +181,8 @@ async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
     read_one_by_one(monkeypatch)
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.sql(f"UPDATE todo SET permission = {Verb.READ << OWNER_SHIFT}, user_account_id = 'dan'")
-        await caught_up(live)
-        live.hub.unsubscribe(held)
+    becomes_dans = f"UPDATE todo SET permission = {Verb.READ << OWNER_SHIFT}, user_account_id = 'dan'"
+    async with row_and_club(tmp_path, (becomes_dans,)) as live:
         dan = peer("dan")
         begun, subscription = live.hub.position.id, live.hub.subscribe(dan, "todo", Wish(live_set=True))
         taken = "UPDATE todo SET user_account_id = 'eve', text = 'of eve'"
@@ -224,12 +199,7 @@ async def test_a_row_that_goes_to_another_owner_leaves_the_live_set_of_the_first
 async def test_a_row_is_not_judged_by_another_that_has_its_name_when_the_server_has_just_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        if begins.startswith("INSERT"):
-            live.sql(GOES)
-        await caught_up(live)
-        live.hub.unsubscribe(held)
+    async with row_and_club(tmp_path, (GOES,) * begins.startswith("INSERT")) as live:
         dan = peer("dan", "club")
         live.hub.attach(live.hub.subscribe(dan, "todo", Wish(live_set=True)))
 
@@ -251,29 +221,8 @@ async def test_a_row_is_not_judged_by_another_that_has_its_name_when_the_server_
 async def test_it_is_told_that_one_was_renamed_and_another_has_its_name(
     tmp_path: Path, statements: tuple[str, ...], at_once: bool
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, carl, held):
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await caught_up(live)
-        live.hub.unsubscribe(held)
+    async with row_and_club(tmp_path) as live:
+        carl = peer("carl", "staff")
         live.hub.attach(live.hub.subscribe(carl, "todo", Wish({"text": "shared"}, live_set=True)))
         await run(live, statements, at_once=at_once, keys="OFF")
         assert [(each["EventType"], each["EventData"]["reason"]) for each in carl.told] == [("resync", "overrun")]
-
-
-def held_by(who: Peer, held: set[str]) -> bool:
-    """Say whether somebody who applies what it was told holds the row."""
-    for each in who.sent:
-        if each["EventType"] == "delete":
-            held.discard("r")
-        else:
-            held.add("r")
-    return bool(held)
-
-
-async def run(live: Served, statements: tuple[str, ...], *, at_once: bool, keys: str = "ON") -> None:
-    """Run these, in one transaction or one each."""
-    with closing(sqlite3.connect(live.store.path, isolation_level=None)) as db:
-        db.execute(f"PRAGMA foreign_keys={keys}")
-        for statement in ("BEGIN", *statements, "COMMIT") if at_once else statements:
-            db.execute(statement)
-    await caught_up(live)

@@ -9,7 +9,7 @@ import pytest
 from appliance.live.matching.audience import Wish
 from appliance.live.replay.reading import Reading
 from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import GOES, LEAVES, PARTS, held_by, told
+from tests.live.replay.rows import GOES, LEAVES, PARTS, held_by, told
 
 OPENS, MATCHES = "UPDATE todo SET permission = 2", "UPDATE todo SET text = 'shared'"
 #: The join row stays, and lets nobody read any more.

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.live.matching.audience import Wish
-from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import COMES, GOES, JOIN, RENAMED, told
-from tests.live.replay.test_shared_at_once import follow, put
+from tests.live.matching.test_facts import peer, shared_row
+from tests.live.replay.rows import COMES, GOES, JOIN, RENAMED, follow, put, row_and_club, told
 
 SECRET, SHARE = COMES.format("secret"), JOIN.format("club")
 LIVE_SETS = [False, True]
@@ -21,11 +20,7 @@ LIVE_SETS = [False, True]
 async def test_a_row_is_not_for_whom_the_next_of_its_name_is(
     tmp_path: Path, how: str, live_set: bool, statements: tuple[str, ...]
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        for statement in ("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')", GOES):
-            live.sql(statement)
-        await caught_up(live)
+    async with row_and_club(tmp_path, (GOES,)) as live:
         dan = peer("dan", "club")
         wishes = [(dan, Wish(live_set=live_set))]
         await follow(live, how, wishes, (*statements, COMES.format("another"), SHARE))
@@ -39,12 +34,7 @@ async def test_a_row_is_not_for_whom_the_next_of_its_name_is(
 async def test_a_row_that_is_shared_under_a_name_that_it_has_not_kept_is_for_nobody_by_that(
     tmp_path: Path, how: str, live_set: bool, statements: tuple[str, ...]
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        if statements[0] is SECRET:
-            live.sql(GOES)
-        await caught_up(live)
+    async with row_and_club(tmp_path, (GOES,) * (statements[0] is SECRET)) as live:
         dan = peer("dan", "club")
         await follow(live, how, [(dan, Wish(live_set=live_set))], statements, keys="OFF")
         assert "secret" not in str(dan.sent)

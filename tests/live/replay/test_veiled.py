@@ -10,10 +10,9 @@ from appliance.live.matching.access import Reader
 from appliance.live.matching.audience import Wish
 from appliance.live.replay import beside, commits
 from appliance.store.outbox import look
-from tests.live.matching.test_facts import caught_up, peer, shared_row
-from tests.live.replay.test_names_again import GOES, JOIN, run, told
+from tests.live.matching.test_facts import peer
+from tests.live.replay.rows import GOES, JOIN, follow, put, row_and_club, run, told
 from tests.live.replay.test_reading import ADMINISTRATOR, Peer
-from tests.live.replay.test_shared_at_once import follow, put
 
 SHARE, SECRET = JOIN.format("club"), put("secret")
 ANOTHER = "INSERT INTO todo(reference_id, text, permission) VALUES('{}', 'another', 0)"
@@ -30,10 +29,7 @@ def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_deleted_row_to_which_more_was_done_than_is_looked_through_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    async with shared_row(tmp_path / "a.db") as (live, _, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        await caught_up(live)
+    async with row_and_club(tmp_path) as live:
         monkeypatch.setattr(beside, "PAGES", -9)
         dan, holder, root = peer("dan", "club"), peer("dan", "club"), Peer(Reader(ADMINISTRATOR, frozenset()))
         wishes = [(dan, Wish()), (holder, Wish(live_set=True)), (root, Wish())]
@@ -56,13 +52,8 @@ async def test_a_row_that_is_deleted_far_behind_what_else_its_transaction_writes
 ) -> None:
     monkeypatch.setattr(commits, "BACK", 4)
     monkeypatch.setattr(commits, "REACH", 8)
-    async with shared_row(tmp_path / "a.db") as (live, carl, held):
-        live.hub.unsubscribe(held)
-        live.sql("INSERT INTO usergroup(reference_id, name) VALUES('club', 'club')")
-        for each in range(20, 29):
-            live.sql(ANOTHER.format(each))
-        await caught_up(live)
-        dan = peer("dan", "club")
+    async with row_and_club(tmp_path, tuple(ANOTHER.format(each) for each in range(20, 29))) as live:
+        carl, dan = peer("carl", "staff"), peer("dan", "club")
         await follow(live, "fed", [(dan, Wish()), (carl, Wish())], statements)
         assert told(dan) == seen
         assert told(carl) == (KEY_ONLY if seen else [("delete", "shared")])
