@@ -188,8 +188,8 @@ def test_every_fixed_limit_is_documented_with_its_number() -> None:
         "seconds that an idle HTTP connection is kept": f"{DOOR.idle_s:g}",
         "seconds for a request's body": f"{DOOR.body_s:g}",
         "bytes of that frame": str(admission.FIRST_BYTES),
-        f"bytes that all messages of more than {room.SHORT >> 10} KiB announce together, from their beginning to "
-        "their end": str(room.MOST),
+        f"bytes that all messages of more than {room.SHORT >> 10} KiB announce together, from their beginning until "
+        "they are answered": str(room.MOST),
         "of these, those of one address (of IPv6, of a /64 network)": str(room.MOST // room.SHARES),
         "bytes of a body sent to `/action/…` or `/setup`": str(actions.BODY_LIMIT),
     }

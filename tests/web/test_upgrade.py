@@ -167,6 +167,30 @@ async def test_a_connection_that_ends_leaves_its_room_to_others() -> None:
             assert room.taken == 0
 
 
+async def test_a_whole_message_has_its_room_until_it_is_answered() -> None:
+    room = Room()
+    taken: list[int] = []
+
+    async def answer(upgrade: Upgrade) -> None:
+        async with upgrade.accepted(None, room) as (connection, outgoing):
+            for _ in range(2):
+                await connection.get_message()
+                taken.append(room.taken)
+                outgoing.answered()
+                taken.append(room.taken)
+                await connection.send_message(b"next")
+
+    async with open_door(websocket=answer) as opened:
+        client = await opened.connect()
+        async with client.stream:
+            await connected(client)
+            for _ in range(2):
+                await client.send(frame(BINARY, bytes(SHORT + 1)))
+                assert await receive(client) == (BINARY, b"next")
+            assert (await receive(client))[0] == CLOSE
+    assert taken == [SHORT + 1, 0] * 2
+
+
 async def test_a_body_that_ends_closes_with_1000() -> None:
     async def brief(upgrade: Upgrade) -> None:
         async with upgrade.accepted() as (_, outgoing):

@@ -83,6 +83,7 @@ class FrameGate:
         "_remote",
         "_room",
         "_size",
+        "_waiting",
         "answer",
         "closed",
         "closing",
@@ -108,15 +109,23 @@ class FrameGate:
         self._final = False  # whether the present data frame is its message's last
         self._fragments = 0  # frames of the present message, 0 between messages
         self._size = 0  # bytes of payload that they announced, until all of them have been let through
+        self._waiting = 0  # bytes of long messages that have been let through and are still to be answered
 
     def share(self, room: Room, remote: str) -> None:
         """Have long messages need room in ``room``, as those of a client at ``remote``; ``let_go`` is to follow."""
         self._room, self._remote = room, remote
 
     def let_go(self) -> None:
-        """Hold nothing any more of the message that has come in part."""
+        """Hold nothing any more of the message that has come in part, and of those that are still to be answered."""
         if self._room is not None:
             self._room.let_go(self)
+
+    def answered(self) -> None:
+        """Take note that all messages are answered that have been let through: they take nothing any more."""
+        if self._waiting:
+            self._waiting = 0
+            self.let_go()
+            self._take_room(self._size)
 
     @property
     def holds(self) -> bool:
@@ -244,8 +253,8 @@ class FrameGate:
             raise Violation(CloseCode.TOO_BIG, f"{which} may have {most} bytes")
 
     def _take_room(self, size: int) -> None:
-        """Refuse a message of so many bytes if there is no room for it beside the others that come in part."""
-        if size > SHORT and self._room is not None and not self._room.take(self, size, self._remote):
+        """Refuse a message of so many bytes if there is no room for it beside the others that wait, or come in part."""
+        if size > SHORT and self._room is not None and not self._room.take(self, self._waiting + size, self._remote):
             raise Violation(CloseCode.TOO_MANY, "the server holds as much as it may of long messages; try again later")
 
     def _passed(self) -> None:
@@ -253,5 +262,5 @@ class FrameGate:
         if self._final:
             self.messages += 1
             if self._size > SHORT:
-                self.let_go()
+                self._waiting += self._size
             self._size = 0

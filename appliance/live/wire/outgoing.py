@@ -110,6 +110,7 @@ class Outgoing(Sending, trio.abc.Stream):
         if not self.idle:
             return False
         self._unanswered = 0
+        self._gate.answered()
         self._read_on()
         return True
 

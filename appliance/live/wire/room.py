@@ -1,4 +1,4 @@
-"""Memory for what is long and may take long: messages and bodies that have come in part, answers not taken yet."""
+"""Memory for what is long and may take long: messages not answered, bodies in part, answers not taken yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Room:
     """Room for what is longer than ``SHORT``: so much for all together, and of it a share for each client.
 
     Something has room if what is taken, itself included, is no more than that, or if it is the only one. A client may
-    leave a message or a body without its end for as long as it likes, on each of its connections.
+    leave a message or a body without its end for as long as it likes, on each of its connections; and a whole message
+    waits for as long, if the client does not read what it was answered before.
     """
 
     def __init__(self, most: int = MOST) -> None:

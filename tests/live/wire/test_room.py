@@ -1,4 +1,4 @@
-"""What is long, as messages that have come in part, has room together, and each client's a share of it."""
+"""What is long, as messages that are not answered yet, has room together, and each client's a share of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_addresses_of_one_network_are_one_client() -> None:
     assert [begun(room, f"2001:db8::{number}") for number in (1, 2)] == [None, CloseCode.TOO_MANY]
 
 
-def test_a_message_has_its_room_until_its_end_and_a_short_one_needs_none() -> None:
+def test_a_message_has_its_room_until_it_is_answered_and_a_short_one_needs_none() -> None:
     room = Room(most=4 * LONG)
     gate = gate_of(room)
     half = LONG // 2 + 1
@@ -52,7 +52,24 @@ def test_a_message_has_its_room_until_its_end_and_a_short_one_needs_none() -> No
         assert through(gate, frame(0, announce=LONG - half)[:14])[1] is None
         assert begun(room) is CloseCode.TOO_MANY
         assert through(gate, bytes(LONG - half))[1] is None
+        assert begun(room) is CloseCode.TOO_MANY
+        gate.answered()
+        assert room.taken == 0
     assert begun(room) is None
+
+
+def test_what_has_come_of_the_next_message_keeps_its_room_when_those_before_are_answered() -> None:
+    room = Room(most=12 * LONG)
+    gate, other = gate_of(room), gate_of(room)
+    assert through(other, frame(BINARY, announce=LONG)[:14])[1] is None
+
+    assert through(gate, frame(BINARY, bytes(LONG)) + frame(BINARY, announce=LONG)[:14])[1] is None
+    assert begun(room) is CloseCode.TOO_MANY
+    gate.answered()
+    assert room.taken == 2 * LONG
+    assert through(gate, bytes(LONG))[1] is None
+    gate.answered()
+    assert room.taken == LONG
 
 
 def test_who_goes_leaves_the_room_to_others() -> None:
