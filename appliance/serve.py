@@ -31,6 +31,7 @@ from appliance.live.tail import announcements
 from appliance.live.tail.absence import REAPPEAR_S, taken_away
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
+from appliance.live.tail.waking import Waking
 from appliance.live.upkeep.keeper import Keeper
 from appliance.live.upkeep.survey import survey
 from appliance.live.upkeep.watchman import Watchman
@@ -181,8 +182,9 @@ async def _serve_on(
     hub = Hub(catalog, begun, options, access, counters)
     sessions = Sessions(Pings(config.ping_every_s, config.pong_within_s))
     rights = Rights(access, hub, sessions)
-    tail = Tail(store, hub, rights, catalog, announced=config.inotify and announcements.available())
-    store.on_commit(tail.wake)
+    waking = Waking(announced=config.inotify and announcements.available())
+    tail = Tail(store, hub, rights, catalog, waking)
+    store.on_commit(waking.wake)
     backend = Backend(store, hub, sessions, config.part(SessionLimits), Unsent(config.unsent_total_bytes), rights, tail)
     admission = Admission(backend, allowed_origins=wiring.origins(config))
     addresses = [listener.getsockname()[:2] for listener in listeners]
@@ -262,7 +264,7 @@ async def _serve_on(
     )
     async with trio.open_nursery() as background:
         background.start_soon(tail.run)
-        background.start_soon(_announcements, store, tail)
+        background.start_soon(_announcements, store, waking)
         background.start_soon(keeper.run)
         background.start_soon(sessions.keep)
         background.start_soon(ServiceManager(os.environ).keep_told, tail.state, lambda: _status(hub, sessions, health))
@@ -315,17 +317,18 @@ async def _settle(background: trio.Nursery, watchman: Watchman) -> None:
     memory.settle()
 
 
-async def _announcements(store: Store, tail: Tail) -> None:
-    """Have the system stir the tail; where it cannot, a poll tells it."""
-    if tail.announced:
+async def _announcements(store: Store, waking: Waking) -> None:
+    """Have the system say when the tail is to look; where it cannot, a poll tells."""
+    if waking.announced:
         try:
-            await announcements.listen(store.path, tail.stir)
+            with announcements.Announcements(store.path) as words:
+                await waking.listen(words)
             reason = "the WAL file went away"
         except OSError as error:
             reason = str(error)
-        tail.announced = False
+        waking.announced = False
         log.warning("polling", reason=reason)
-    await announcements.poll(store.path, tail.notice)
+    await announcements.poll(store.path, waking.notice)
 
 
 def _status(hub: Hub, sessions: Sessions, health: Health) -> str:

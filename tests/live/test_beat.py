@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from appliance.live.beat import next_beat
 from appliance.live.fanout import sessions
 from appliance.live.tail import announcements
-from appliance.live.tail.tail import SAFETY_POLL_S
+from appliance.live.tail.waking import SAFETY_POLL_S
 from appliance.live.upkeep import watchman
 
 

@@ -16,6 +16,7 @@ from appliance.live.matching.access import Access
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.state import TailState
 from appliance.live.tail.tail import Tail
+from appliance.live.tail.waking import Waking
 from appliance.live.upkeep.watchman import Watchman
 from appliance.ops.health import STUCK_S, Health
 from appliance.protocol.values import ValueOptions
@@ -56,7 +57,7 @@ async def test_a_server_whose_tail_is_about_to_look_for_the_first_time_is_ready(
     async with open_bridge(), open_store(await open_one(tmp_path / "a.db")) as store:
         catalog, access = await store.synchronise(), Access(store)
         hub = Hub(catalog, await store.position(), ValueOptions(), access)
-        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
+        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, Waking(announced=True))
 
         assert Health(tail.state).problems() == []
 

@@ -37,22 +37,26 @@ class Stale:
 
 
 EVERYTHING: Final = Stale(None, tables=True)
+_NOTHING: Final = Stale()
 
 
 def stale(events: Iterable[Told]) -> Stale:
     """Say which rights these events may have changed."""
+    concerned = [told for told in events if told.topic in RIGHTS]
+    if not concerned:
+        return _NOTHING
     subjects: set[str] = set()
     tables = named = everybody = False
-    for told in events:
+    for told in concerned:
         if told.topic in _WHAT:
             tables = True
             if told.topic == standard.USERGROUP and isinstance(told.event, Change):
                 named = True
                 everybody |= told.event.op is not Op.UPDATE or len(names_in(told.event, "reference_id")) > 1
         elif told.topic in _WHO and isinstance(told.event, Change):
-            concerned = _subjects(told.event)
-            everybody |= concerned is None
-            subjects |= concerned or set()
+            whom = _subjects(told.event)
+            everybody |= whom is None
+            subjects |= whom or set()
     return Stale(None if everybody else frozenset(subjects), tables, named)
 
 

@@ -18,10 +18,9 @@ import trio
 
 from appliance.capture.decode import decode
 from appliance.errors import ApplianceError
-from appliance.live.beat import next_beat
 from appliance.live.fanout.hub import Hub
 from appliance.live.fanout.subscribers import doubt
-from appliance.live.matching.facts import Facts
+from appliance.live.matching.facts import NOTHING, Facts
 from appliance.live.matching.stale import stale
 from appliance.live.matching.telling import Told
 from appliance.live.replay.commits import Commits
@@ -30,6 +29,7 @@ from appliance.live.tail.ground import Ground
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.state import TailState
 from appliance.live.tail.turns import Turns
+from appliance.live.tail.waking import BUSY_POLL_S, Waking
 from appliance.model import Op
 from appliance.store.file.incarnation import StoreReplaced
 from appliance.store.file.texts import said
@@ -39,23 +39,15 @@ from appliance.store.tables.catalog import Catalog
 
 log = structlog.get_logger()
 
-#: The slowest poll, seconds: what finds a commit that nothing has announced, and a file that was replaced.
-SAFETY_POLL_S: Final = 1.0
-#: The poll where the system announces nothing, for as long after something happened as follows, seconds.
-BUSY_POLL_S: Final = 0.005
-BUSY_FOR_S: Final = 1.0
-#: A write to the WAL is announced a little before its commit can be seen: looks after an announcement, seconds.
-RECHECKS_S: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 #: How long the tail waits after the file could not be read, seconds.
 RETRY_S: Final = 0.25
 
 
 class Tail:
-    """Reads the outbox from the hub's position on. ``wake`` may be called from anywhere in the trio thread."""
+    """Reads the outbox from the hub's position on, whenever ``waking`` says."""
 
-    def __init__(self, store: Store, hub: Hub, rights: Rights, catalog: Catalog, *, announced: bool) -> None:
-        #: Whether the system announces each write (``stir``), so that a slow poll is enough.
-        self.announced = announced
+    def __init__(self, store: Store, hub: Hub, rights: Rights, catalog: Catalog, waking: Waking) -> None:
+        self.waking = waking
         # The hub begins where the store ends: so far all has been delivered, though the first look is to come.
         now = trio.current_time()
         self.state = TailState(now, now, last_turn=now, skipped=dict(catalog.skipped))
@@ -74,35 +66,13 @@ class Tail:
         self._at_break = False
         self._at_least = 0
         self._known: int | None = None
-        self._woken = trio.Event()
         self._turns = Turns()
         self._absence = Absence(store)
-        self._rechecks: tuple[float, ...] = ()
-        #: When the word came that is to be followed, and that which is being followed; ``None``: a poll comes first.
-        self._told_at: float | None = None
-        self._following: float | None = None
-        self._last_event = -BUSY_FOR_S
-
-    def wake(self) -> None:
-        """Look now: we have committed."""
-        self._told_at = self._told_at or trio.current_time()
-        self._woken.set()
 
     def distrust(self) -> None:
         """Read everybody's rights anew before anything else is delivered: what they rest on has changed."""
         self._distrusted = True
-        self._woken.set()
-
-    def stir(self) -> None:
-        """Look now and some more times shortly: somebody is writing to the WAL."""
-        self._told_at = self._told_at or trio.current_time()
-        self._rechecks = RECHECKS_S
-        self._woken.set()
-
-    def notice(self) -> None:
-        """Look now, and often for a while: somebody has written to the WAL, and may be going on."""
-        self._last_event = trio.current_time()
-        self._woken.set()
+        self.waking.look()
 
     def has_all(self) -> bool:
         """Whether all that is committed by now has surely been taken up: events, tables and rights (2 µs)."""
@@ -114,7 +84,7 @@ class Tail:
         """
         if (self.state.behind and not however_much) or self.has_all():
             return
-        self._woken.set()
+        self.waking.look()
         await self._turns.next()
 
     async def run(self) -> None:
@@ -144,7 +114,8 @@ class Tail:
                 if "_appliance_" in said(error):  # there is no table of this name
                     await self._absence.look_for_tables()
             else:
-                await self._wait()
+                if await self.waking.wait(often=self._absence.is_on) or self._absence.is_on:
+                    await self._absence.look()
 
     async def _catch_up(self) -> None:
         """Deliver everything that is committed."""
@@ -155,7 +126,7 @@ class Tail:
                 await self._renew()
                 self._known_break = max(self._known_break, self._hub.position.id)
                 self._at_break = False
-            self._following, self._told_at = self._following or self._told_at, None
+            self.waking.begin()
             self._turns.begin()
             known = None if self._distrusted else self._known
             look = await self._store.look(self._hub.position.id, known, self._at_least)
@@ -226,8 +197,7 @@ class Tail:
             look = replace(look, rows=look.rows[begun:])
         if not look.rows:
             return
-        self._rechecks = self._rechecks and RECHECKS_S[::2]  # another may be announced, too, and not be seen yet
-        self._last_event = trio.current_time()
+        self.waking.found()
         hub = self._hub
         decoded = decode(look.rows, hub.shapes, more=look.full)
         if any(fault.unknown_shape for fault in decoded.faults):
@@ -247,9 +217,8 @@ class Tail:
             hub.known_to = max(hub.known_to, told[-1].id) if told else hub.known_to
             await self._publish(told, look.rows[: decoded.consumed], look)
             hub.counters.count_read(decoded.events)
-            if self._following is not None:
-                hub.counters.delivery.observe(trio.current_time() - self._following)
-                self._following = None
+            if (seconds := self.waking.delivered()) is not None:
+                hub.counters.delivery.observe(seconds)
 
     async def _publish(self, told: Sequence[Told], rows: Sequence[OutboxRow], look: Look) -> None:
         """Deliver these events, which these rows tell of, a turn at a time."""
@@ -280,8 +249,10 @@ class Tail:
         subscribers = self._hub.subscribers
         while True:
             known = subscribers.grown, subscribers.filtered
-            course = await self._commits.coming(told, newest, frozenset(subscribers.by_row))
-            facts = await self._commits.facts(told, course)
+            facts = NOTHING
+            if subscribers.by_row:
+                course = await self._commits.coming(told, newest, frozenset(subscribers.by_row))
+                facts = await self._commits.facts(told, course)
             # A transaction that is longer than this look may take away at its end what its beginning would show.
             renewed = await self._rights.renew_to(self._store, max(facts.newest, newest))
             # Of another table or filter, too, it is to be known what is done to its rows; or rights are others.
@@ -332,21 +303,6 @@ class Tail:
             await self._renew_rights(look.generation)
             before = [row for row in look.rows if _id(row) <= upto]
             await self._deliver(replace(look, rows=before, full=look.full and len(before) == len(look.rows)))
-
-    async def _wait(self) -> None:
-        now = trio.current_time()
-        if not self._rechecks:
-            self._following = None  # the word was of something that concerns nobody
-        if self._rechecks:
-            until, self._rechecks = now + self._rechecks[0], self._rechecks[1:]
-        elif self._absence.is_on or (not self.announced and now - self._last_event < BUSY_FOR_S):
-            until = now + BUSY_POLL_S
-        else:
-            until = next_beat(SAFETY_POLL_S)
-        with trio.move_on_at(until):
-            await self._woken.wait()
-        self._woken = trio.Event()
-        await self._absence.look()
 
     def _failed(self, reason: str | None) -> None:
         if reason is not None and self.state.failing is None:

@@ -167,5 +167,5 @@ async def test_who_leaves_or_has_other_rights_before_is_told_no_more(tmp_path: P
 async def shown(live: Served, table: str, *, there: bool) -> None:
     """Wait until the hub has a table, or has it no more."""
     while (live.hub.table(table) is not None) != there:
-        live.tail.wake()
+        live.tail.waking.wake()
         await trio.lowlevel.checkpoint()

@@ -33,9 +33,10 @@ from appliance.live.matching.telling import Told
 from appliance.live.replay import beside, commits, reading
 from appliance.live.replay.commits import Commits
 from appliance.live.replay.reading import Reading
-from appliance.live.tail import tail as tail_module
+from appliance.live.tail import waking
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
+from appliance.live.tail.waking import Waking
 from appliance.live.upkeep.survey import survey
 from appliance.live.wire.sending import Straight
 from appliance.model import Principal, Shape, Topic
@@ -171,7 +172,7 @@ class Served:
 
     async def caught_up(self) -> None:
         (highest,) = self.file.writer.execute("SELECT max(id) FROM _appliance_outbox").fetchone()
-        self.tail.wake()
+        self.tail.waking.wake()
         await self.hub.reached(highest)
 
 
@@ -188,9 +189,9 @@ async def served(path: Path, *before: str) -> AsyncIterator[Served]:
             access = Access(store)
             await access.read_grants()
             hub = Hub(catalog, await store.position(), ValueOptions(), access)
-            tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=True)
+            tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, Waking(announced=True))
             async with trio.open_nursery() as nursery:
-                with patch.object(tail_module, "SAFETY_POLL_S", math.inf):
+                with patch.object(waking, "SAFETY_POLL_S", math.inf):
                     nursery.start_soon(tail.run)
                     yield Served(store, hub, tail, file)
                 nursery.cancel_scope.cancel()

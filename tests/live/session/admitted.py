@@ -18,6 +18,7 @@ from appliance.live.matching.access import Access
 from appliance.live.session.session import Backend, Session, SessionLimits
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
+from appliance.live.tail.waking import Waking
 from appliance.live.wire.unsent import Unsent
 from appliance.protocol import tokens
 from appliance.protocol.values import ValueOptions
@@ -106,8 +107,8 @@ async def admitted(path: Path, *works: Any, accounts: bool = False, **limits: fl
         secret = await store.read(store.secrets.signing)
         sessions = Sessions()
         rights = Rights(access, hub, sessions)
-        tail = Tail(store, hub, rights, catalog, announced=True)
-        store.on_commit(tail.wake)
+        tail = Tail(store, hub, rights, catalog, Waking(announced=True))
+        store.on_commit(tail.waking.wake)
         backend = Backend(store, hub, sessions, Config().part(SessionLimits), Unsent(1 << 28), rights, tail)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tail.run)

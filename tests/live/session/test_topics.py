@@ -56,7 +56,7 @@ async def test_so_it_does_when_the_tail_reads_of_its_end_before_it_has_seen_them
 
         monkeypatch.setattr(live.store, "read_settings", read_late)
         await live.store.commit(lambda db: topics.create(db, replace(TOPIC, name="other")))  # by another program
-        live.tail.wake()
+        live.tail.waking.wake()
         await ended.wait()
         await live.caught_up()
         assert [each["EventType"] for each in peer.came] == ["new-message", "topic-destroyed"]
@@ -83,7 +83,7 @@ async def test_what_a_request_has_done_undoes_nothing_that_another_program_has_d
         ended = await live.store.commit(lambda db: topics.destroy(db, "news"))
         if there:
             await live.store.commit(lambda db: topics.create(db, TOPIC))
-        live.tail.wake()
+        live.tail.waking.wake()
         while hub.generation != ended[0] + there:
             await trio.lowlevel.checkpoint()
         if there:

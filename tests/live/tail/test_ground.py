@@ -14,7 +14,7 @@ async def taken_up(live: Served) -> None:
     """Wait until the tail has taken up the schema as it is."""
     (version,) = live.file.writer.execute("PRAGMA schema_version").fetchone()
     while live.tail._schema.version < version or not live.tail._told:
-        live.tail.wake()
+        live.tail.waking.wake()
         await trio.lowlevel.checkpoint()
 
 

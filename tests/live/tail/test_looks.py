@@ -12,10 +12,29 @@ from trio.testing import wait_all_tasks_blocked
 from tests.live.replay.test_reading import served
 
 
+class OneWord:
+    """An announcement, and no other."""
+
+    over = False
+
+    def __init__(self) -> None:
+        self._there = True
+
+    def is_there(self) -> bool:
+        return self._there
+
+    async def word(self) -> bool:
+        if not self._there:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        self._there = False
+        return True
+
+
 async def test_a_commit_that_is_announced_with_another_is_found_though_it_is_seen_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(tmp_path / "a.db") as live:
+    async with served(tmp_path / "a.db") as live, trio.open_nursery() as nursery:
         await live.write("INSERT INTO t VALUES(0, 'before')")
         await wait_all_tasks_blocked()
         look = live.store.look
@@ -29,6 +48,7 @@ async def test_a_commit_that_is_announced_with_another_is_found_though_it_is_see
 
         live.file.writer.execute("INSERT INTO t VALUES(1, 'seen at once')")
         monkeypatch.setattr(live.store, "look", looking)
-        live.tail.stir()
+        nursery.start_soon(live.tail.waking.listen, OneWord())
         with trio.fail_after(5):
             await live.hub.reached(3)
+        nursery.cancel_scope.cancel()

@@ -128,7 +128,7 @@ async def test_rights_that_a_command_changes_while_what_another_has_set_is_taken
         await live.write("INSERT INTO t VALUES(1, 'a')")
         with trio.fail_after(5):
             while not live.tail.has_all():
-                live.tail.wake()
+                live.tail.waking.wake()
                 await trio.lowlevel.checkpoint()
         assert (known, renewed.count(EVERYTHING)) == ([1], 2)
 

@@ -18,6 +18,7 @@ from appliance.live.matching.access import Access
 from appliance.live.session.accounts import Accounts
 from appliance.live.tail.rights import Rights
 from appliance.live.tail.tail import Tail
+from appliance.live.tail.waking import Waking
 from appliance.ops.health import Health
 from appliance.ops.metrics import Metrics
 from appliance.protocol import tokens
@@ -162,7 +163,7 @@ async def served(
         await access.read_grants()
         hub = Hub(catalog, await store.position(), options, access)
         secret = await store.read(store.secrets.signing)
-        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, announced=False)
+        tail = Tail(store, hub, Rights(access, hub, Sessions()), catalog, Waking(announced=False))
         metrics = MetricsPage(Metrics(sources(path.parent)), access)
         api = paths(
             store, hub, tail, access, Accounts(store, kept=accounts, signup=signup, ttl_s=60), options,
