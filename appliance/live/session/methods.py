@@ -195,7 +195,7 @@ async def _recovered(session: Session, asked: Subscribe) -> bool:
 
 async def unsubscribe(session: Session, asked: Unsubscribe) -> JSON:
     """Deliver no more of a topic's events."""
-    subscription = session.subscriptions.pop(ascii_fold(asked.topic), None)
+    subscription = session.part_with(ascii_fold(asked.topic))
     if subscription is None:
         await _decide(session, lambda: _known_topic(session, asked.topic))
         raise NotSubscribed(f"there is no subscription to {quote(asked.topic)}", topic=asked.topic[:ECHO_LIMIT])

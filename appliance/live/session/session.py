@@ -211,7 +211,17 @@ class Session:
 
     def forget(self, topic: str) -> None:
         """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
-        self.subscriptions.pop(topic, None)
+        self.part_with(topic)
+
+    def part_with(self, topic: str) -> Subscription | None:
+        """Give the subscription to ``topic`` (folded), which is none of this session's any more.
+
+        How many of its messages were not sent is told now: behind what says that it has ended, it would be another's.
+        """
+        subscription = self.subscriptions.pop(topic, None)
+        if subscription is not None and self._missed and (count := self._missed.pop(subscription.topic, 0)):
+            self.tell(notices.dropped(subscription.topic, count))
+        return subscription
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Close this session with ``code``, and deliver nothing more to it. The first reason counts."""

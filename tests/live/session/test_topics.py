@@ -19,6 +19,7 @@ from appliance.protocol.permissions import Verb
 from appliance.store.file import schema
 from appliance.store.outbox import replay, topics
 from tests.live.replay.test_reading import ADMINISTRATOR, Served, served
+from tests.live.session.admitted import admitted
 
 TOPIC = Topic("news", durable=True, permission=0, owner="ann")
 
@@ -183,3 +184,23 @@ async def test_a_topic_whose_permission_is_lowered_ends_for_those_who_may_not_fo
         await say(live, "secret")
         assert [each["EventType"] for each in bob.came] == ["topic-destroyed"]
         assert [each["EventData"] for each in root.came] == ["secret"]
+
+
+async def test_who_missed_messages_of_a_topic_is_told_how_many_before_its_end(tmp_path: Path) -> None:
+    passing = replace(TOPIC, durable=False)
+    async with (
+        admitted(tmp_path / "a.db", lambda db: topics.create(db, passing)) as live,
+        live.connected(receives=4096) as client,
+    ):
+        assert (await client.ask("subscribe", topic="news"))["EventType"] == "response"
+        sent = 0
+        while not live.hub.counters.dropped_messages:
+            live.hub.broadcast(Message(None, "news", "ann", b'"%s"' % (b"x" * 100_000)))
+            live.hub.flush()
+            sent += 1
+        generation, position = await live.store.commit(lambda db: topics.destroy(db, "news"))
+        live.hub.end_topic("news", generation, position)
+        told = [await client.receive() for _ in range(sent + 1)]
+        assert [each["EventType"] for each in told] == ["new-message"] * (sent - 1) + ["dropped", "topic-destroyed"]
+        assert told[-2]["EventData"] == {"count": 1}
+        assert (await client.ask("ping"))["EventType"] == "response"  # and nothing is behind it
