@@ -108,7 +108,7 @@ def message(message: Message) -> bytes:
     """Tell of one message of a user topic. Its body is JSON of our own encoding and goes in as it is."""
     head = _message_head(message.sender, message.topic)
     if message.id is None:
-        return b"%b%b}" % (head, message.body)
+        return head + message.body + b"}"
     return b'%b%b,"EventId":%d}' % (head, message.body, message.id)
 
 

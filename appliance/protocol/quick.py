@@ -36,24 +36,25 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True):
 
 def sent(text: str | bytes) -> Sent | None:
     """Read a ``new-message`` of the short form without a key; ``None``: it may be something else, or wrong."""
-    escape, quote = _MARKS[type(text)]
-    if escape in text:  # type: ignore[operator]
-        return None
     try:
+        if isinstance(text, str):
+            text = text.encode()
+        if _ESCAPE in text:
+            return None
         frame = _DECODER.decode(text)
         message = ENCODER.encode(frame.attributes.message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    id_, quotes = frame.id, message.count(b'"') + _QUOTES
+    id_, quotes = frame.id, message.count(_QUOTE) + _QUOTES
     if id_ is not msgspec.UNSET:
         quotes += 4 if isinstance(id_, str) else 2
-    if text.count(quote) != quotes:  # type: ignore[arg-type]
+    if text.count(_QUOTE) != quotes:
         return None
     return frame.attributes.topic, message, None if id_ is msgspec.UNSET else id_
 
 
-#: What is looked for in a text.
-_MARKS: Final[dict[type, tuple[str, str] | tuple[bytes, bytes]]] = {str: ("\\", '"'), bytes: (b"\\", b'"')}
+#: What is looked for in a text: as numbers, which takes a tenth of the time that bytes of one take.
+_ESCAPE, _QUOTE = b"\\"[0], b'"'[0]
 #: Of the keys and of the two values beside the message.
 _QUOTES: Final = 12
 _DECODER: Final[msgspec.json.Decoder[_Frame]] = msgspec.json.Decoder(_Frame)

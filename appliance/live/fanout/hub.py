@@ -311,9 +311,9 @@ class Hub:
         everybody = audiences.everybody() if audiences is not None and name in self._topics else None
         if everybody is None:
             return [due for each in messages for due in self._told(Told(each), NOTHING)]
-        who, members = everybody
+        members = everybody.members
         self.counters.delivered[NEW_MESSAGE] += len(messages) * len(members)
-        return [(who, members, text_frame(frames.message(each))) for each in messages] if members else []
+        return [(everybody, members, text_frame(frames.message(each))) for each in messages] if members else []
 
     def frames(self, subscription: Subscription, told: Told, facts: Facts, reader: Reader) -> list[bytes]:
         """Give the frames by which one subscription is told of an event if ``reader`` has it; none: of nothing."""

@@ -216,11 +216,12 @@ class Audiences(Generic[M]):
                     found.update(index.get(self._extract[place](image.values[position]), ()))
         return found
 
-    def everybody(self) -> Readers[M] | None:
-        """Give those whom the hub feeds, if all are told of every message; ``None`` where filters decide on each."""
-        if len(self._by_key) > 1:
+    def everybody(self) -> Audience[M] | None:
+        """Give the only audience, if all are told of every message; ``None`` where filters decide on each."""
+        if len(self._by_key) != 1:
             return None
-        return next((Readers(each, each.members) for each in self._by_key.values() if each.plain), None)
+        (audience,) = self._by_key.values()
+        return audience if audience.plain else None
 
     def hearers(self, told: Told) -> Readers[M]:
         """Give those whom the hub feeds that are told of a message."""

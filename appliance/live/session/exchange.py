@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -88,15 +87,15 @@ class Exchange:
         answered, none for a client that does not read its replies, and none where something was committed that has not
         been taken up: it may be somebody's rights.
         """
-        self._session.backend.sessions.end_expired()
-        if self._session.ending or not self._outgoing.idle or self._outgoing.unsent > UNREAD_REPLIES:
+        session, backend = self._session, self._session.backend
+        backend.sessions.end_expired()
+        if session.ending or not self._outgoing.idle or self._outgoing.unsent > UNREAD_REPLIES:
             return 0
-        tail = self._session.backend.tail
-        if not (tail.has_all() or tail.state.behind):
+        if not (backend.tail.has_all() or backend.tail.state.behind):
             return 0
         self._grow_allowance()
         answered = 0
-        done: list[str] = []
+        done: dict[str, int] = {}
         for text in texts:
             try:
                 asked = parse(text)
@@ -108,19 +107,19 @@ class Exchange:
             allowance = self._allowance
             try:
                 self._take_allowance(len(text))
-                reply = answer(self._session, asked)
+                reply = answer(session, asked)
             except RequestError as error:
                 self._reply(self._refusal(asked, error))
             else:
                 if reply is None:
                     self._allowance = allowance
                     break
-                done.append(asked.object_type)
+                done[asked.object_type] = done.get(asked.object_type, 0) + 1
                 self._reply(reply)
             answered += 1
         if answered:
-            for object_type, count in Counter(done).items():
-                self._session.backend.hub.counters.requests[object_type, "ok"] += count
+            for object_type, count in done.items():
+                backend.hub.counters.requests[object_type, "ok"] += count
             self._flush()
         return answered
 

@@ -257,12 +257,12 @@ def _sends_to(session: Session, asked: NewMessage) -> Topic:
     """Give the topic that a message is for. Raises what refuses it."""
     bounded(asked.message, session.backend.limits.message_bytes)
     # A topic that was changed or taken by a table is another one; so is who has other rights.
-    before, topic = session.sends_to, session.backend.hub.topic(asked.topic)
-    if before is not None and before[0] is topic and before[1] is session.reader:
+    before, topic, reader = session.sends_to, session.backend.hub.topic(asked.topic), session.reader
+    if before is not None and before[0] is topic and before[1] is reader:
         return before[0]
     topic = _user_topic(session, asked.topic, "takes no messages: change the table's rows instead")
-    durable.demand(session.reader, topic)
-    session.sends_to = (topic, session.reader)
+    durable.demand(reader, topic)
+    session.sends_to = (topic, reader)
     return topic
 
 

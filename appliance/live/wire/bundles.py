@@ -16,9 +16,12 @@ from appliance.live.wire.frames import FRAGMENT_LIMIT, MESSAGE_LIMIT, FrameGate
 #: length is written in two bytes.)
 BUNDLE: Final = 64 << 10
 #: Stands between two requests: no JSON has this character, and a frame that has it is not bundled.
-_BETWEEN: Final = b"\x1e"
-_TEXT_FINAL, _MASKED = 0x81, 0x80
+_BETWEEN: Final = 0x1E
+_TEXT_FINAL, _MASKED, _LENGTH = 0x81, 0x80, 0x7F
 _NO_MASK: Final = bytes(4)
+#: What a mask is multiplied with to be that of as many words of four bytes as a request can have.
+_WORDS: Final = BUNDLE // 4
+_EACH_WORD: Final = int.from_bytes(b"\1\0\0\0" * _WORDS, "little")
 
 
 class BundlingGate(FrameGate):
@@ -49,11 +52,11 @@ class BundlingGate(FrameGate):
         if not self._bundles or self._bundles[0] != self._received:
             return [message]
         self._bundles.popleft()
-        return message.split(_BETWEEN.decode())
+        return message.split(chr(_BETWEEN))
 
     def take(self) -> bytes:
         """Give the next bytes for the WebSocket library, as ``FrameGate.take`` does, or a bundle."""
-        while not (self._left or self._fragments or self.closing):
+        while self._held and not (self._left or self._fragments or self.closing):
             # One alone, with nothing behind it, is read here only if it can be answered here.
             requests, ends = self._together(least=1 if self.answer is not None else 2)
             if not requests:
@@ -71,8 +74,8 @@ class BundlingGate(FrameGate):
             if self._bundles is None:
                 self._bundles = deque()
             self._bundles.append(self.messages)
-            return _masked_frame(_BETWEEN.join(requests))
-        return super().take()
+            return _masked_frame(bytes((_BETWEEN,)).join(requests))
+        return super().take() if self._held else b""
 
     def _begun(self) -> bool:
         """Whether what is held is the first part of a request that is to be bundled.
@@ -83,7 +86,7 @@ class BundlingGate(FrameGate):
         held, size = self._held, len(self._held)
         if size < 6 or held[0] != _TEXT_FINAL or not held[1] & _MASKED:
             return False
-        length, start = held[1] & ~_MASKED, 6
+        length, start = held[1] & _LENGTH, 6
         if length == 126:
             length, start = held[2] << 8 | held[3], 8
             if length < 126:
@@ -103,7 +106,7 @@ class BundlingGate(FrameGate):
         ends: list[int] = []
         at = 0
         while size - at >= 6 and held[at] == _TEXT_FINAL and held[at + 1] & _MASKED:
-            length, start = held[at + 1] & ~_MASKED, at + 6
+            length, start = held[at + 1] & _LENGTH, at + 6
             if length == 126:
                 length, start = held[at + 2] << 8 | held[at + 3], at + 8
                 if length < 126:
@@ -125,8 +128,9 @@ class BundlingGate(FrameGate):
 
 def _unmasked(payload: bytearray, mask: bytearray) -> bytes:
     size = len(payload)
-    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
+    words = (size + 3) // 4
+    key = int.from_bytes(mask, "little") * (_EACH_WORD >> 32 * (_WORDS - words))
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(4 * words, "little")[:size]
 
 
 def _masked_frame(payload: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
@@ -88,6 +89,19 @@ def test_one_request_alone_can_be_answered_where_it_is_received() -> None:
     gate.feed(frame(TEXT, b'{"a":1}'))
     assert gate.take() == b""
     assert (gate.holds, gate.messages) == (False, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 125, 126, 127, 1023, BUNDLE - 1])
+@pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\x80\x01\xff\x7f", b"\0\0\0\x80", b"\xff\xff\xff\xff"])
+def test_every_mask_is_taken_off_to_the_last_byte(size: int, mask: bytes) -> None:
+    gate, found = BundlingGate(), list[bytes]()
+    gate.answer = lambda texts: found.extend(texts) or len(texts)
+    payload = (b"0123456789" * (size // 10 + 1))[:size]
+    whole = frame(TEXT, payload)
+    masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+    gate.feed((whole[: len(whole) - size - 4] + mask + masked) * 2)
+    assert gate.take() == b""
+    assert found == [payload] * 2
 
 
 def test_requests_that_come_together_are_one_message_for_the_library() -> None:
