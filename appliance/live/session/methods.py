@@ -211,9 +211,8 @@ async def new_message(session: Session, asked: NewMessage) -> JSON | Later:
     except REFUSALS:
         topic = await _decide(session, lambda: _sends_to(session, asked))
     if not topic.durable:
-        if not session.up_to_date:  # nothing looks at rights again before it is delivered
-            await session.backend.tail.caught_up()
-            session.up_to_date = True
+        if not session.up_to_date:
+            await session.catch_up()
             topic = _sends_to(session, asked)
         _broadcast(session, topic, asked)
         return {"topic": topic.name, "EventId": None}

@@ -209,6 +209,16 @@ class Session:
         """Give what this session has been sent and has sent until now."""
         return Traffic(len(self.subscriptions), self.way.delivered, self.way.sent, self.way.received)
 
+    async def catch_up(self) -> None:
+        """Have all taken up that is committed by now: nothing looks at rights again before what is sent is delivered.
+
+        Nor at the time: who has a token that has ended meanwhile neither sends it nor is told.
+        """
+        await self.backend.tail.caught_up()
+        self.backend.sessions.end_expired()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.up_to_date = True
+
     def forget(self, topic: str) -> None:
         """Take note that the subscription to ``topic`` (folded) has ended without the client's asking."""
         self.part_with(topic)

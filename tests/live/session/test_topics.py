@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from appliance.model import Message, Topic
 from appliance.protocol.permissions import Verb
 from appliance.store.file import schema
 from appliance.store.outbox import replay, topics
+from tests.e2e.hostile import TEXT, frame
 from tests.live.replay.test_reading import ADMINISTRATOR, Served, served
 from tests.live.session.admitted import admitted
 
@@ -204,3 +206,31 @@ async def test_who_missed_messages_of_a_topic_is_told_how_many_before_its_end(tm
         assert [each["EventType"] for each in told] == ["new-message"] * (sent - 1) + ["dropped", "topic-destroyed"]
         assert told[-2]["EventData"] == {"count": 1}
         assert (await client.ask("ping"))["EventType"] == "response"  # and nothing is behind it
+
+
+@pytest.mark.parametrize("whose", ["sender", "follower"])
+async def test_whose_token_ends_while_a_message_waits_neither_sends_it_nor_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    async with (
+        admitted(tmp_path / "a.db", lambda db: topics.create(db, replace(TOPIC, durable=False))) as live,
+        live.connected() as sender,
+        live.connected() as follower,
+    ):
+        assert (await follower.ask("subscribe", topic="news"))["EventType"] == "response"
+        session, ends = (sender if whose == "sender" else follower).session, time.time() + 1000
+        session.become(replace(session.reader, principal=replace(session.principal, expires_at=ends)))
+        caught_up = live.tail.caught_up
+
+        async def after_the_end(**options: bool) -> None:
+            monkeypatch.setattr(time, "time", lambda: ends)
+            await caught_up(**options)
+
+        monkeypatch.setattr(live.tail, "caught_up", after_the_end)
+        # Not of ASCII, so that it is not answered where it is received.
+        asked = '{"method": "new-message", "attributes": {"topic": "news", "message": "é"}}'
+        await sender.client.send(frame(TEXT, asked.encode()))
+        if whose == "follower":
+            assert (await sender.receive())["EventType"] == "response"
+        assert (await (sender if whose == "sender" else follower).client.exactly(4))[2:] == (4401).to_bytes(2, "big")
+        assert live.hub.counters.delivered == {}
