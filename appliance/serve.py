@@ -279,10 +279,8 @@ async def _serve_on(
                 log.warning("no_such_column", column=rule)
             for listener in inside:
                 log.info("metrics_listening", address="{}:{}".format(*listener.getsockname()[:2]))
-            tables = sorted(
-                each.table for each in hub.tables() if not (each.standard and standard.is_system(each.table))
-            )
-            announce(Announcement(addresses, certificate is not None, tables, secret, code))
+            names = [each.table for each in hub.tables() if not (each.standard and standard.is_system(each.table))]
+            announce(Announcement(addresses, certificate is not None, sorted(names), secret, code))
             background.start_soon(_settle, background, watchman)
             background.start_soon(survey, store, begun.id)
             with reload.concerning(renewed):
