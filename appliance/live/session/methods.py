@@ -243,7 +243,7 @@ def new_message_at_once(session: Session, asked: NewMessage) -> bytes | None:
 def _broadcast(session: Session, topic: Topic, asked: NewMessage) -> None:
     if asked.key is not None:
         raise BadRequest(f'"{topic.name}" is not durable, so nothing remembers a "key"')
-    session.backend.hub.broadcast(Message(None, topic.name, session.principal.sender, asked.message))
+    session.backend.hub.broadcast(Message(None, topic.name, session.reader.principal.sender, asked.message))
 
 
 def bounded(message: bytes, most: int) -> None:

@@ -22,6 +22,7 @@ PIECE: Final = 4096
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _OPCODES = frozenset((_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG))
 _FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
+_FINAL_TEXT = _FIN | _TEXT
 _CONTROL_LIMIT = 125  # bytes, RFC 6455 section 5.5
 _MEDIUM, _LARGE = struct.Struct(">BBH"), struct.Struct(">BBQ")
 
@@ -33,10 +34,10 @@ def text_frame(payload: bytes) -> bytes:
     """Give one unmasked, final text frame; ``payload`` is UTF-8. It may be sent to any number of clients."""
     size = len(payload)
     if size < 126:
-        return bytes((_FIN | _TEXT, size)) + payload
+        return bytes((_FINAL_TEXT, size)) + payload
     if size < 1 << 16:
-        return _MEDIUM.pack(_FIN | _TEXT, 126, size) + payload
-    return _LARGE.pack(_FIN | _TEXT, 127, size) + payload
+        return _MEDIUM.pack(_FINAL_TEXT, 126, size) + payload
+    return _LARGE.pack(_FINAL_TEXT, 127, size) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
