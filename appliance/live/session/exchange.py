@@ -131,7 +131,8 @@ class Exchange:
                 self._flush()
                 await self._outgoing.wait_send_all_might_not_block()
             asked = self._asked(message)
-            if self._later and type(asked) is not NewMessage:
+            if type(asked) is not NewMessage:
+                self._session.backend.hub.flush()  # or what was sent already would wait with this, and time goes on
                 await self._settle()
             if isinstance(asked, Refused):
                 self._refuse(asked, len(message))
@@ -186,6 +187,7 @@ class Exchange:
         """Reply to the requests whose answers take a commit, one for all of them."""
         if not self._later:
             return
+        self._session.backend.hub.flush()
         later, self._later = self._later, None
         for asked, answer in later:
             try:

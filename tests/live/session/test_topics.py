@@ -234,3 +234,32 @@ async def test_whose_token_ends_while_a_message_waits_neither_sends_it_nor_is_to
             assert (await sender.receive())["EventType"] == "response"
         assert (await (sender if whose == "sender" else follower).client.exactly(4))[2:] == (4401).to_bytes(2, "big")
         assert live.hub.counters.delivered == {}
+
+
+async def test_a_message_that_is_not_kept_does_not_wait_for_the_commit_of_one_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(db: sqlite3.Connection) -> None:
+        topics.create(db, replace(TOPIC, durable=False))
+        topics.create(db, replace(TOPIC, name="kept"))
+
+    async with (
+        admitted(tmp_path / "a.db", make) as live,
+        live.connected() as sender,
+        live.connected() as follower,
+    ):
+        assert (await follower.ask("subscribe", topic="news"))["EventType"] == "response"
+        sent, delivered = live.store.sent, []
+
+        async def waiting(message: Any) -> Any:
+            delivered.append(live.hub.counters.delivered["new-message"])
+            return await sent(message)
+
+        monkeypatch.setattr(live.store, "sent", waiting)
+        asked = '{"method":"new-message","attributes":{"topic":"%s","message":%s}}'
+        first, second = asked % ("kept", 1), asked % ("news", 2)
+        third = asked % ("kept", 3)
+        await sender.client.send(b"".join(frame(TEXT, each.encode()) for each in (first, second, third)))
+        for _ in range(3):
+            assert (await sender.receive())["EventType"] == "response"
+        assert delivered[0] == 1
