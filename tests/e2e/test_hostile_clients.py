@@ -268,7 +268,7 @@ def test_tls_that_is_silent_or_nonsense_is_left_and_violations_are_told(
             with context.wrap_socket(server.connect(), server_hostname="localhost") as connection:
                 violate(Stranger(connection, server.token))
         neighbour.done("ping")
-        server.wait_for_descriptors(descriptors)
+        server.wait_for_descriptors(descriptors + SET_ASIDE)
         assert silent.recv(100) == b""
         for sock in (silent, nonsense):
             sock.close()
