@@ -60,16 +60,13 @@ class Place:
         self.incarnation = incarnation
         self._called = called
         self._file = found or identity(path)
-        # Asked with each look of the tail, for which all events wait: a ``Path`` takes as long as the system call.
-        self._at = str(path)
-        self._beside_at = {suffix: f"{path}{suffix}" for suffix in _BESIDE}
-        self._beside = {suffix: identity(each) for suffix, each in self._beside_at.items()}
+        self._beside = {suffix: identity(Path(f"{path}{suffix}")) for suffix in _BESIDE}
         self._aside: dict[str, Path] = {}
         self._pin: int | None = None
 
     def is_ours(self) -> bool:
         """Whether our file is there, and has been all the time."""
-        return not self._aside and identity(self._at) == self._file
+        return not self._aside and identity(self.path) == self._file
 
     def is_left(self) -> bool:
         """Whether a link that led to our file, which may be where it was, leads to another one now."""
@@ -81,7 +78,7 @@ class Place:
 
     def lacks(self) -> list[str]:
         """Name what was deleted from beside our file: SQLite itself never does that while we have it open."""
-        return [suffix for suffix, known in self._beside.items() if identity(self._beside_at[suffix]) != known]
+        return [suffix for suffix, known in self._beside.items() if identity(f"{self.path}{suffix}") != known]
 
     def save(self, db: sqlite3.Connection) -> str | None:
         """Move all that is in the WAL into the file that ``db`` has open, wherever it is; say what is in the way.
